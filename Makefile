@@ -1,0 +1,45 @@
+# One line each. `make dev` and `make test` set up everything they need by themselves.
+STAGE ?= dev
+PYTHON ?= python3
+BIN := .venv/bin
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 1
+
+.PHONY: setup dev test check synth deploy bench lock
+
+setup: .venv/.done node_modules/.done  ## the virtual environment and the node packages
+
+dev: setup  ## run the whole stack at ws://localhost:3001
+	@exec $(BIN)/realtime dev
+
+test: setup  ## every test: unit, integration, infra, e2e
+	$(BIN)/pytest
+
+check: setup  ## format, lint, types
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+synth: setup  ## write the template of STAGE to cdk.out/
+	npx cdk synth --quiet -c stage=$(STAGE)
+
+deploy: setup  ## put STAGE into the AWS account, then fill the .env files
+	npx cdk deploy -c stage=$(STAGE) --outputs-file cdk.out/outputs.json && $(BIN)/realtime env --stage $(STAGE) --outputs cdk.out/outputs.json
+
+bench: setup  ## every claim, measured beside its peer
+	for script in bench/*.py; do $(BIN)/python $$script --quick || exit 1; done
+
+lock: setup  ## resolve pyproject.toml into the pinned requirements files
+	$(BIN)/pip install --quiet pip-tools==7.6.2
+	$(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --extra deploy --output-file requirements.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --extra deploy --extra dev --output-file requirements-dev.txt pyproject.toml
+
+.venv/.done: requirements-dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 or newer"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	printf '#!%s\nfrom cli.main import main\n\nmain()\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/realtime && chmod +x $(BIN)/realtime
+	touch $@
+
+node_modules/.done: package-lock.json package.json client/package.json
+	@command -v npm >/dev/null || { echo "make: npm not found: install Node.js 20 or newer (CDK needs it)"; exit 1; }
+	npm ci --no-audit --no-fund --loglevel=error
+	touch $@
