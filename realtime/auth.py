@@ -1,0 +1,174 @@
+"""A JWT becomes an `Identity`, or an `AuthError`.
+
+A token is refused unless one of the stage's keys signed it with the one algorithm that the stage has
+pinned, it has a numeric `exp` that is not past, and it names one user.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import jwt
+
+from realtime import rooms
+from realtime.errors import AuthError, InvalidNameError
+from realtime.rooms import Role
+
+ALGORITHM = "HS256"
+LEEWAY_SECONDS = 10
+"""How far the clocks of the signer and of Lambda may be apart."""
+MAX_TOKEN_CHARS = 4096
+"""API Gateway takes URLs of at most 4,096 characters, so no longer token arrives as `?token=`."""
+_MAX_LABEL_CHARS = 256  # of `name` and `email`: they are stored with each connection
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a connection belongs to.
+
+    Attributes:
+        user_id: from the claim `userId`, `sub` or `id`.
+        role: `admin` if the claim `role` says so, else `user`.
+        name: the claim `name`, or empty.
+        email: the claim `email`, or empty.
+        expires_at: epoch seconds, from `exp`.
+    """
+
+    user_id: str
+    role: Role
+    name: str
+    email: str
+    expires_at: int
+
+
+class Keys(Protocol):
+    """The keys that tokens may be signed with, newest first."""
+
+    def known(self) -> tuple[str, ...]:
+        """The keys as last read."""
+
+    def reread(self) -> tuple[str, ...]:
+        """The keys after looking for new ones, or the same where it is too early to look again."""
+
+
+class StaticKeys:
+    """Keys that never change while the process runs."""
+
+    def __init__(self, *keys: str) -> None:
+        self._keys = keys
+
+    def known(self) -> tuple[str, ...]:
+        """The keys given at the start."""
+        return self._keys
+
+    reread = known
+
+
+def authenticate(token: str | None, keys: Keys) -> Identity:
+    """Decide who a token belongs to.
+
+    Args:
+        token: the compact JWT as the client sent it; None or empty where it sent none.
+        keys: read again once if no known key has signed the token, so that a rotated secret is found.
+
+    Raises:
+        AuthError: nobody is let in. Nothing else is raised, whatever the token.
+    """
+    if not token:
+        raise AuthError("no token")
+    if len(token) > MAX_TOKEN_CHARS:
+        raise AuthError(f"token over {MAX_TOKEN_CHARS} characters")
+    known = keys.known()
+    try:
+        return _identity(_claims(token, known))
+    except jwt.InvalidSignatureError:
+        new = tuple(key for key in keys.reread() if key not in known)
+    try:
+        return _identity(_claims(token, new))
+    except jwt.InvalidSignatureError:
+        raise AuthError("signed with another key") from None
+
+
+def sign_token(
+    secret: str,
+    *,
+    user_id: str,
+    role: Role = "user",
+    name: str = "",
+    email: str = "",
+    ttl: int = 3600,
+    now: float | None = None,
+) -> str:
+    """Make a token that `authenticate` takes.
+
+    Args:
+        secret: the stage's key.
+        user_id: who it is for.
+        role: `admin` or `user`.
+        name: shown to others.
+        email: likewise.
+        ttl: seconds until it expires.
+        now: epoch seconds; the clock when left out.
+
+    Raises:
+        InvalidNameError: the user id is outside its grammar.
+    """
+    issued = int(time.time() if now is None else now)
+    claims = {"userId": rooms.user_id(user_id), "role": role, "name": name, "email": email}
+    return jwt.encode({**claims, "iat": issued, "exp": issued + ttl}, secret, algorithm=ALGORITHM)
+
+
+def _claims(token: str, keys: tuple[str, ...]) -> Mapping[str, object]:
+    """The claims of a token that one of the keys has signed.
+
+    Raises:
+        jwt.InvalidSignatureError: none of them has.
+        AuthError: anything else is wrong with it.
+    """
+    for key in keys:
+        try:
+            claims: Mapping[str, object] = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                leeway=LEEWAY_SECONDS,
+                # `sub` is checked below, with `userId` and `id`; a token meant for another audience than
+                # a stage asks for is refused by PyJWT.
+                options={"require": ["exp"], "verify_sub": False},
+            )
+        except jwt.InvalidSignatureError:
+            continue
+        except jwt.PyJWTError as error:
+            raise AuthError(f"{type(error).__name__}: {error}") from None
+        except (ValueError, OverflowError, RecursionError) as error:  # what JSON can hide in a token
+            raise AuthError(f"malformed token: {type(error).__name__}") from None
+        return claims
+    raise jwt.InvalidSignatureError
+
+
+def _identity(claims: Mapping[str, object]) -> Identity:
+    expires_at = claims["exp"]
+    if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
+        raise AuthError("exp is no number")
+    # LandingHub's backends sign numeric ids too.
+    values = [claims[claim] for claim in ("userId", "sub", "id") if claims.get(claim) is not None]
+    ids = {str(value) if isinstance(value, str | int) else "" for value in values}
+    if len(ids) != 1:
+        raise AuthError("userId, sub and id disagree" if ids else "no userId, sub or id")
+    try:
+        user_id = rooms.user_id(ids.pop())
+    except InvalidNameError as error:
+        raise AuthError(str(error)) from None
+    role: Role = "admin" if claims.get("role") == "admin" else "user"
+    return Identity(user_id, role, _label(claims, "name"), _label(claims, "email"), int(expires_at))
+
+
+def _label(claims: Mapping[str, object], claim: str) -> str:
+    value = claims.get(claim)
+    if value is None:
+        return ""
+    # `isprintable` is false for lone surrogates, which no database takes, and for control characters.
+    if not isinstance(value, str) or len(value) > _MAX_LABEL_CHARS or not value.isprintable():
+        raise AuthError(f"{claim} is no printable string of at most {_MAX_LABEL_CHARS} characters")
+    return value

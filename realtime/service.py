@@ -1,0 +1,166 @@
+"""`WebSocketService`: what a backend calls to reach browsers."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from realtime import envelope, rooms
+from realtime.errors import SettingsError
+from realtime.gateway import Gateway
+from realtime.settings import Settings
+from realtime.store import Receiver, Store
+
+_NOT_OPEN_YET_WAITS = (0.2, 0.4, 0.8)
+"""Seconds between the tries at a connection that answers 410 and may only be not open yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendReport:
+    """What became of one send. Each receiver is counted once.
+
+    Attributes:
+        id: the send's id, as the receivers get it in the envelope.
+        sent: the gateway took the message (which is not a promise that the browser has it).
+        gone: the connection was closed; what was kept of it has been pruned.
+        failed: the gateway refused to the end: 429 or 5xx on every try, or 413.
+        unknown: no answer came, so the message may have arrived or not.
+        queued: 1 where the send was put on the fan-out queue, to be posted from there; else 0.
+    """
+
+    id: str
+    sent: int = 0
+    gone: int = 0
+    failed: int = 0
+    unknown: int = 0
+    queued: int = 0
+
+
+class WebSocketService:
+    """Send events to the browsers of one stage.
+
+    Every method may be called from any thread, and from code that runs inside an event loop (which it
+    blocks meanwhile). A send is at least once: a receiver drops an `id` that it has seen. No order is
+    promised between two sends.
+
+    Args:
+        store: the tables.
+        gateway: the management API.
+        clock: epoch seconds.
+    """
+
+    def __init__(self, store: Store, gateway: Gateway, *, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._gateway = gateway
+        self._clock = clock
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "WebSocketService":
+        """Make a service from the variables that `realtime env` writes.
+
+        Args:
+            environ: where to read; the process's environment when left out. AWS credentials, region and
+                `AWS_ENDPOINT_URL` are always those of the process.
+
+        Raises:
+            SettingsError: a variable is missing or wrong.
+        """
+        settings = Settings.from_env(environ)
+        if settings.api_endpoint is None:
+            raise SettingsError("WEBSOCKET_API_ENDPOINT", "is not set")
+        return cls(Store.from_settings(settings), Gateway(settings.api_endpoint))
+
+    def send_to_user(self, user_id: str, event: str, data: object) -> SendReport:
+        """Send an event to every connection of a user.
+
+        Args:
+            user_id: the claim `userId` of the user's token.
+            event: its name, 1 to 128 characters.
+            data: anything that JSON holds.
+
+        Raises:
+            InvalidNameError: the user id is outside its grammar.
+            InvalidDataError: JSON cannot hold the data. Nothing was sent.
+            PayloadTooLargeError: the envelope is over 32 KB. Nothing was sent.
+            GatewayError: the management API refuses every request.
+        """
+        return self._send(lambda: self._store.user_receivers(rooms.user_id(user_id)), event, data)
+
+    def send_to_room(self, room: str, event: str, data: object) -> SendReport:
+        """Send an event to every member of a room. Reads that room only.
+
+        Args:
+            room: `dashboard_admin`, `dashboard_user_{userId}` or `chat_room_{roomId}`.
+            event: its name, 1 to 128 characters.
+            data: anything that JSON holds.
+
+        Raises:
+            InvalidNameError: there can be no such room.
+            InvalidDataError, PayloadTooLargeError, GatewayError: as `send_to_user`.
+        """
+        parsed = rooms.parse(room)
+        return self._send(lambda: self._store.room_receivers(parsed), event, data, room=parsed.name)
+
+    def broadcast(self, event: str, data: object) -> SendReport:
+        """Send an event to every connection of the stage.
+
+        Raises:
+            InvalidDataError, PayloadTooLargeError, GatewayError: as `send_to_user`.
+        """
+        return self._send(self._store.all_receivers, event, data)
+
+    def send_to_connection(self, connection_id: str, event: str, data: object) -> SendReport:
+        """Send an event to one connection. An unknown or expired connection counts as gone.
+
+        Raises:
+            InvalidDataError, PayloadTooLargeError, GatewayError: as `send_to_user`.
+        """
+        receiver = self._store.receiver(connection_id)
+        report = self._send(lambda: [receiver] if receiver else [], event, data)
+        return report if receiver else SendReport(report.id, gone=1)
+
+    def grant_room(self, room: str, user_id: str) -> None:
+        """Give a user the right to join a chat room. Twice is the same as once.
+
+        Raises:
+            InvalidNameError: there can be no such room or user.
+        """
+        self._store.grant(rooms.parse(room), rooms.user_id(user_id))
+
+    def revoke_room(self, room: str, user_id: str) -> None:
+        """Take that right back: the user's connections leave the room and cannot join it again.
+
+        Raises:
+            InvalidNameError: there can be no such room or user.
+        """
+        self._store.revoke(rooms.parse(room), rooms.user_id(user_id))
+
+    def close(self) -> None:
+        """Close the connections to the management API."""
+        self._gateway.close()
+
+    def _send(
+        self, find: Callable[[], Iterable[Receiver]], event: str, data: object, room: str | None = None
+    ) -> SendReport:
+        id_ = envelope.new_id()
+        text = envelope.build(event, data, id=id_, room=room, now=self._clock())  # refuses before any read
+        receivers = {receiver.connection_id: receiver for receiver in find()}
+        if not receivers:
+            return SendReport(id_)
+        body = text.encode()
+        posted = self._gateway.post(receivers, body)
+        gone = posted.gone
+        for wait in _NOT_OPEN_YET_WAITS:
+            young = [i for i in gone if receivers[i].young(self._clock())]
+            if not young:
+                break
+            time.sleep(wait)
+            again = self._gateway.post(young, body)
+            gone = [i for i in gone if i not in set(young)] + again.gone
+            posted.sent += again.sent
+            posted.failed += again.failed
+            posted.unknown += again.unknown
+        now = self._clock()
+        for connection_id in gone:
+            if not receivers[connection_id].young(now):
+                self._store.prune(receivers[connection_id], [room] if room else [])
+        return SendReport(id_, len(posted.sent), len(gone), len(posted.failed), len(posted.unknown))
