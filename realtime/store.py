@@ -235,10 +235,7 @@ class Store:
     def revoke(self, room: Room, user_id: str) -> None:
         """Take the right back, and end the memberships that the user's connections have in the room."""
         self._client.delete_item(TableName=self._rooms, Key=_member_key(room.name, _GRANT + user_id))
-        members = self._query_members(
-            room.name, "member, userId", FilterExpression="userId = :user", values={":user": {"S": user_id}}
-        )
-        for item in members:
+        for item in self._query_members(room.name, "userId = :user", **{":user": {"S": user_id}}):
             self._remove_member(item["member"]["S"].removeprefix(_MEMBER), room.name)
 
     # Receivers of a send
@@ -246,14 +243,7 @@ class Store:
     def room_receivers(self, room: Room) -> Iterator[Receiver]:
         """The members of a room: Queries of that room alone, consistent, so that a member whose join was
         answered is among them."""
-        members = self._query_members(
-            room.name,
-            "member, connectedAt",
-            FilterExpression=_ALIVE,
-            ExpressionAttributeNames=_ALIVE_NAMES,
-            values={":now": _number(self._clock())},
-        )
-        for item in members:
+        for item in self._query_members(room.name, _ALIVE, **{":now": _number(self._clock())}):
             connection_id = item["member"]["S"].removeprefix(_MEMBER)
             yield Receiver(connection_id, item["connectedAt"]["S"], was_open=True)
 
@@ -339,16 +329,20 @@ class Store:
             _back_off(attempt)
         raise _unprocessed("BatchGetItem")
 
-    def _query_members(
-        self, room: str, projection: str, values: Mapping[str, Any], **query: Any
-    ) -> Iterator[dict[str, Any]]:
+    def _query_members(self, room: str, condition: str, **values: Any) -> Iterator[dict[str, Any]]:
+        """The members of a room for whose items the condition holds."""
+        names = {
+            "#member": "member",
+            **{name: real for name, real in _ALIVE_NAMES.items() if name in condition},
+        }
         pages = self._client.get_paginator("query").paginate(
             TableName=self._rooms,
             KeyConditionExpression="room = :room AND begins_with(#member, :member)",
-            ProjectionExpression=projection.replace("member", "#member"),
+            FilterExpression=condition,
+            ProjectionExpression="#member, connectedAt",
+            ExpressionAttributeNames=names,
             ExpressionAttributeValues={":room": {"S": room}, ":member": {"S": _MEMBER}, **values},
             ConsistentRead=True,
-            **query,
         )
         for page in pages:
             yield from page["Items"]

@@ -1,0 +1,66 @@
+"""moto in the process: the tables, the secret, and the environment that the functions get."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.session
+import pytest
+from moto import mock_aws
+
+from lambdas import connect, default, disconnect
+from realtime.store import Store
+from tests.builders import SECRET, create_tables
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[botocore.session.Session]:
+    """One mocked AWS and one session for all tests: reading botocore's models takes longer than a test."""
+    with mock_aws():
+        yield botocore.session.get_session()
+
+
+@pytest.fixture(scope="session")
+def dynamodb_client(aws: botocore.session.Session) -> Any:
+    return aws.create_client("dynamodb")
+
+
+@pytest.fixture
+def dynamodb(dynamodb_client: Any) -> Iterator[Any]:
+    create_tables(dynamodb_client)
+    yield dynamodb_client
+    for table in ("connections", "rooms"):
+        dynamodb_client.delete_table(TableName=table)
+
+
+@pytest.fixture
+def rows(dynamodb: Any) -> Any:
+    """All items of a table, as plain dictionaries of their first value."""
+
+    def read(table: str) -> list[dict[str, Any]]:
+        items = dynamodb.scan(TableName=table)["Items"]
+        return [{key: next(iter(value.values())) for key, value in item.items()} for item in items]
+
+    return read
+
+
+@pytest.fixture
+def store(dynamodb: Any) -> Store:
+    return Store(dynamodb, "connections", "rooms")
+
+
+@pytest.fixture(scope="session")
+def secrets(aws: botocore.session.Session) -> Any:
+    return aws.create_client("secretsmanager")
+
+
+@pytest.fixture
+def functions(dynamodb: Any, secrets: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The three functions, cold, with the environment that the stack gives them."""
+    secrets.create_secret(Name="jwt", SecretString=SECRET)
+    monkeypatch.setenv("WEBSOCKET_CONNECTIONS_TABLE", "connections")
+    monkeypatch.setenv("WEBSOCKET_ROOMS_TABLE", "rooms")
+    monkeypatch.setenv("WEBSOCKET_JWT_SECRET_NAME", "jwt")
+    for function in (connect, disconnect, default):
+        function.parts.cache_clear()
+    yield
+    secrets.delete_secret(SecretId="jwt", ForceDeleteWithoutRecovery=True)

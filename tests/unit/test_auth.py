@@ -1,0 +1,152 @@
+"""Only a token of the stage's own key, algorithm and time lets one user in; all else is an `AuthError`."""
+
+import base64
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtime.auth import Identity, StaticKeys, authenticate
+from realtime.errors import AuthError
+from tests.builders import OTHER_SECRET, SECRET, token
+
+KEYS = StaticKeys(SECRET)
+
+
+def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: object) -> str:
+    whole = {"userId": "u1", "exp": int(time.time()) + 60, **claims}
+    return jwt.encode({k: v for k, v in whole.items() if v is not ...}, secret, algorithm=algorithm)
+
+
+def raw(header: str, payload: str, signature: str = "") -> str:
+    return ".".join(
+        [*(base64.urlsafe_b64encode(p.encode()).decode().rstrip("=") for p in (header, payload)), signature]
+    )
+
+
+def raw_signed(payload: str) -> str:
+    """A correctly signed token of a payload that no library would write."""
+    algorithm = jwt.get_algorithm_by_name("HS256")
+    unsigned = raw('{"alg":"HS256","typ":"JWT"}', payload)[:-1]
+    signature = algorithm.sign(unsigned.encode(), algorithm.prepare_key(SECRET))
+    return f"{unsigned}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+
+
+def test_a_good_token_names_its_user() -> None:
+    now = int(time.time())
+    text = signed(role="admin", name="Ann", email="ann@x.org", exp=now + 60)
+    assert authenticate(text, KEYS) == Identity("u1", "admin", "Ann", "ann@x.org", now + 60)
+
+
+@pytest.mark.parametrize("claim", ["userId", "sub", "id"])
+def test_the_user_is_in_any_of_three_claims(claim: str) -> None:
+    claims: dict[str, Any] = {"userId": ..., claim: "u2"}
+    assert authenticate(signed(**claims), KEYS).user_id == "u2"
+
+
+def test_a_numeric_id_is_taken_as_its_digits() -> None:
+    assert authenticate(signed(userId=..., id=42, sub="42"), KEYS).user_id == "42"
+
+
+@pytest.mark.parametrize("role", [..., None, "user", "editor", "ADMIN", ["admin"], True])
+def test_every_role_but_admin_is_a_user(role: object) -> None:
+    assert authenticate(signed(role=role), KEYS).role == "user"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(None, id="none"),
+        pytest.param("", id="empty"),
+        pytest.param("x", id="no JWT"),
+        pytest.param("a.b.c", id="no base64"),
+        pytest.param("\ud800.b.c", id="surrogate"),
+        pytest.param("x" * 5000, id="too long"),
+        pytest.param(token(secret=OTHER_SECRET), id="another key"),
+        pytest.param(token(ttl=-60), id="expired"),
+        pytest.param(raw('{"alg":"none"}', '{"userId":"u1","exp":9999999999}'), id="alg none"),
+        pytest.param(raw('{"alg":"None"}', '{"userId":"u1","exp":9999999999}'), id="alg None"),
+        pytest.param(signed(SECRET + SECRET, algorithm="HS512"), id="another algorithm, another key"),
+        pytest.param(
+            jwt.encode({"userId": "u1", "exp": 9999999999}, SECRET * 2, algorithm="HS384"), id="HS384"
+        ),
+        pytest.param(signed(exp=...), id="no exp"),
+        pytest.param(raw_signed('{"userId":"u1","exp":"9999999999"}'), id="exp a string"),
+        pytest.param(raw_signed('{"userId":"u1","exp":true}'), id="exp a boolean"),
+        pytest.param(raw_signed('{"userId":"u1","exp":1e999}'), id="exp infinite"),
+        pytest.param(raw_signed('{"userId":"u1","exp":NaN}'), id="exp no number"),
+        pytest.param(raw_signed('{"userId":"u1","exp":{}}'), id="exp an object"),
+        pytest.param(raw_signed("[" * 3000 + "]" * 3000), id="deep"),
+        pytest.param(raw_signed('"u1"'), id="no object"),
+        pytest.param(signed(nbf=int(time.time()) + 600), id="not yet"),
+        pytest.param(signed(aud="other"), id="another audience"),
+        pytest.param(signed(userId=...), id="no user"),
+        pytest.param(signed(userId=""), id="empty user"),
+        pytest.param(signed(userId="a b"), id="user outside the grammar"),
+        pytest.param(signed(userId="a" * 129), id="user too long"),
+        pytest.param(signed(userId=["u1"]), id="user a list"),
+        pytest.param(signed(userId=1.5), id="user a fraction"),
+        pytest.param(signed(sub="u2"), id="two users"),
+        pytest.param(signed(sub={"id": "u1"}), id="a user and an object"),
+        pytest.param(signed(name=7), id="name a number"),
+        pytest.param(signed(name="x" * 257), id="name too long"),
+        pytest.param(raw_signed(r'{"userId":"u1","exp":9999999999,"name":"\ud800"}'), id="name a surrogate"),
+        pytest.param(signed(email={"a": 1}), id="email an object"),
+    ],
+)
+def test_anything_else_is_refused_with_a_reason_that_hides_the_token(bad: str | None) -> None:
+    with pytest.raises(AuthError) as caught:
+        authenticate(bad, KEYS)
+    assert caught.value.reason
+    assert not bad or len(bad) < 4 or bad not in caught.value.reason
+
+
+@given(st.text())
+def test_no_text_raises_anything_else(text: str) -> None:
+    with pytest.raises(AuthError):
+        authenticate(text, KEYS)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["userId", "sub", "id", "exp", "nbf", "iat", "aud", "role", "name"]),
+        st.none() | st.text(max_size=9) | st.integers() | st.floats() | st.lists(st.integers(), max_size=2),
+    )
+)
+def test_no_signed_claims_raise_anything_else(claims: dict[str, Any]) -> None:
+    try:
+        who = authenticate(raw_signed(json.dumps(claims)), KEYS)
+    except AuthError:
+        return
+    assert who.user_id in {str(claims.get(claim)) for claim in ("userId", "sub", "id")}
+
+
+class RotatingKeys:
+    def __init__(self, before: tuple[str, ...], after: tuple[str, ...]) -> None:
+        self._keys, self._after, self.reread_count = before, after, 0
+
+    def known(self) -> tuple[str, ...]:
+        return self._keys
+
+    def reread(self) -> tuple[str, ...]:
+        self.reread_count += 1
+        self._keys = self._after
+        return self._keys
+
+
+def test_a_key_that_is_new_is_found_by_reading_again() -> None:
+    keys = RotatingKeys((SECRET,), (OTHER_SECRET, SECRET))
+    assert authenticate(token(secret=OTHER_SECRET), keys).user_id == "u1"
+    assert authenticate(token(secret=SECRET), keys).user_id == "u1"
+    assert keys.reread_count == 1
+
+
+def test_an_expired_token_costs_no_reading_again() -> None:
+    keys = RotatingKeys((SECRET,), (SECRET,))
+    with pytest.raises(AuthError):
+        authenticate(token(ttl=-60), keys)
+    assert keys.reread_count == 0

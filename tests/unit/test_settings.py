@@ -1,0 +1,47 @@
+"""Settings come from the environment, once, and a wrong one is named."""
+
+import pytest
+
+from realtime import Settings, SettingsError
+from tests.builders import SECRET
+
+ENV = {"WEBSOCKET_CONNECTIONS_TABLE": "c", "WEBSOCKET_ROOMS_TABLE": "r"}
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        (
+            "wss://a.execute-api.eu-west-1.amazonaws.com/prod",
+            "https://a.execute-api.eu-west-1.amazonaws.com/prod",
+        ),
+        ("https://ws.example.org", "https://ws.example.org"),
+        ("ws://localhost:3001/local/", "http://localhost:3001/local"),
+    ],
+)
+def test_the_endpoint_is_taken_in_the_form_that_the_outputs_have(given: str, url: str) -> None:
+    assert Settings.from_env({**ENV, "WEBSOCKET_API_ENDPOINT": given}).api_endpoint == url
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("WEBSOCKET_CONNECTIONS_TABLE", ""),
+        ("WEBSOCKET_ROOMS_TABLE", ""),
+        ("WEBSOCKET_API_ENDPOINT", "localhost:3001"),
+        ("WEBSOCKET_API_ENDPOINT", "ftp://x"),
+        ("JWT_SECRET", "short"),
+        ("JWT_SECRET", "x" * 40),
+        ("JWT_SECRET", "your-super-secret-jwt-key-change-me-in-production"),
+        ("JWT_SECRET", "secretsecretsecretsecretsecretsecret"),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_the_key(key: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{key}: ") as caught:
+        Settings.from_env({**ENV, key: value})
+    assert caught.value.key == key
+    assert not value or key != "JWT_SECRET" or value not in str(caught.value)
+
+
+def test_a_secret_is_not_shown() -> None:
+    assert SECRET not in repr(Settings.from_env({**ENV, "JWT_SECRET": SECRET}))
