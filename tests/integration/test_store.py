@@ -157,11 +157,13 @@ class _SmallPages:
 def test_a_room_send_reads_the_rooms_table_alone(store: Store, dynamodb: Any) -> None:
     store.join(connected(store), ADMIN, needs_grant=False)
     calls: list[tuple[str, str]] = []
-    dynamodb.meta.events.register(
-        "provide-client-params.dynamodb.*",
-        lambda params, model, **_: calls.append((model.name, params["TableName"])),
-    )
+
+    def note(params: Any, model: Any, **_: object) -> None:
+        calls.append((model.name, params["TableName"]))
+
+    dynamodb.meta.events.register("provide-client-params.dynamodb.*", note)
     assert ids(store.room_receivers(ADMIN)) == {"c1="}
+    dynamodb.meta.events.unregister("provide-client-params.dynamodb.*", note)
     assert calls == [("Query", "rooms")]
 
 
