@@ -6,71 +6,42 @@ pinned, it has a numeric `exp` that is not past, and it names one user.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import jwt
 
 from realtime import rooms
 from realtime.errors import AuthError, InvalidNameError
+from realtime.identity import Identity
 from realtime.rooms import Role
+from realtime.settings import TokenRules
 
-ALGORITHM = "HS256"
+DEFAULT_RULES = TokenRules()
 LEEWAY_SECONDS = 10
 """How far the clocks of the signer and of Lambda may be apart."""
 MAX_TOKEN_CHARS = 4096
 """API Gateway takes URLs of at most 4,096 characters, so no longer token arrives as `?token=`."""
+_MAX_SECONDS = 253_402_300_800  # the end of the year 9999, where Python's dates and PyJWT's end
 _MAX_LABEL_CHARS = 256  # of `name` and `email`: they are stored with each connection
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a connection belongs to.
-
-    Attributes:
-        user_id: from the claim `userId`, `sub` or `id`.
-        role: `admin` if the claim `role` says so, else `user`.
-        name: the claim `name`, or empty.
-        email: the claim `email`, or empty.
-        expires_at: epoch seconds, from `exp`.
-    """
-
-    user_id: str
-    role: Role
-    name: str
-    email: str
-    expires_at: int
-
-
 class Keys(Protocol):
-    """The keys that tokens may be signed with, newest first."""
+    """The keys that tokens may be signed with, newest first: a secret's text, or PyJWT's public keys."""
 
-    def known(self) -> tuple[str, ...]:
+    def known(self) -> tuple[Any, ...]:
         """The keys as last read."""
 
-    def reread(self) -> tuple[str, ...]:
+    def reread(self) -> tuple[Any, ...]:
         """The keys after looking for new ones, or the same where it is too early to look again."""
 
 
-class StaticKeys:
-    """Keys that never change while the process runs."""
-
-    def __init__(self, *keys: str) -> None:
-        self._keys = keys
-
-    def known(self) -> tuple[str, ...]:
-        """The keys given at the start."""
-        return self._keys
-
-    reread = known
-
-
-def authenticate(token: str | None, keys: Keys) -> Identity:
+def authenticate(token: str | None, keys: Keys, rules: TokenRules = DEFAULT_RULES) -> Identity:
     """Decide who a token belongs to.
 
     Args:
         token: the compact JWT as the client sent it; None or empty where it sent none.
         keys: read again once if no known key has signed the token, so that a rotated secret is found.
+        rules: what else the stage asks for.
 
     Raises:
         AuthError: nobody is let in. Nothing else is raised, whatever the token.
@@ -81,11 +52,11 @@ def authenticate(token: str | None, keys: Keys) -> Identity:
         raise AuthError(f"token over {MAX_TOKEN_CHARS} characters")
     known = keys.known()
     try:
-        return _identity(_claims(token, known))
+        return _identity(_claims(token, known, rules), rules)
     except jwt.InvalidSignatureError:
         new = tuple(key for key in keys.reread() if key not in known)
     try:
-        return _identity(_claims(token, new))
+        return _identity(_claims(token, new, rules), rules)
     except jwt.InvalidSignatureError:
         raise AuthError("signed with another key") from None
 
@@ -116,10 +87,10 @@ def sign_token(
     """
     issued = int(time.time() if now is None else now)
     claims = {"userId": rooms.user_id(user_id), "role": role, "name": name, "email": email}
-    return jwt.encode({**claims, "iat": issued, "exp": issued + ttl}, secret, algorithm=ALGORITHM)
+    return jwt.encode({**claims, "iat": issued, "exp": issued + ttl}, secret, algorithm="HS256")
 
 
-def _claims(token: str, keys: tuple[str, ...]) -> Mapping[str, object]:
+def _claims(token: str, keys: tuple[Any, ...], rules: TokenRules) -> Mapping[str, Any]:
     """The claims of a token that one of the keys has signed.
 
     Raises:
@@ -128,13 +99,14 @@ def _claims(token: str, keys: tuple[str, ...]) -> Mapping[str, object]:
     """
     for key in keys:
         try:
-            claims: Mapping[str, object] = jwt.decode(
+            claims: Mapping[str, Any] = jwt.decode(
                 token,
                 key,
-                algorithms=[ALGORITHM],
+                algorithms=[rules.algorithm],
+                audience=rules.audience,
+                issuer=rules.issuer,
                 leeway=LEEWAY_SECONDS,
-                # `sub` is checked below, with `userId` and `id`; a token meant for another audience than
-                # a stage asks for is refused by PyJWT.
+                # `sub` is looked at below, together with `userId` and `id`.
                 options={"require": ["exp"], "verify_sub": False},
             )
         except jwt.InvalidSignatureError:
@@ -147,10 +119,12 @@ def _claims(token: str, keys: tuple[str, ...]) -> Mapping[str, object]:
     raise jwt.InvalidSignatureError
 
 
-def _identity(claims: Mapping[str, object]) -> Identity:
-    expires_at = claims["exp"]
-    if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
-        raise AuthError("exp is no number")
+def _identity(claims: Mapping[str, Any], rules: TokenRules) -> Identity:
+    expires_at, issued_at = _seconds(claims, "exp"), 0
+    if claims.get("iat") is not None:
+        issued_at = _seconds(claims, "iat")
+    if rules.max_lifetime is not None and not 0 < expires_at - issued_at <= rules.max_lifetime:
+        raise AuthError(f"valid for more than {rules.max_lifetime} seconds, or without iat")
     # LandingHub's backends sign numeric ids too.
     values = [claims[claim] for claim in ("userId", "sub", "id") if claims.get(claim) is not None]
     ids = {str(value) if isinstance(value, str | int) else "" for value in values}
@@ -161,10 +135,17 @@ def _identity(claims: Mapping[str, object]) -> Identity:
     except InvalidNameError as error:
         raise AuthError(str(error)) from None
     role: Role = "admin" if claims.get("role") == "admin" else "user"
-    return Identity(user_id, role, _label(claims, "name"), _label(claims, "email"), int(expires_at))
+    return Identity(user_id, role, _label(claims, "name"), _label(claims, "email"), expires_at, issued_at)
 
 
-def _label(claims: Mapping[str, object], claim: str) -> str:
+def _seconds(claims: Mapping[str, Any], claim: str) -> int:
+    value = claims[claim]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX_SECONDS:
+        raise AuthError(f"{claim} is no number of seconds")
+    return int(value)
+
+
+def _label(claims: Mapping[str, Any], claim: str) -> str:
     value = claims.get(claim)
     if value is None:
         return ""

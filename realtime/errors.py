@@ -48,14 +48,18 @@ class ActionError(RealtimeError):
         code: for programs, e.g. `invalid_json`.
         message: for people; safe to show to the client.
         reply_to: the `id` that the client gave its action, if it could be read.
+        closes: whether the connection is closed behind the event.
         fields: further keys of the event's data, e.g. `retryAfter`.
     """
 
-    def __init__(self, code: str, message: str, *, reply_to: str | None = None, **fields: object) -> None:
+    def __init__(
+        self, code: str, message: str, *, reply_to: str | None = None, closes: bool = False, **fields: object
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.reply_to = reply_to
+        self.closes = closes
         self.fields = fields
 
 

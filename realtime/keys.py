@@ -1,7 +1,7 @@
-"""The only file that knows Secrets Manager: the keys that tokens are signed with.
+"""The keys of HS256 tokens; the only file that knows Secrets Manager.
 
-The current and the previous version of the secret are both good, so that a secret is rotated without a
-refused connect: put a new value, and tokens signed with the old one go on working until the next.
+The current and the previous version of the secret are both good, so that it is rotated without a refused
+connect: put a new value, and tokens signed with the old one go on working until the next.
 """
 
 import time
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 
 REREAD_SECONDS = 60
 """At most one look for new keys in this time: a flood of bad tokens must not become a flood of calls."""
+
+
+class StaticKeys:
+    """Keys that never change while the process runs."""
+
+    def __init__(self, *keys: str) -> None:
+        self._keys = keys
+
+    def known(self) -> tuple[str, ...]:
+        """The keys given at the start."""
+        return self._keys
+
+    reread = known
 
 
 class SecretKeys:

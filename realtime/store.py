@@ -2,7 +2,8 @@
 
 Two tables. *Connections*: one item a connection, hash `connectionId`, with the index `UserIdIndex`
 (hash `userId`, keys only). *Rooms*: hash `room`, range `member`, where `connection#{connectionId}` is a
-member and `user#{userId}` a grant.
+member and `user#{userId}` a grant. Beside the rooms, whose names hold no `#`, the rooms table keeps
+`user#{userId}` / `revoked` and `ticket#{hash}` / `ticket`: they too are read by their whole key alone.
 
 DynamoDB deletes expired items up to days late, so every read here leaves out what is past its `ttl` or
 whose token is past its `expiresAt`.
@@ -14,6 +15,10 @@ The races, each with its rule:
   first, no member is left behind.
 - *Join against revoke.* The same transaction needs the grant; a revoke deletes the grant first and then
   looks for members with a consistent read. Whichever commits first, no member is left.
+- *Connect against the revocation of a user.* The connect is one transaction that needs the user not to be
+  revoked since the token was issued.
+- *Join against `auth:refresh`.* The join needs the `expiresAt` that it gives the member to be the
+  connection's still, and is done again with the new one if it is not.
 - *`$disconnect` before `$connect` has written.* The disconnect leaves a tombstone for a minute, on which the
   connect's conditional write fails.
 - *A 410 that means "not open yet".* `Receiver.young` tells; such a connection is not pruned.
@@ -21,17 +26,21 @@ The races, each with its rule:
 """
 
 import itertools
+import json
+import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal
 
 import botocore.session
 from botocore.exceptions import ClientError
 
-from realtime.auth import Identity
 from realtime.envelope import timestamp
+from realtime.identity import Identity
 from realtime.rooms import Role, Room
 from realtime.settings import Settings
 
@@ -42,10 +51,12 @@ CONNECTION_TTL_SECONDS = 24 * 3600
 """As LandingHub: far over the two hours that API Gateway keeps a connection open."""
 YOUNG_SECONDS = 5.0
 """`$connect` writes the item as its last act, so a connection is open well within this time of it."""
+TICKET_SECONDS = 30
 _TOMBSTONE_SECONDS = 60
 _USER_INDEX = "UserIdIndex"
 _MEMBER = "connection#"
-_GRANT = "user#"
+_USER = _GRANT = "user#"
+_CONFLICTS = {"TransactionConflictException", "TransactionConflict"}
 _BATCH_GET = 100  # items in a BatchGetItem (DynamoDB's limit)
 _BATCH_WRITE = 25  # items in a BatchWriteItem (DynamoDB's limit)
 _ATTEMPTS = 5  # for transactions that met another one on the same item, and unprocessed batch items
@@ -65,6 +76,7 @@ class Connection:
         connected_at: ISO 8601, as stored.
         ttl: epoch seconds at which its items may go.
         expires_at: epoch seconds at which its token ends.
+        rooms: the names of the rooms that it is a member of.
     """
 
     connection_id: str
@@ -73,6 +85,43 @@ class Connection:
     connected_at: str
     ttl: int
     expires_at: int
+    rooms: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many actions a connection may do: a generic cell rate algorithm (GCRA).
+
+    Attributes:
+        per_second: the rate that may go on for ever.
+        burst: how many may come at once.
+        debt: how many refused actions, beyond the burst, close the connection.
+    """
+
+    per_second: float = 20
+    burst: int = 40
+    debt: int = 80
+
+    @property
+    def interval(self) -> float:
+        """Milliseconds that one action costs."""
+        return 1000 / self.per_second
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the rate and the token say to one action.
+
+    Attributes:
+        connection: who acts.
+        verdict: `ok`, or why the action is refused; with `expired` and `flooding` the connection is to be
+            closed.
+        retry_after: seconds until an action would be let through again.
+    """
+
+    connection: Connection
+    verdict: Literal["ok", "rate_limited", "flooding", "expired"]
+    retry_after: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +181,14 @@ class Store:
 
     # Connections
 
-    def connect(self, connection_id: str, identity: Identity) -> bool:
+    def connect(
+        self, connection_id: str, identity: Identity
+    ) -> Literal["connected", "disconnected", "revoked"]:
         """Keep a new connection.
 
         Returns:
-            False where its `$disconnect` has come already: nothing is kept.
+            `disconnected` where its `$disconnect` has come already, `revoked` where the user was revoked
+            after the token was issued: nothing is kept.
         """
         now = self._clock()
         item: dict[str, Any] = {
@@ -149,7 +201,12 @@ class Store:
             "ttl": _number(now + CONNECTION_TTL_SECONDS),
             "expiresAt": _number(identity.expires_at),
         }
-        return self._put_new(item)
+        put = {"TableName": self._connections, "Item": item, **_new(item)}
+        try:
+            self._transact({"Put": put}, self._unless_revoked(identity))
+        except _ConditionFailedError as error:
+            return "revoked" if error.index else "disconnected"
+        return "connected"
 
     def disconnect(self, connection_id: str) -> None:
         """Forget a connection and its memberships. Doing it twice is the same as once."""
@@ -158,8 +215,11 @@ class Store:
             self._forget_members(connection_id, _rooms_of(deleted))
         else:
             ttl = _number(self._clock() + _TOMBSTONE_SECONDS)
-            closed = {"connectedAt": {"S": ""}, "ttl": ttl}
-            self._put_new({**_connection_key(connection_id), **closed})
+            tombstone = {**_connection_key(connection_id), "connectedAt": {"S": ""}, "ttl": ttl}
+            with suppress(_ConditionFailedError):  # it has connected meanwhile, and will be told again
+                self._write(
+                    self._client.put_item, TableName=self._connections, Item=tombstone, **_new(tombstone)
+                )
 
     def prune(self, receiver: Receiver, rooms: Iterable[str] = ()) -> None:
         """Forget a connection that the gateway says is gone.
@@ -168,13 +228,86 @@ class Store:
             receiver: as it was read; nothing is done if the item has another `connectedAt` by now.
             rooms: rooms that it was found in, beside those that its item names.
         """
-        deleted = self._delete_connection(
-            receiver.connection_id,
-            ConditionExpression="attribute_not_exists(connectionId) OR connectedAt = :connectedAt",
-            ExpressionAttributeValues={":connectedAt": {"S": receiver.connected_at}},
+        try:
+            deleted = self._delete_connection(
+                receiver.connection_id,
+                ConditionExpression="attribute_not_exists(connectionId) OR connectedAt = :connectedAt",
+                ExpressionAttributeValues={":connectedAt": {"S": receiver.connected_at}},
+            )
+        except _ConditionFailedError:
+            return
+        self._forget_members(receiver.connection_id, {*rooms, *_rooms_of(deleted)})
+
+    def admit(self, connection_id: str, rate: Rate) -> Admission | None:
+        """Count one action of a connection and read who it is.
+
+        One call for an action that comes after a pause of one interval or more, two within a burst: the usual
+        action is the first kind.
+
+        Args:
+            connection_id: who acts.
+            rate: how many actions it may do.
+
+        Returns:
+            None where the connection is unknown.
+        """
+        # `tat`, the theoretical arrival time of GCRA: milliseconds up to which the actions so far have used
+        # the rate up. It moves on with refused actions too, so that it tells a flood from a slip.
+        while True:
+            now = self._clock() * 1000
+            try:
+                idle = "attribute_exists(userId) AND (attribute_not_exists(tat) OR tat < :now)"
+                item = self._move_tat(connection_id, "SET tat = :tat", idle, now, now + rate.interval)
+                break
+            except _ConditionFailedError as error:
+                if "userId" not in error.item:
+                    return None
+            with suppress(_ConditionFailedError):  # it has become idle in between: again from the start
+                item = self._move_tat(connection_id, "ADD tat :tat", "tat >= :now", now, rate.interval)
+                break
+        connection = _connection(item)
+        if connection.ttl * 1000 <= now:
+            return None
+        if connection.expires_at * 1000 <= now:
+            return Admission(connection, "expired")
+        over = float(item["tat"]["N"]) - now - rate.burst * rate.interval
+        if over <= 0:
+            return Admission(connection, "ok")
+        verdict: Literal["flooding", "rate_limited"] = (
+            "flooding" if over > rate.debt * rate.interval else "rate_limited"
         )
-        if deleted is not None:
-            self._forget_members(receiver.connection_id, {*rooms, *_rooms_of(deleted)})
+        return Admission(connection, verdict, math.ceil(over) / 1000)
+
+    def extend(self, connection: Connection, identity: Identity) -> bool:
+        """Let a connection and its memberships live until a newer token's end.
+
+        Returns:
+            False where the connection is gone, or its user was revoked after the token was issued.
+        """
+        expires_at = {":expiresAt": _number(identity.expires_at)}
+        update: Any = {
+            "TableName": self._connections,
+            "Key": _connection_key(connection.connection_id),
+            "UpdateExpression": "SET expiresAt = :expiresAt",
+            "ConditionExpression": "connectedAt = :connectedAt",
+            "ExpressionAttributeValues": {":connectedAt": {"S": connection.connected_at}, **expires_at},
+        }
+        try:
+            self._transact({"Update": update}, self._unless_revoked(identity))
+        except _ConditionFailedError:
+            return False
+        # Read after the write: a join that is not among these has seen the new `expiresAt`, or sees it fail.
+        for room in (self.connection(connection.connection_id) or connection).rooms:
+            with suppress(_ConditionFailedError):  # it has left that room meanwhile
+                self._write(
+                    self._client.update_item,
+                    TableName=self._rooms,
+                    Key=_member_key(room, _MEMBER + connection.connection_id),
+                    UpdateExpression="SET expiresAt = :expiresAt",
+                    ConditionExpression="attribute_exists(room)",
+                    ExpressionAttributeValues=expires_at,
+                )
+        return True
 
     def connection(self, connection_id: str) -> Connection | None:
         """Read one connection; None where it is unknown or expired."""
@@ -196,22 +329,25 @@ class Store:
         Returns:
             False where the connection is gone or the grant is missing: nothing is changed.
         """
-        update: dict[str, Any] = {
+        expires_at = _number(connection.expires_at)
+        update: Any = {
             "TableName": self._connections,
             "Key": _connection_key(connection.connection_id),
             "UpdateExpression": "ADD rooms :rooms",
-            "ConditionExpression": "connectedAt = :connectedAt",
+            "ConditionExpression": "connectedAt = :connectedAt AND expiresAt = :expiresAt",
             "ExpressionAttributeValues": {
                 ":rooms": {"SS": [room.name]},
                 ":connectedAt": {"S": connection.connected_at},
+                ":expiresAt": expires_at,
             },
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        member: dict[str, Any] = {
+        member: Any = {
             **_member_key(room.name, _MEMBER + connection.connection_id),
             "userId": {"S": connection.user_id},
             "connectedAt": {"S": connection.connected_at},
             "ttl": _number(connection.ttl),
-            "expiresAt": _number(connection.expires_at),
+            "expiresAt": expires_at,
         }
         writes: list[Any] = [{"Update": update}, {"Put": {"TableName": self._rooms, "Item": member}}]
         if needs_grant:
@@ -221,7 +357,14 @@ class Store:
                 "ConditionExpression": "attribute_exists(room)",
             }
             writes.append({"ConditionCheck": grant})
-        return self._conditional(self._client.transact_write_items, TransactItems=writes) is not None
+        try:
+            self._transact(*writes)
+        except _ConditionFailedError as error:
+            if error.index or error.item.get("connectedAt", {}).get("S") != connection.connected_at:
+                return False
+            expires_at_now = int(error.item["expiresAt"]["N"])
+            return self.join(replace(connection, expires_at=expires_at_now), room, needs_grant=needs_grant)
+        return True
 
     def leave(self, connection_id: str, room: Room) -> None:
         """End a membership. Leaving a room that one is not in does nothing."""
@@ -238,6 +381,47 @@ class Store:
         for item in self._query_members(room.name, "userId = :user", **{":user": {"S": user_id}}):
             self._remove_member(item["member"]["S"].removeprefix(_MEMBER), room.name)
 
+    # Users
+
+    def revoke_user(self, user_id: str) -> None:
+        """Keep a user out until a token that is issued in a later second than this."""
+        item = {**_member_key(_USER + user_id, "revoked"), "notBefore": _number(self._clock())}
+        self._client.put_item(TableName=self._rooms, Item=item)
+
+    def put_ticket(self, ticket: str, identity: Identity) -> None:
+        """Keep a one-time ticket for 30 seconds. Only its hash is kept."""
+        who = {field: getattr(identity, field) for field in Identity.__slots__}
+        item: dict[str, Any] = {
+            **_ticket_key(ticket),
+            "identity": {"S": json.dumps(who)},
+            "ttl": _number(self._clock() + TICKET_SECONDS),
+        }
+        self._client.put_item(TableName=self._rooms, Item=item)
+
+    def take_ticket(self, ticket: str) -> Identity | None:
+        """Whose ticket this is; None where it is unknown, used or too old. It cannot be taken twice."""
+        try:
+            answer = self._write(
+                self._client.delete_item,
+                TableName=self._rooms,
+                Key=_ticket_key(ticket),
+                ConditionExpression="#ttl > :now",
+                ExpressionAttributeNames={"#ttl": "ttl"},
+                ExpressionAttributeValues={":now": _number(self._clock())},
+                ReturnValues="ALL_OLD",
+            )
+        except _ConditionFailedError:
+            return None
+        return Identity(**json.loads(answer["Attributes"]["identity"]["S"]))
+
+    def oldest_connections(self, user_id: str, keep: int) -> list[Receiver]:
+        """A user's connections but the newest `keep`, oldest first. One Query where there are no more."""
+        ids = list(self._user_connection_ids(user_id))
+        if len(ids) <= keep:
+            return []
+        receivers = sorted(self._receivers(ids), key=lambda receiver: receiver.connected_at)
+        return receivers[: max(len(receivers) - keep, 0)]
+
     # Receivers of a send
 
     def room_receivers(self, room: Room) -> Iterator[Receiver]:
@@ -247,22 +431,17 @@ class Store:
             connection_id = item["member"]["S"].removeprefix(_MEMBER)
             yield Receiver(connection_id, item["connectedAt"]["S"], was_open=True)
 
-    def user_receivers(self, user_id: str) -> Iterator[Receiver]:
-        """A user's connections.
+    def user_receivers(self, user_id: str, *, expired: bool = False) -> Iterator[Receiver]:
+        """A user's connections: a Query and a BatchGetItem.
+
+        Args:
+            user_id: whose.
+            expired: also those whose token has ended: they get no event, but may be open still.
 
         The index is keys only and eventually consistent: it may lag a connect by some milliseconds. The items
         are read behind it, since an index without `expiresAt` cannot tell an expired token.
         """
-        pages = self._client.get_paginator("query").paginate(
-            TableName=self._connections,
-            IndexName=_USER_INDEX,
-            KeyConditionExpression="userId = :user",
-            ExpressionAttributeValues={":user": {"S": user_id}},
-        )
-        for page in pages:
-            ids = [item["connectionId"]["S"] for item in page["Items"]]
-            for start in range(0, len(ids), _BATCH_GET):
-                yield from self._receivers(ids[start : start + _BATCH_GET])
+        return self._receivers(self._user_connection_ids(user_id), expired=expired)
 
     def receiver(self, connection_id: str) -> Receiver | None:
         """One connection; None where it is unknown or expired."""
@@ -272,62 +451,87 @@ class Store:
         """Every connection, by a paged Scan of the connections table."""
         pages = self._client.get_paginator("scan").paginate(
             TableName=self._connections,
-            ProjectionExpression="connectionId, connectedAt",
+            ProjectionExpression="connectionId, connectedAt, tat",
             FilterExpression=_ALIVE,
             ExpressionAttributeNames=_ALIVE_NAMES,
             ExpressionAttributeValues={":now": _number(self._clock())},
         )
         for page in pages:
             for item in page["Items"]:
-                yield Receiver(item["connectionId"]["S"], item["connectedAt"]["S"])
+                yield _receiver(item)
 
     # Inside
 
-    def _put_new(self, item: Mapping[str, Any]) -> bool:
-        """Put a connection's item. False where there is one already."""
-        put = self._conditional(
-            self._client.put_item,
+    def _move_tat(
+        self, connection_id: str, update: str, condition: str, now: float, tat: float
+    ) -> dict[str, Any]:
+        answer = self._write(
+            self._client.update_item,
             TableName=self._connections,
-            Item=item,
-            # The second half is for a put that botocore repeats because its answer was lost.
-            ConditionExpression="attribute_not_exists(connectionId) OR connectedAt = :connectedAt",
-            ExpressionAttributeValues={":connectedAt": item["connectedAt"]},
+            Key=_connection_key(connection_id),
+            UpdateExpression=update,
+            ConditionExpression=condition,
+            ExpressionAttributeValues={":now": _number(now), ":tat": _number(tat)},
+            ReturnValues="ALL_NEW",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
-        return put is not None
+        item: dict[str, Any] = answer["Attributes"]
+        return item
 
-    def _delete_connection(self, connection_id: str, **condition: Any) -> dict[str, Any] | None:
-        """Delete a connection's item and return it, empty where there was none; None where the condition
-        failed."""
-        answer = self._conditional(
+    def _delete_connection(self, connection_id: str, **condition: Any) -> dict[str, Any]:
+        """Delete a connection's item and return it, empty where there was none."""
+        answer = self._write(
             self._client.delete_item,
             TableName=self._connections,
             Key=_connection_key(connection_id),
             ReturnValues="ALL_OLD",
             **condition,
         )
-        return None if answer is None else answer.get("Attributes", {})
+        deleted: dict[str, Any] = answer.get("Attributes", {})
+        return deleted
 
-    def _receivers(self, connection_ids: Sequence[str]) -> Iterator[Receiver]:
-        if not connection_ids:
-            return
-        wanted: Any = {
-            self._connections: {
-                "Keys": [_connection_key(connection_id) for connection_id in connection_ids],
-                "ProjectionExpression": "connectionId, connectedAt, #ttl, expiresAt",
-                "ExpressionAttributeNames": _ALIVE_NAMES,
-                "ConsistentRead": True,
-            }
+    def _unless_revoked(self, identity: Identity) -> dict[str, Any]:
+        """A condition for a transaction."""
+        check = {
+            "TableName": self._rooms,
+            "Key": _member_key(_USER + identity.user_id, "revoked"),
+            "ConditionExpression": "attribute_not_exists(notBefore) OR notBefore < :issuedAt",
+            "ExpressionAttributeValues": {":issuedAt": _number(identity.issued_at)},
         }
-        for attempt in range(_ATTEMPTS):
-            answer = self._client.batch_get_item(RequestItems=wanted)
-            for item in answer["Responses"].get(self._connections, []):
-                if self._alive(item):
-                    yield Receiver(item["connectionId"]["S"], item["connectedAt"]["S"])
-            wanted = answer.get("UnprocessedKeys")
-            if not wanted:
-                return
-            _back_off(attempt)
-        raise _unprocessed("BatchGetItem")
+        return {"ConditionCheck": check}
+
+    def _user_connection_ids(self, user_id: str) -> Iterator[str]:
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._connections,
+            IndexName=_USER_INDEX,
+            KeyConditionExpression="userId = :user",
+            ExpressionAttributeValues={":user": {"S": user_id}},
+        )
+        for page in pages:
+            yield from (item["connectionId"]["S"] for item in page["Items"])
+
+    def _receivers(self, connection_ids: Iterable[str], *, expired: bool = False) -> Iterator[Receiver]:
+        ids = iter(connection_ids)
+        while keys := [_connection_key(connection_id) for connection_id in itertools.islice(ids, _BATCH_GET)]:
+            wanted: Any = {
+                self._connections: {
+                    "Keys": keys,
+                    "ProjectionExpression": "connectionId, connectedAt, tat, #ttl, expiresAt",
+                    "ExpressionAttributeNames": _ALIVE_NAMES,
+                    "ConsistentRead": True,
+                }
+            }
+            for attempt in range(_ATTEMPTS):
+                answer = self._client.batch_get_item(RequestItems=wanted)
+                for item in answer["Responses"].get(self._connections, []):
+                    if expired or self._alive(item):
+                        yield _receiver(item)
+                wanted = answer.get("UnprocessedKeys")
+                if not wanted:
+                    break
+                _back_off(attempt)
+            else:
+                raise _unprocessed("BatchGetItem")
 
     def _query_members(self, room: str, condition: str, **values: Any) -> Iterator[dict[str, Any]]:
         """The members of a room for whose items the condition holds."""
@@ -357,8 +561,9 @@ class Store:
             "ExpressionAttributeValues": {":rooms": {"SS": [room]}},
         }
         # One transaction: between two writes a join could come, and leave a member that no item names.
-        writes = [{"Delete": delete}, {"Update": update}]
-        if self._conditional(self._client.transact_write_items, TransactItems=writes) is None:
+        try:
+            self._transact({"Delete": delete}, {"Update": update})
+        except _ConditionFailedError:
             self._client.delete_item(**delete)
 
     def _forget_members(self, connection_id: str, rooms: Iterable[str]) -> None:
@@ -375,18 +580,33 @@ class Store:
             else:
                 raise _unprocessed("BatchWriteItem")
 
-    def _conditional(self, write: Callable[..., Any], **arguments: Any) -> dict[str, Any] | None:
-        """Do one write, again where a transaction was on the same item. None where its condition failed."""
+    def _transact(self, *writes: dict[str, Any]) -> None:
+        """Write all or nothing.
+
+        Raises:
+            _ConditionFailedError: nothing was written.
+        """
+        self._write(self._client.transact_write_items, TransactItems=writes)
+
+    def _write(self, write: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
+        """Do one write, again where a transaction was on the same item.
+
+        Raises:
+            _ConditionFailedError: its condition did not hold.
+        """
         for attempt in itertools.count():
             try:
                 answer: dict[str, Any] = write(**arguments)
             except ClientError as error:
                 code = error.response["Error"]["Code"]
-                canceled: Any = error.response.get("CancellationReasons", ())
-                codes = {code, *(reason.get("Code") for reason in canceled)}
-                if codes & {"ConditionalCheckFailedException", "ConditionalCheckFailed"}:
-                    return None
-                conflict = codes & {"TransactionConflictException", "TransactionConflict"}
+                failed: Any = error.response
+                if code == "ConditionalCheckFailedException":
+                    raise _ConditionFailedError(0, failed.get("Item", {})) from None
+                reasons = failed.get("CancellationReasons", ())
+                for index, reason in enumerate(reasons):
+                    if reason["Code"] == "ConditionalCheckFailed":
+                        raise _ConditionFailedError(index, reason.get("Item", {})) from None
+                conflict = {code, *(reason["Code"] for reason in reasons)} & _CONFLICTS
                 if not conflict or attempt + 1 == _ATTEMPTS:
                     raise
                 _back_off(attempt)
@@ -399,6 +619,36 @@ class Store:
         return all(float(item.get(key, {"N": "0"})["N"]) > now for key in ("ttl", "expiresAt"))
 
 
+class _ConditionFailedError(Exception):
+    """A condition did not hold.
+
+    Attributes:
+        index: which of a transaction's writes it belongs to, the first where several failed; else 0.
+        item: the item as it was, where that was asked for.
+    """
+
+    def __init__(self, index: int, item: Mapping[str, Any]) -> None:
+        super().__init__(f"the condition of write {index} failed")
+        self.index = index
+        self.item = item
+
+
+def _receiver(item: Mapping[str, Any]) -> Receiver:
+    return Receiver(item["connectionId"]["S"], item["connectedAt"]["S"], was_open="tat" in item)
+
+
+def _new(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The condition that a connection is new, or the same: botocore repeats a put whose answer was lost."""
+    return {
+        "ConditionExpression": "attribute_not_exists(connectionId) OR connectedAt = :connectedAt",
+        "ExpressionAttributeValues": {":connectedAt": item["connectedAt"]},
+    }
+
+
+def _ticket_key(ticket: str) -> dict[str, Any]:
+    return _member_key("ticket#" + sha256(ticket.encode(errors="replace")).hexdigest(), "ticket")
+
+
 def _connection(item: Mapping[str, Any]) -> Connection:
     return Connection(
         connection_id=item["connectionId"]["S"],
@@ -407,6 +657,7 @@ def _connection(item: Mapping[str, Any]) -> Connection:
         connected_at=item["connectedAt"]["S"],
         ttl=int(item["ttl"]["N"]),
         expires_at=int(item["expiresAt"]["N"]),
+        rooms=frozenset(_rooms_of(item)),
     )
 
 

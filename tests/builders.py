@@ -4,7 +4,8 @@ import json
 import time
 from typing import Any
 
-from realtime.auth import Identity, sign_token
+from realtime.auth import sign_token
+from realtime.identity import Identity
 from realtime.rooms import Role
 
 SECRET = "a4c1d70f6c0b4f5e9d5d1c6a2f8e7b3960718293"

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.auth import Identity, StaticKeys, authenticate
+from realtime.auth import StaticKeys, authenticate
 from realtime.errors import AuthError
+from realtime.identity import Identity
 from tests.builders import OTHER_SECRET, SECRET, token
 
 KEYS = StaticKeys(SECRET)

@@ -1,0 +1,75 @@
+"""What the functions work with, each part made when it is first asked for.
+
+A cold start pays for what its event needs and for no more: most events never touch the management API, and
+only a handshake and `auth:refresh` need keys.
+"""
+
+import functools
+from typing import TYPE_CHECKING
+
+import botocore.session
+
+from realtime.errors import SettingsError
+from realtime.settings import Settings
+from realtime.store import Store
+
+if TYPE_CHECKING:
+    from realtime.auth import Keys
+    from realtime.gateway import Gateway
+
+
+class Parts:
+    """The parts of one stage.
+
+    Args:
+        settings: of the stage.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._session = botocore.session.get_session()
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """The tables."""
+        return Store.from_settings(self.settings, self._session)
+
+    @functools.cached_property
+    def keys(self) -> "Keys":
+        """The keys that tokens are signed with.
+
+        Raises:
+            SettingsError: the stage has neither a secret nor public keys.
+        """
+        if self.settings.token_rules.algorithm != "HS256":
+            if not self.settings.jwks_url:
+                raise SettingsError("WEBSOCKET_JWKS_URL", "is not set, and the algorithm needs public keys")
+            from realtime.jwks import PublicKeys
+
+            return PublicKeys(self.settings.jwks_url, self.settings.token_rules.algorithm)
+        from realtime.keys import SecretKeys, StaticKeys
+
+        if self.settings.jwt_secret:
+            return StaticKeys(self.settings.jwt_secret)
+        if not self.settings.jwt_secret_name:
+            raise SettingsError("WEBSOCKET_JWT_SECRET_NAME", "is not set")
+        return SecretKeys.from_name(self.settings.jwt_secret_name, self._session)
+
+    @functools.cached_property
+    def gateway(self) -> "Gateway":
+        """The management API.
+
+        Raises:
+            SettingsError: its URL is not set.
+        """
+        from realtime.gateway import Gateway
+
+        if not self.settings.api_endpoint:
+            raise SettingsError("WEBSOCKET_API_ENDPOINT", "is not set")
+        return Gateway(self.settings.api_endpoint)
+
+
+@functools.cache
+def parts() -> Parts:
+    """The parts of the stage that the environment names."""
+    return Parts(Settings.from_env())
