@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class PublicKeys:
-    """Public keys, read when first needed and kept. A document that cannot be fetched leaves them as they were.
+    """Public keys, read when first needed and kept; one failure to fetch them leaves them as they were.
 
     Args:
         url: where the document is.

@@ -20,11 +20,14 @@ def token(user_id: str = "u1", role: Role = "user", *, secret: str = SECRET, ttl
 
 def identity(user_id: str = "u1", role: Role = "user", expires_at: float | None = None) -> Identity:
     end = time.time() + 3600 if expires_at is None else expires_at
-    return Identity(user_id, role, user_id.title(), f"{user_id}@x.test", int(end))
+    return Identity(user_id, role, user_id.title(), f"{user_id}@x.test", int(end), int(time.time()))
 
 
-def connect_event(connection_id: str = "c1=", **query: str) -> dict[str, Any]:
-    event: dict[str, Any] = {"requestContext": _context(connection_id, "$connect", "CONNECT"), "headers": {}}
+def connect_event(
+    connection_id: str = "c1=", headers: dict[str, str] | None = None, **query: str
+) -> dict[str, Any]:
+    context = _context(connection_id, "$connect", "CONNECT")
+    event: dict[str, Any] = {"requestContext": context, "headers": headers or {}}
     if query:
         event["queryStringParameters"] = query
     return event

@@ -7,9 +7,11 @@ import botocore.session
 import pytest
 from moto import mock_aws
 
-from lambdas import connect, default, disconnect
+from realtime import WebSocketService
+from realtime.parts import parts
 from realtime.store import Store
 from tests.builders import SECRET, create_tables
+from tests.fakes.management_api import FakeManagementApi
 
 
 @pytest.fixture(scope="session")
@@ -54,13 +56,29 @@ def secrets(aws: botocore.session.Session) -> Any:
 
 
 @pytest.fixture
-def functions(dynamodb: Any, secrets: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def api() -> Iterator[FakeManagementApi]:
+    with FakeManagementApi() as api:
+        yield api
+
+
+@pytest.fixture
+def functions(
+    dynamodb: Any, secrets: Any, api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """The three functions, cold, with the environment that the stack gives them."""
     secrets.create_secret(Name="jwt", SecretString=SECRET)
     monkeypatch.setenv("WEBSOCKET_CONNECTIONS_TABLE", "connections")
     monkeypatch.setenv("WEBSOCKET_ROOMS_TABLE", "rooms")
     monkeypatch.setenv("WEBSOCKET_JWT_SECRET_NAME", "jwt")
-    for function in (connect, disconnect, default):
-        function.parts.cache_clear()
+    monkeypatch.setenv("WEBSOCKET_API_ENDPOINT", api.endpoint)
+    parts.cache_clear()
     yield
+    parts().gateway.close()
     secrets.delete_secret(SecretId="jwt", ForceDeleteWithoutRecovery=True)
+
+
+@pytest.fixture
+def service(functions: None) -> Iterator[WebSocketService]:
+    service = WebSocketService.from_env()
+    yield service
+    service.close()

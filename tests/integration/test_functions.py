@@ -2,28 +2,35 @@
 
 import json
 import logging
+import time
 from typing import Any
 
 import pytest
 
 from lambdas import connect, default, disconnect
+from realtime import WebSocketService
+from realtime.actions import MAX_ROOMS
+from realtime.auth import sign_token
+from realtime.parts import parts
 from realtime.rooms import Room
+from realtime.store import Store
 from tests.builders import (
     OTHER_SECRET,
     SECRET,
     connect_event,
     disconnect_event,
+    identity,
     message_event,
     token,
 )
+from tests.fakes.management_api import FakeManagementApi
 
 pytestmark = pytest.mark.usefixtures("functions")
 
 
 def let_in(connection_id: str = "c1=", user_id: str = "u1", role: Any = "user") -> None:
-    assert connect.handler(connect_event(connection_id, token=token(user_id, role)), None) == {
-        "statusCode": 200
-    }
+    event = connect_event(connection_id, token=token(user_id, role))
+    assert connect.handler(event, None) == {"statusCode": 200, "headers": {}}
 
 
 def said(connection_id: str = "c1=", body: object = None, **fields: object) -> tuple[str, dict[str, Any]]:
@@ -38,7 +45,7 @@ def said(connection_id: str = "c1=", body: object = None, **fields: object) -> t
     [{}, {"token": ""}, {"token": "x"}, {"token": token(secret=OTHER_SECRET)}, {"token": token(ttl=-60)}],
 )
 def test_a_bad_token_is_a_401_with_the_reason_in_the_log_alone(
-    query: dict[str, str], rows: Any, caplog: pytest.LogCaptureFixture
+    query: Any, rows: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         assert connect.handler(connect_event(**query), None) == {"statusCode": 401}
@@ -52,7 +59,7 @@ def test_a_secret_is_rotated_without_a_refused_connect(secrets: Any) -> None:
     secrets.put_secret_value(SecretId="jwt", SecretString=OTHER_SECRET)
     for number, secret in enumerate((OTHER_SECRET, SECRET)):
         event = connect_event(f"c{number}", token=token(secret=secret))
-        assert connect.handler(event, None) == {"statusCode": 200}
+        assert connect.handler(event, None)["statusCode"] == 200
 
 
 def test_an_admin_joins_refreshes_and_leaves_the_admin_dashboard() -> None:
@@ -81,7 +88,7 @@ def test_a_chat_room_needs_a_grant_but_not_of_an_admin() -> None:
         "chat:joined_room",
         {"roomId": "r1", "success": True},
     )
-    default.parts().grant(Room("chat", "r1"), "u1")
+    parts().store.grant(Room("chat", "r1"), "u1")
     assert said("c1=", action="chat:join_room", roomId="r1")[0] == "chat:joined_room"
     assert said("c1=", action="chat:leave_room", roomId="r1") == (
         "chat:left_room",
@@ -127,9 +134,9 @@ def test_a_bad_message_is_an_error_with_a_code_and_no_trace(body: str) -> None:
     assert "Traceback" not in data["message"]
 
 
-def test_a_connection_that_is_not_kept_is_told_to_connect_again() -> None:
-    event, data = said(action="ping")
-    assert (event, data["code"]) == ("error", "unknown_connection")
+def test_a_connection_that_is_not_kept_is_told_so_and_closed(api: FakeManagementApi) -> None:
+    assert default.handler(message_event(action="ping", id="1"), None) == {"statusCode": 200}
+    assert closed_with(api) == ("error", "unknown_connection", "1")
 
 
 def test_a_disconnect_leaves_no_row_and_may_come_twice(rows: Any) -> None:
@@ -139,6 +146,211 @@ def test_a_disconnect_leaves_no_row_and_may_come_twice(rows: Any) -> None:
         assert disconnect.handler(disconnect_event(), None) == {"statusCode": 200}
     assert rows("rooms") == []
     assert [row for row in rows("connections") if "userId" in row] == []
+
+
+def closed_with(api: FakeManagementApi, connection_id: str = "c1=") -> tuple[str, str, str | None]:
+    """Event, code and replyTo of the last envelope that was posted before the close."""
+    assert [(r.method, r.connection_id) for r in api.requests][-2:] == [
+        ("POST", connection_id),
+        ("DELETE", connection_id),
+    ]
+    envelope = json.loads(api.delivered[connection_id][-1])
+    return envelope["event"], envelope["data"]["code"], envelope.get("replyTo")
+
+
+def test_an_action_after_the_tokens_end_closes_the_connection(
+    api: FakeManagementApi, store: Store, rows: Any
+) -> None:
+    store.connect("c1=", identity(expires_at=time.time() - 1))
+    assert default.handler(message_event(action="dashboard:join", id="1"), None) == {"statusCode": 200}
+    assert closed_with(api) == ("error", "token_expired", "1")
+    assert rows("rooms") == []
+
+
+def test_too_many_actions_are_refused_and_a_flood_closes_the_connection(
+    api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBSOCKET_ACTIONS_PER_SECOND", "1")
+    monkeypatch.setenv("WEBSOCKET_ACTIONS_BURST", "3")
+    parts.cache_clear()
+    let_in()
+    assert [said(action="ping")[0] for _ in range(3)] == ["pong"] * 3
+    event, data = said(body="no JSON counts too")
+    assert (event, data["code"]) == ("error", "rate_limited")
+    assert 0 < data["retryAfter"] <= 2
+    for _ in range(100):
+        answer = default.handler(message_event(action="ping", id="1"), None)
+        if "body" not in answer:
+            break
+    assert closed_with(api) == ("error", "rate_limited", "1")
+
+
+def test_the_usual_action_is_one_call_to_dynamodb(
+    dynamodb: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts(), "store", store)
+    let_in()
+    calls: list[str] = []
+
+    def note(model: Any, **_: object) -> None:
+        calls.append(model.name)
+
+    dynamodb.meta.events.register("provide-client-params.dynamodb.*", note)
+    said(action="ping")
+    dynamodb.meta.events.unregister("provide-client-params.dynamodb.*", note)
+    assert calls == ["UpdateItem"]
+
+
+def test_a_connection_is_in_a_bounded_number_of_rooms(store: Store) -> None:
+    let_in(role="admin")
+    connection = store.connection("c1=")
+    assert connection
+    for number in range(MAX_ROOMS):
+        store.join(connection, Room("chat", f"r{number}"), needs_grant=False)
+    event, data = said(action="chat:join_room", roomId="one-more")
+    assert (event, data["code"]) == ("chat:error", "too_many_rooms")
+    assert said(action="chat:join_room", roomId="r1")[0] == "chat:joined_room"
+
+
+def test_a_newer_token_extends_the_connection_and_its_rooms(store: Store, rows: Any) -> None:
+    store.connect("c1=", identity(expires_at=time.time() + 30))
+    said(action="dashboard:join")
+    event, data = said(action="auth:refresh", token=token(ttl=3600))
+    assert (event, data["success"]) == ("auth:refreshed", True)
+    for table in ("connections", "rooms"):
+        assert int(rows(table)[0]["expiresAt"]) > time.time() + 3000
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [None, 7, "x", token("u2"), token("u1", "admin"), token(ttl=-60), token(secret=OTHER_SECRET)],
+)
+def test_a_token_of_another_user_or_role_extends_nothing(bad: object, rows: Any) -> None:
+    let_in()
+    before = rows("connections")[0]["expiresAt"]
+    event, data = said(action="auth:refresh", token=bad)
+    assert (event, data["code"]) == ("error", "invalid_token")
+    assert rows("connections")[0]["expiresAt"] == before
+
+
+def test_a_token_from_before_the_revocation_extends_nothing(store: Store) -> None:
+    let_in()
+    store.revoke_user("u1")
+    event, data = said(action="auth:refresh", token=token())
+    assert (event, data["code"]) == ("error", "invalid_token")
+
+
+def test_a_token_may_travel_as_a_subprotocol_and_is_not_sent_back(rows: Any) -> None:
+    text = token()
+    for name in ("Sec-WebSocket-Protocol", "sec-websocket-protocol"):
+        event = connect_event(headers={name: f"landinghub.v1, {text}"})
+        answer = connect.handler(event, None)
+        assert answer == {"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": "landinghub.v1"}}
+        assert len(rows("connections")) == 1
+
+
+@pytest.mark.parametrize(
+    ("protocol", "query"),
+    [
+        (f"landinghub.v2, {token()}", {}),
+        (token(), {}),
+        ("landinghub.v1", {}),
+        (f"landinghub.v1, {token()}, {token()}", {}),
+        (f"landinghub.v1, {token()}", {"token": token()}),
+        (f"landinghub.v1, {token()}", {"ticket": "x"}),
+    ],
+)
+def test_a_subprotocol_without_one_token_lets_nobody_in(protocol: str, query: Any, rows: Any) -> None:
+    event = connect_event(headers={"Sec-WebSocket-Protocol": protocol}, **query)
+    assert connect.handler(event, None)["statusCode"] == 401
+    assert rows("connections") == []
+
+
+def test_a_ticket_lets_one_connection_in(service: WebSocketService, rows: Any) -> None:
+    ticket = service.create_ticket("u1", role="admin", name="Ann")
+    assert connect.handler(connect_event("c1=", ticket=ticket), None)["statusCode"] == 200
+    assert connect.handler(connect_event("c2=", ticket=ticket), None) == {"statusCode": 401}
+    [row] = rows("connections")
+    assert (row["userId"], row["userRole"], row["userName"]) == ("u1", "admin", "Ann")
+    assert rows("rooms") == []
+
+
+def test_a_ticket_is_not_kept_as_it_is_and_ends_after_30_seconds(dynamodb: Any, rows: Any) -> None:
+    now = [1_800_000_000.0]
+    store = Store(dynamodb, "connections", "rooms", clock=lambda: now[0])
+    for ticket, later in (("first", 29), ("second", 31)):
+        store.put_ticket(ticket, identity())
+        assert ticket not in str(rows("rooms"))
+        now[0] += later
+        assert bool(store.take_ticket(ticket)) is (later < 30)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "status"),
+    [
+        ("https://app.example.org", "https://app.example.org", 200),
+        ("https://a.example.org, https://app.example.org", "https://app.example.org", 200),
+        ("https://app.example.org", "https://app.example.org.evil.org", 403),
+        ("https://app.example.org", "http://app.example.org", 403),
+        ("https://app.example.org", "null", 403),
+        ("https://app.example.org", None, 200),
+        ("*", "https://anything.example.org", 200),
+    ],
+)
+def test_only_an_allowed_origin_is_let_in(
+    allowed: str, origin: str | None, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBSOCKET_ALLOWED_ORIGINS", allowed)
+    parts.cache_clear()
+    event = connect_event(headers={"origin": origin} if origin else {}, token=token())
+    assert connect.handler(event, None)["statusCode"] == status
+
+
+def test_a_stage_for_browsers_only_asks_for_an_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBSOCKET_BROWSERS_ONLY", "true")
+    parts.cache_clear()
+    assert connect.handler(connect_event(token=token()), None) == {"statusCode": 403}
+
+
+def test_one_connection_too_many_closes_the_oldest(
+    api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch, store: Store, rows: Any
+) -> None:
+    monkeypatch.setenv("WEBSOCKET_MAX_CONNECTIONS_PER_USER", "2")
+    parts.cache_clear()
+    for connection_id in ("c1=", "c2=", "c3="):
+        let_in(connection_id)
+        time.sleep(0.002)  # connectedAt counts milliseconds
+    assert api.deleted == ["c1="]
+    assert {row["connectionId"] for row in rows("connections")} == {"c2=", "c3="}
+
+
+def test_one_connection_too_many_is_refused_where_the_stage_says_so(
+    api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBSOCKET_MAX_CONNECTIONS_PER_USER", "1")
+    monkeypatch.setenv("WEBSOCKET_OVER_MAX_CONNECTIONS", "refuse_new")
+    parts.cache_clear()
+    let_in("c1=")
+    let_in("c2=", "u2")
+    assert connect.handler(connect_event("c3=", token=token()), None) == {"statusCode": 429}
+    assert api.deleted == []
+
+
+def test_a_revoked_user_is_out_until_a_newer_token(
+    api: FakeManagementApi, service: WebSocketService, monkeypatch: pytest.MonkeyPatch, rows: Any
+) -> None:
+    monkeypatch.setattr("realtime.service.INDEX_LAG_SECONDS", 0)
+    let_in("c1=")
+    let_in("c2=", "u2")
+    ticket = service.create_ticket("u1")
+    old = token()
+    assert service.revoke_user("u1") == 1
+    assert api.deleted == ["c1="]
+    queries: list[Any] = [{"token": old}, {"ticket": ticket}]
+    for query in queries:
+        assert connect.handler(connect_event("c3=", **query), None) == {"statusCode": 401}
+    later = sign_token(SECRET, user_id="u1", now=time.time() + 2)
+    assert connect.handler(connect_event("c4=", token=later), None)["statusCode"] == 200
 
 
 def test_no_body_and_no_token_is_logged(caplog: pytest.LogCaptureFixture) -> None:

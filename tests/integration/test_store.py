@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from realtime.rooms import Room
-from realtime.store import Connection, Receiver, Store
+from realtime.store import Connection, Rate, Receiver, Store
 from tests.builders import identity
 
 ADMIN = Room("dashboard_admin")
@@ -15,7 +15,7 @@ CHAT = Room("chat", "r1")
 
 
 def connected(store: Store, connection_id: str = "c1=", user_id: str = "u1") -> Connection:
-    assert store.connect(connection_id, identity(user_id))
+    assert store.connect(connection_id, identity(user_id)) == "connected"
     connection = store.connection(connection_id)
     assert connection
     return connection
@@ -76,7 +76,7 @@ def test_a_leave_after_the_disconnect_creates_no_item(store: Store, rows: Any) -
 
 def test_a_disconnect_before_its_connect_keeps_the_connection_out(store: Store) -> None:
     store.disconnect("c1=")
-    assert not store.connect("c1=", identity())
+    assert store.connect("c1=", identity()) == "disconnected"
     assert store.connection("c1=") is None
     assert ids(store.all_receivers()) == ids(store.user_receivers("u1")) == set()
 
@@ -84,8 +84,8 @@ def test_a_disconnect_before_its_connect_keeps_the_connection_out(store: Store) 
 def test_a_connect_that_is_repeated_is_kept_once(dynamodb: Any, rows: Any) -> None:
     store = Store(dynamodb, "connections", "rooms", clock=lambda: 1_800_000_000)
     who = identity(expires_at=1_900_000_000)
-    assert store.connect("c1=", who)
-    assert store.connect("c1=", who)  # as botocore repeats it when the answer is lost
+    assert store.connect("c1=", who) == "connected"
+    assert store.connect("c1=", who) == "connected"  # as botocore repeats it when the answer is lost
     assert len(rows("connections")) == 1
 
 
@@ -193,6 +193,7 @@ def test_a_write_that_meets_a_transaction_is_tried_again(dynamodb: Any) -> None:
     store = Store(client, "connections", "rooms")
     connection = connected(store)
     assert store.join(connection, ADMIN, needs_grant=False)
+    assert store.admit("c1=", Rate())
     assert ids(store.room_receivers(ADMIN)) == {"c1="}
     client = _Conflicts(dynamodb, times=99)
     with pytest.raises(ClientError, match="TransactionCanceled"):
@@ -204,7 +205,7 @@ class _Conflicts:
 
     def __init__(self, client: Any, times: int) -> None:
         self._client = client
-        self._left = {"put_item": times, "transact_write_items": times}
+        self._left = {"update_item": times, "transact_write_items": times}
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._left:
@@ -215,7 +216,7 @@ class _Conflicts:
         if not self._left[name]:
             return getattr(self._client, name)(**arguments)
         self._left[name] -= 1
-        code = "TransactionConflictException" if name == "put_item" else "TransactionCanceledException"
+        code = "TransactionConflictException" if name == "update_item" else "TransactionCanceledException"
         answer: Any = {"Error": {"Code": code}, "CancellationReasons": [{"Code": "TransactionConflict"}]}
         raise ClientError(answer, name)
 
@@ -253,3 +254,29 @@ class _Leaves:
         [(table, wanted)] = RequestItems.items()
         self._client.batch_write_item(RequestItems={table: wanted[:1]})
         return {"UnprocessedItems": {table: wanted[1:]} if wanted[1:] else {}}
+
+
+def test_a_join_that_meets_a_refresh_has_the_new_end(store: Store, rows: Any) -> None:
+    before = connected(store)
+    store.extend(before, identity(expires_at=4_000_000_000))
+    assert store.join(before, ADMIN, needs_grant=False)
+    assert rows("rooms")[0]["expiresAt"] == "4000000000"
+
+
+def test_actions_within_the_burst_are_admitted_and_no_more(dynamodb: Any) -> None:
+    now = [1_800_000_000.0]
+    store = Store(dynamodb, "connections", "rooms", clock=lambda: now[0])
+    store.connect("c1=", identity(expires_at=1_900_000_000))
+    rate = Rate(per_second=10, burst=5, debt=4)
+
+    def verdicts(count: int) -> list[str]:
+        admissions = [store.admit("c1=", rate) for _ in range(count)]
+        return [admission.verdict for admission in admissions if admission]
+
+    assert verdicts(6) == ["ok"] * 5 + ["rate_limited"]
+    now[0] += 60
+    assert verdicts(6) == ["ok"] * 5 + ["rate_limited"]  # a pause gives the burst back, and not more
+    now[0] += 0.2
+    assert verdicts(2) == ["ok", "rate_limited"]  # two intervals: the refused one was counted too
+    assert verdicts(5) == ["rate_limited"] * 3 + ["flooding"] * 2
+    assert store.admit("nobody=", rate) is None

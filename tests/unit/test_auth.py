@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.auth import StaticKeys, authenticate
+from realtime.auth import authenticate
 from realtime.errors import AuthError
 from realtime.identity import Identity
+from realtime.keys import StaticKeys
+from realtime.settings import TokenRules
 from tests.builders import OTHER_SECRET, SECRET, token
 
 KEYS = StaticKeys(SECRET)
@@ -39,8 +41,8 @@ def raw_signed(payload: str) -> str:
 
 def test_a_good_token_names_its_user() -> None:
     now = int(time.time())
-    text = signed(role="admin", name="Ann", email="ann@x.org", exp=now + 60)
-    assert authenticate(text, KEYS) == Identity("u1", "admin", "Ann", "ann@x.org", now + 60)
+    text = signed(role="admin", name="Ann", email="ann@x.org", iat=now, exp=now + 60)
+    assert authenticate(text, KEYS) == Identity("u1", "admin", "Ann", "ann@x.org", now + 60, now)
 
 
 @pytest.mark.parametrize("claim", ["userId", "sub", "id"])
@@ -151,3 +153,33 @@ def test_an_expired_token_costs_no_reading_again() -> None:
     with pytest.raises(AuthError):
         authenticate(token(ttl=-60), keys)
     assert keys.reread_count == 0
+
+
+@pytest.mark.parametrize(
+    ("rules", "claims", "good"),
+    [
+        (TokenRules(audience="web"), {"aud": "web"}, True),
+        (TokenRules(audience="web"), {"aud": ["web", "app"]}, True),
+        (TokenRules(audience="web"), {"aud": "app"}, False),
+        (TokenRules(audience="web"), {}, False),
+        (TokenRules(issuer="us"), {"iss": "us"}, True),
+        (TokenRules(issuer="us"), {"iss": "them"}, False),
+        (TokenRules(issuer="us"), {}, False),
+        (TokenRules(max_lifetime=60), {"iat": 0}, True),
+        (TokenRules(max_lifetime=59), {"iat": 0}, False),
+        (TokenRules(max_lifetime=60), {}, False),
+        (TokenRules(max_lifetime=60), {"iat": 600}, False),
+        (TokenRules(), {"iat": "0"}, False),
+        (TokenRules(algorithm="RS256"), {}, False),
+    ],
+)
+def test_a_stage_may_ask_for_more(rules: TokenRules, claims: dict[str, Any], good: bool) -> None:
+    now = int(time.time())
+    if isinstance(claims.get("iat"), int):
+        claims = {**claims, "iat": now + claims["iat"]}
+    text = raw_signed(json.dumps({"userId": "u1", "exp": now + 60, **claims}))
+    if good:
+        assert authenticate(text, KEYS, rules).user_id == "u1"
+    else:
+        with pytest.raises(AuthError):
+            authenticate(text, KEYS, rules)
