@@ -601,9 +601,8 @@ class _Pool:
             return
         slow = sum(c.post is not None and now - c.began > _SLOW for c in self._connections)
         wanted = min(slow + -(-due // _POSTS_PER_CONNECTION), MAX_CONNECTIONS)
-        if self._ssl_context is None or self._session is not None:
-            wanted = 1 if not self._connections else wanted
-        else:
+        if not self._connections or (self._ssl_context and not self._session and not slow):
+            # The first shows whether there is a way at all, and its TLS session makes the others cheaper.
             wanted = 1
         for _ in range(wanted - len(self._connections) - self._opening):
             self._opening += 1
