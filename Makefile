@@ -2,7 +2,7 @@
 STAGE ?= dev
 PYTHON ?= python3
 BIN := .venv/bin
-export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 1
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .PHONY: setup dev test check synth deploy bench lock
 

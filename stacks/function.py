@@ -1,0 +1,67 @@
+"""One Lambda function of the stage, with a role and a log group of its own."""
+
+from collections.abc import Mapping
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from stacks.log_group import log_group
+from stacks.stage import Stage
+
+
+class Function(Construct):
+    """A function whose role may write its own logs, and nothing more until somebody grants it.
+
+    Args:
+        scope: where it stands.
+        id_: its construct id. Never `Default`, which CDK leaves out of the logical ids.
+        name: the end of its name; `Connect` is `...-websocketConnect` with the handler `connect.handler`.
+        stage: names, memory, retention.
+        code: the shared code.
+        description: one sentence for the console.
+        environment: what `realtime.settings` reads.
+        timeout: seconds.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        name: str,
+        stage: Stage,
+        code: lambda_.Code,
+        description: str,
+        environment: Mapping[str, str],
+        timeout: int,
+    ) -> None:
+        super().__init__(scope, id_)
+        logs = log_group(self, "Logs", stage)
+        self.role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description=f"{stage.function_name(name)} runs as this",
+        )
+        logs.grant_write(self.role)
+        self.function = lambda_.Function(
+            self,
+            "Function",
+            function_name=stage.function_name(name),
+            description=description,
+            runtime=lambda_.Runtime.PYTHON_3_13,
+            architecture=lambda_.Architecture.ARM_64,
+            code=code,
+            handler=f"{name.lower()}.handler",
+            memory_size=stage.memory_mb,
+            timeout=cdk.Duration.seconds(timeout),
+            environment=dict(environment),
+            role=self.role,
+            log_group=logs,
+            logging_format=lambda_.LoggingFormat.JSON,
+            application_log_level_v2=lambda_.ApplicationLogLevel.INFO,
+            # Without START, END and REPORT of every invocation: 1 KB of logs costs half as much as a message.
+            system_log_level_v2=lambda_.SystemLogLevel.WARN,
+        )

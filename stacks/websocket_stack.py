@@ -1,0 +1,40 @@
+"""The stack: it composes the constructs and says what a deployment prints."""
+
+import aws_cdk as cdk
+from constructs import Construct
+
+from stacks.jwt_secret import JwtSecret
+from stacks.lambda_code import lambda_code
+from stacks.stage import Stage
+from stacks.tables import Tables
+from stacks.websocket_api import WebSocketApi
+
+
+class WebSocketStack(cdk.Stack):
+    """A whole stage. Needs no AWS account, no network and no Docker to be synthesized."""
+
+    def __init__(self, scope: Construct, id_: str, *, stage: Stage) -> None:
+        super().__init__(
+            scope,
+            id_,
+            description=f"Realtime backend, stage {stage.name}: WebSocket API, functions, tables",
+            termination_protection=stage.keep_data,
+            tags={"realtime:stage": stage.name},
+        )
+        tables = Tables(self, "Tables", stage=stage)
+        jwt_secret = JwtSecret(self, "JwtSecret", stage=stage)
+        code = lambda_code(self)
+        api = WebSocketApi(self, "WebSocket", stage=stage, code=code, tables=tables, jwt_secret=jwt_secret)
+        if any("example.com" in origin for origin in stage.allowed_origins):
+            cdk.Annotations.of(self).add_warning_v2(
+                "realtime:allowed-origins",
+                f"stages.{stage.name}.allowed_origins still names example.com: your own pages are refused",
+            )
+        self._output("WebSocketAPIUrl", api.url, "Where browsers connect to")
+        self._output("WebSocketCallbackUrl", api.callback_url, "The base of the management API")
+        self._output("ConnectionsTableName", tables.connections.table_name, "Who is connected")
+        self._output("RoomsTableName", tables.rooms.table_name, "Members and grants of the rooms")
+        self._output("JwtSecretName", jwt_secret.name, "The secret that tokens are signed with")
+
+    def _output(self, name: str, value: str, description: str) -> None:
+        cdk.CfnOutput(self, name, value=value, description=description)

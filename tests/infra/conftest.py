@@ -1,0 +1,65 @@
+"""The stages, synthesized once for all tests: starting CDK's Node process takes longer than the tests."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk.assertions import Template
+
+from stacks.stage import Stage
+from stacks.websocket_stack import WebSocketStack
+from tests.infra.resources import Resources
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTEXT: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "given-secret": {"jwt_secret_name": "shared/jwt", "prefix": "acme"},
+}
+"""Stages beside those of cdk.json: `dev` with one thing said otherwise."""
+
+
+@pytest.fixture(scope="session")
+def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cloud assembly of all stages and variants."""
+    outdir = tmp_path_factory.mktemp("cdk") / "out"
+    app = cdk.App(outdir=str(outdir), context=CONTEXT | {"aws:cdk:enable-path-metadata": True})
+    settings = dict(CONTEXT["stages"])
+    settings |= {name: settings["dev"] | changes for name, changes in VARIANTS.items()}
+    for name in settings:
+        WebSocketStack(app, name, stage=Stage.from_context(name, settings))
+    app.synth()
+    return outdir
+
+
+@pytest.fixture(scope="session")
+def documents(assembly: Path) -> dict[str, dict[str, Any]]:
+    """The templates as they would be deployed, by stage."""
+    return {
+        path.name.removesuffix(".template.json"): json.loads(path.read_text())
+        for path in assembly.glob("*.template.json")
+    }
+
+
+@pytest.fixture(scope="session")
+def templates(documents: dict[str, dict[str, Any]]) -> dict[str, Template]:
+    """The same for CDK's assertions."""
+    return {name: Template.from_json(document) for name, document in documents.items()}
+
+
+@pytest.fixture(scope="session")
+def prod(templates: dict[str, Template]) -> Template:
+    return templates["prod"]
+
+
+@pytest.fixture(scope="session")
+def dev(templates: dict[str, Template]) -> Template:
+    return templates["dev"]
+
+
+@pytest.fixture(scope="session")
+def resources(documents: dict[str, dict[str, Any]]) -> dict[str, Resources]:
+    """The resources of each stage under the names that people know them by."""
+    return {name: Resources(document) for name, document in documents.items()}

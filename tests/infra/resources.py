@@ -1,0 +1,74 @@
+"""A template read as people do: resources by name, and each role's rights as names and actions."""
+
+from typing import Any
+
+
+class Resources:
+    """The resources of one template.
+
+    Args:
+        document: the template as a dictionary.
+    """
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+        self.all: dict[str, dict[str, Any]] = document["Resources"]
+
+    def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
+        """The resources of a type, by logical id."""
+        return {id_: resource for id_, resource in self.all.items() if resource["Type"] == kind}
+
+    def function(self, name: str) -> dict[str, Any]:
+        """The properties of the function whose name ends so."""
+        functions = self.of_type("AWS::Lambda::Function").values()
+        found = [
+            f["Properties"] for f in functions if f["Properties"]["FunctionName"].endswith(f"websocket{name}")
+        ]
+        assert len(found) == 1, f"one function ...websocket{name}, not {len(found)}"
+        properties: dict[str, Any] = found[0]
+        return properties
+
+    def rights(self, function: str) -> dict[str, set[str]]:
+        """What the role of a function may do: actions by the name of the resource.
+
+        Everything is resolved, so that a right that goes unseen here cannot be: an unknown form fails.
+        """
+        role = self.function(function)["Role"]["Fn::GetAtt"][0]
+        assert not self.all[role]["Properties"].get("ManagedPolicyArns")
+        assert not self.all[role]["Properties"].get("Policies")
+        rights: dict[str, set[str]] = {}
+        for policy in self.of_type("AWS::IAM::Policy").values():
+            if {"Ref": role} not in policy["Properties"]["Roles"]:
+                continue
+            for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+                assert statement["Effect"] == "Allow"
+                assert set(statement) <= {"Action", "Effect", "Resource"}
+                for resource in _list(statement["Resource"]):
+                    rights.setdefault(self.name(resource), set()).update(_list(statement["Action"]))
+        return rights
+
+    def name(self, value: Any) -> str:
+        """A resource as written in a template, by the name that people know it by."""
+        match value:
+            case str():
+                return value
+            case {"Fn::GetAtt": [id_, "Arn"]} | {"Ref": id_}:
+                return self._name(id_)
+            case {"Fn::Join": [separator, parts]}:
+                return str(separator).join(self.name(part) for part in parts)
+        raise AssertionError(f"no name known for {value}")
+
+    def _name(self, id_: str) -> str:
+        if id_.startswith("AWS::"):
+            return f"<{id_.removeprefix('AWS::').lower()}>"
+        resource = self.all[id_]
+        properties = resource.get("Properties", {})
+        for key in ("TableName", "FunctionName", "QueueName"):
+            if key in properties:
+                return str(properties[key])
+        # CloudFormation names it: known by its place in the tree of constructs.
+        return "/".join(resource["Metadata"]["aws:cdk:path"].split("/")[1:-1])
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
