@@ -42,11 +42,13 @@ async def synthesize(
 
     Raises:
         NodeMissingError: there is no Node.js, and nothing in the cache fits.
-        SynthesisError: the app failed; its output has been shown.
+        SynthesisError: there is no app, or it failed; its output has been shown.
     """
     assembly = cache / _hash(directory, context, sources)
     if (assembly / "manifest.json").exists():
         return assembly
+    if not (directory / "cdk.json").exists():
+        raise SynthesisError(f"no cdk.json in {directory}")
     if shutil.which("node") is None:
         raise NodeMissingError
     console.note("Synthesizing the stack (about ten seconds; only when its sources have changed) ...")

@@ -159,7 +159,8 @@ class FunctionHost:
         for worker in list(self.workers.values()):
             _kill(worker)
         if self._parent is not None and self._process is not None:
-            self._parent.shutdown(socket.SHUT_RDWR)  # the end of the socket ends the process
+            with contextlib.suppress(OSError):  # it has ended by itself
+                self._parent.shutdown(socket.SHUT_RDWR)  # the end of the socket ends the process
             await self._process.wait()
         if self._listener is not None:
             await self._listener

@@ -8,7 +8,9 @@ import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from local.assembly import synthesize
 from local.console import Console
@@ -132,19 +134,7 @@ class LocalStack:
         self._sockets = listen(self.port)
         self.port = self._sockets[0].getsockname()[1]
         try:
-            assembly, _, _, _ = await asyncio.gather(
-                synthesize(
-                    self.project.directory,
-                    context=self.project.context,
-                    sources=self.project.sources,
-                    cache=self.project.cache,
-                    console=self.console,
-                ),
-                self._ministack.start(),
-                self._host.start(),
-                asyncio.to_thread(self._ministack.client, "sqs"),  # imports boto3 meanwhile
-            )
-            self._template = template = load(assembly)
+            self._template = template = load(await self._prepare())
             for warning in template.warnings:
                 self.console.problem(f"warning: {warning}")
             evaluated = await asyncio.to_thread(
@@ -201,6 +191,32 @@ class LocalStack:
             if function.handler == handler:
                 return self._host.environment(logical_id)
         raise LocalStackError(f"no function of the template has the handler {handler}")
+
+    async def _prepare(self) -> Path:
+        """Do at once what does not wait for one another: synthesize and start the processes."""
+        assembly = asyncio.ensure_future(
+            synthesize(
+                self.project.directory,
+                context=self.project.context,
+                sources=self.project.sources,
+                cache=self.project.cache,
+                console=self.console,
+            )
+        )
+        parts: list[asyncio.Future[Any]] = [
+            assembly,
+            asyncio.ensure_future(self._ministack.start()),
+            asyncio.ensure_future(self._host.start()),
+            asyncio.ensure_future(asyncio.to_thread(import_module, "boto3")),  # a third of a second
+        ]
+        try:
+            await asyncio.gather(*parts)
+        except BaseException:
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            raise
+        return assembly.result()
 
     async def _poll_queues(self, evaluated: Mapping[str, str]) -> None:
         template = self.template
