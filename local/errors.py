@@ -1,0 +1,34 @@
+"""Why the local stack could not start or had to stop, each in one line that says what to do."""
+
+from __future__ import annotations
+
+
+class LocalStackError(Exception):
+    """The local stack cannot start or go on. The message is one line, made to be shown as it is."""
+
+
+class PortInUseError(LocalStackError):
+    """Another program listens on the port asked for."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"port {port} is in use: stop what listens there, or choose another with --port")
+        self.port = port
+
+
+class NodeMissingError(LocalStackError):
+    """The CDK library needs Node.js to synthesize the stack."""
+
+    def __init__(self) -> None:
+        super().__init__("Node.js not found: install Node.js 20 or newer (CDK needs it to synthesize)")
+
+
+class SynthesisError(LocalStackError):
+    """The CDK app ended with an error."""
+
+
+class TemplateError(LocalStackError):
+    """The synthesized template holds something that cannot be run here."""
+
+
+class MiniStackError(LocalStackError):
+    """MiniStack did not start, refused the resources, or ended."""
