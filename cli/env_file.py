@@ -18,7 +18,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.:/@%+=,~-]+")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BOM = "\ufeff"
 
-# One assignment as python-dotenv's parser cuts it out: blank lines before it, `export`, the key, the value, a comment.
+# One assignment as python-dotenv's parser cuts it out, with the blank lines before it.
 _ASSIGNMENT = re.compile(
     r"""(?P<before>\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+))
         (?P<equals>[^\S\r\n]*=[^\S\r\n]*)?
@@ -46,20 +46,21 @@ def set_values(text: str, values: Mapping[str, str]) -> str:
     Raises:
         EnvFileError: a key or value with other characters.
     """
-    for key, value in values.items():
-        if not _KEY.fullmatch(key) or not _PLAIN.fullmatch(value):
-            raise EnvFileError(f"{key}={value!r} cannot be written to a .env file")
+    for name, value in values.items():
+        if not _KEY.fullmatch(name) or not _PLAIN.fullmatch(value):
+            raise EnvFileError(f"{name}={value!r} cannot be written to a .env file")
     bom = _BOM if text.startswith(_BOM) else ""
     pieces: list[str] = []
     seen: set[str] = set()
     for binding in parse_stream(io.StringIO(text, newline="")):
         original = binding.original.string
-        if binding.key in values:
-            seen.add(binding.key)
-            if binding.value != values[binding.key]:
-                original = _replace(original, values[binding.key])
+        key = binding.key
+        if key is not None and key in values:
+            seen.add(key)
+            if binding.value != values[key]:
+                original = _replace(original, values[key])
         pieces.append(original)
-    missing = [f"{key}={value}" for key, value in values.items() if key not in seen]
+    missing = [f"{name}={value}" for name, value in values.items() if name not in seen]
     if missing:
         line_end = "\r\n" if "\r\n" in text else "\n"
         if pieces and not pieces[-1].endswith(("\n", "\r")):

@@ -13,20 +13,7 @@ from cli.env_file import EnvFileError
 from cli.target import EnvFileOption
 from realtime import RealtimeError
 
-app = typer.Typer(
-    help="Run, reach and price a realtime stage: the one on this laptop, or with --stage a deployed one.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command("token")(token.token)
-app.add_typer(send.app, name="send")
-app.command("grant")(send.grant)
-app.command("revoke")(send.revoke)
-app.command("env")(env.env)
 
-
-@app.command()
 def dev(port: int = typer.Option(3001, min=1, max=65535), env_file: EnvFileOption = ".env.local") -> None:
     """Run a whole stage on this laptop, without an AWS account, until Ctrl-C.
 
@@ -40,6 +27,20 @@ def dev(port: int = typer.Option(3001, min=1, max=65535), env_file: EnvFileOptio
     from local.main import run as run_local
 
     run_local(port=port, env_file=env_file)
+
+
+app = typer.Typer(
+    help="Run, reach and price a realtime stage: the one on this laptop, or with --stage a deployed one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("dev")(dev)
+app.command("token")(token.token)
+app.add_typer(send.app, name="send")
+app.command("grant")(send.grant)
+app.command("revoke")(send.revoke)
+app.command("env")(env.env)
 
 
 def run(arguments: Sequence[str]) -> int:

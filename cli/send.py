@@ -2,12 +2,14 @@
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import target
-from realtime import SendReport
+
+if TYPE_CHECKING:
+    from realtime import SendReport
 
 app = typer.Typer(help="Send an event to a user, a room or everybody.", no_args_is_help=True)
 
@@ -36,8 +38,8 @@ def user(
       realtime send user u1 notice '{"text":"Your order has shipped"}'
     """
     value = _parse(data)
-    service = target.service(target.find(stage, stack, outputs, env_file))
-    _show(service.send_to_user(user_id, event, value))
+    with target.service(target.find(stage, stack, outputs, env_file)) as service:
+        _show(service.send_to_user(user_id, event, value))
 
 
 @app.command("room")
@@ -54,11 +56,11 @@ def room(
 
     \b
     Example:
-      realtime send room dashboard_admin dashboard:update '{"type":"new_order","orderId":"123"}'
+      realtime send room dashboard_admin dashboard:update '{"orderId":"123"}'
     """
     value = _parse(data)
-    service = target.service(target.find(stage, stack, outputs, env_file))
-    _show(service.send_to_room(name, event, value))
+    with target.service(target.find(stage, stack, outputs, env_file)) as service:
+        _show(service.send_to_room(name, event, value))
 
 
 @app.command("all")
@@ -77,8 +79,8 @@ def everybody(
       realtime send all notice '{"text":"Back in five minutes"}' --stage prod
     """
     value = _parse(data)
-    service = target.service(target.find(stage, stack, outputs, env_file))
-    _show(service.broadcast(event, value))
+    with target.service(target.find(stage, stack, outputs, env_file)) as service:
+        _show(service.broadcast(event, value))
 
 
 def grant(
@@ -95,7 +97,8 @@ def grant(
     Example:
       realtime grant chat_room_42 u1
     """
-    target.service(target.find(stage, stack, outputs, env_file)).grant_room(name, user_id)
+    with target.service(target.find(stage, stack, outputs, env_file)) as service:
+        service.grant_room(name, user_id)
     print(f"{user_id} may join {name}")
 
 
@@ -113,7 +116,8 @@ def revoke(
     Example:
       realtime revoke chat_room_42 u1
     """
-    target.service(target.find(stage, stack, outputs, env_file)).revoke_room(name, user_id)
+    with target.service(target.find(stage, stack, outputs, env_file)) as service:
+        service.revoke_room(name, user_id)
     print(f"{user_id} may no longer join {name}")
 
 
@@ -129,8 +133,8 @@ def _parse(text: str) -> Any:
         ) from None
 
 
-def _show(report: SendReport) -> None:
-    """One line, easy to read and to cut; exit code 1 where a receiver was not reached although it is there."""
+def _show(report: "SendReport") -> None:
+    """Print one line; the exit code is 1 where a receiver is there and was not reached."""
     counts = {name: getattr(report, name) for name in ("sent", "gone", "failed", "unknown", "queued")}
     print("  ".join(f"{name} {count}" for name, count in counts.items()), f" id {report.id}")
     if report.failed:

@@ -1,19 +1,23 @@
-"""Which stage a command means: the local one, through `.env.local`, or a deployed one, through its outputs."""
+"""Which stage a command means: the local one (`.env.local`) or a deployed one (its stack's outputs)."""
 
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import boto3
 import typer
 from botocore.exceptions import ClientError
 from dotenv import dotenv_values
 
-from realtime import WebSocketService
 from realtime.keys import SecretKeys
 from realtime.settings import check_secret
+
+if TYPE_CHECKING:
+    from realtime import WebSocketService
 
 LOCAL = "local"
 STACK_PREFIX = "landinghub"
@@ -65,9 +69,16 @@ def find(stage: str | None, stack: str | None, outputs: Path | None, env_file: s
     return environ
 
 
-def service(environ: dict[str, str]) -> WebSocketService:
+@contextmanager
+def service(environ: dict[str, str]) -> Iterator["WebSocketService"]:
     """The library, as a backend with this environment has it."""
-    return WebSocketService.from_env(environ)
+    from realtime import WebSocketService  # here, because the commands that send nothing need none of it
+
+    service = WebSocketService.from_env(environ)
+    try:
+        yield service
+    finally:
+        service.close()
 
 
 def secret(environ: dict[str, str]) -> str:
@@ -160,7 +171,7 @@ def _outputs_from_cloudformation(stack: str) -> dict[str, str]:
         if error.response["Error"]["Code"] == "ValidationError":
             region = client.meta.region_name
             raise typer.TyperException(
-                f"no stack {stack} in region {region} of this account: deploy it, or set AWS_REGION and AWS_PROFILE"
+                f"no stack {stack} in {region} of this account: deploy it, or set AWS_REGION and AWS_PROFILE"
             ) from None
         raise
     return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}

@@ -1,4 +1,4 @@
-"""A directory of its own for each test, and no AWS settings but those that the test makes."""
+"""A directory of its own for each test, and no settings of a stage but those that the test makes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -25,12 +25,12 @@ Realtime = Callable[..., Answer]
 @pytest.fixture(autouse=True)
 def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
-    with patch.dict(os.environ):
-        for key in [key for key in os.environ if key.startswith(("AWS_", "WEBSOCKET_", "JWT_"))]:
-            del os.environ[key]
-        # Neither the person's own profile nor a machine's credentials may decide a test.
+    with patch.dict(os.environ):  # commands point their process at the stage; the next test must not see it
+        for key in list(os.environ):
+            if key.startswith(("WEBSOCKET_", "JWT_")):
+                del os.environ[key]
         os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
-        os.environ.update(AWS_EC2_METADATA_DISABLED="true", COLUMNS="200", TERM="dumb")
+        os.environ.update(COLUMNS="200", TERM="dumb")
         yield tmp_path
 
 
