@@ -10,11 +10,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cli import env, send, token
 from cli.env_file import EnvFileError
-from cli.target import EnvFileOption
+from cli.target import ENV_FILE, EnvFileOption
 from realtime import RealtimeError
 
 
-def dev(port: int = typer.Option(3001, min=1, max=65535), env_file: EnvFileOption = ".env.local") -> None:
+def dev(port: int = typer.Option(3001, min=1, max=65535), env_file: EnvFileOption = ENV_FILE) -> None:
     """Run a whole stage on this laptop, without an AWS account, until Ctrl-C.
 
     Writes --env-file, through which every other command finds the running stage.
@@ -26,7 +26,7 @@ def dev(port: int = typer.Option(3001, min=1, max=65535), env_file: EnvFileOptio
     # Imported here, because no other command needs what it brings along.
     from local.main import run as run_local
 
-    run_local(port=port, env_file=env_file)
+    raise typer.Exit(run_local(port=port, env_file=env_file))
 
 
 app = typer.Typer(

@@ -29,7 +29,7 @@ def user(
     stage: target.StageOption = None,
     stack: target.StackOption = None,
     outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = ".env.local",
+    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
     """Send an event to every connection of a user.
 
@@ -50,7 +50,7 @@ def room(
     stage: target.StageOption = None,
     stack: target.StackOption = None,
     outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = ".env.local",
+    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
     """Send an event to every member of a room.
 
@@ -70,7 +70,7 @@ def everybody(
     stage: target.StageOption = None,
     stack: target.StackOption = None,
     outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = ".env.local",
+    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
     """Send an event to every connection of the stage.
 
@@ -89,7 +89,7 @@ def grant(
     stage: target.StageOption = None,
     stack: target.StackOption = None,
     outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = ".env.local",
+    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
     """Give a user the right to join a chat room.
 
@@ -108,7 +108,7 @@ def revoke(
     stage: target.StageOption = None,
     stack: target.StackOption = None,
     outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = ".env.local",
+    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
     """Take a user's right to join a chat room back, and end the user's memberships in it.
 

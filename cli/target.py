@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from realtime import WebSocketService
 
 LOCAL = "local"
+ENV_FILE = Path(".env.local")
 STACK_PREFIX = "landinghub"
 
 StageOption = Annotated[
@@ -32,7 +33,7 @@ OutputsOption = Annotated[
     Path | None,
     typer.Option(help="Read the stack's outputs from the file of `cdk deploy --outputs-file`, not from AWS."),
 ]
-EnvFileOption = Annotated[str, typer.Option(help="Where the local stage has written how to reach it.")]
+EnvFileOption = Annotated[Path, typer.Option(help="Where the local stage has written how to reach it.")]
 
 # What the outputs are called in the environment of a backend. The fan-out queue is not in every stack.
 KEYS = {
@@ -45,7 +46,7 @@ KEYS = {
 _OPTIONAL = {"FanOutQueueUrl"}
 
 
-def find(stage: str | None, stack: str | None, outputs: Path | None, env_file: str) -> dict[str, str]:
+def find(stage: str | None, stack: str | None, outputs: Path | None, env_file: Path) -> dict[str, str]:
     """The environment of a backend of the stage that the options name.
 
     The process is pointed at the same place: at the local stage's AWS endpoint and keys, or at the
@@ -131,14 +132,13 @@ def deployed(stack: str, outputs: Path | None) -> dict[str, str]:
     return {key: values[name] for name, key in KEYS.items() if values.get(name)}
 
 
-def _local(env_file: str) -> dict[str, str]:
-    path = Path(env_file)
-    if not path.is_file():
+def _local(env_file: Path) -> dict[str, str]:
+    if not env_file.is_file():
         raise typer.TyperException(
             f"no {env_file} here: start the local stage with `make dev`, or name a deployed one with --stage"
         )
     environ = {
-        key: value for key, value in dotenv_values(path, interpolate=False).items() if value is not None
+        key: value for key, value in dotenv_values(env_file, interpolate=False).items() if value is not None
     }
     # What a shell has set for the cloud must not reach the laptop's stage, nor the other way round.
     for key in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):

@@ -18,7 +18,7 @@ def token(
     stage: target.StageOption = None,
     stack: target.StackOption = None,
     outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = ".env.local",
+    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
     """Print a token, and nothing else.
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import jwt
 import pytest
@@ -163,3 +164,19 @@ def test_a_pipe_whose_reader_has_gone_ends_quietly() -> None:
     root = Path(__file__).parents[3]
     done = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+def test_dev_runs_the_local_stage_and_ends_with_its_exit_code(
+    realtime: Realtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+
+    def run(**options: object) -> int:
+        calls.append(options)
+        return 3
+
+    module = ModuleType("local.main")
+    vars(module)["run"] = run
+    monkeypatch.setitem(sys.modules, "local.main", module)
+    assert realtime("dev", "--port", "3002", "--env-file", "here").code == 3
+    assert calls == [{"port": 3002, "env_file": Path("here")}]
