@@ -1,0 +1,1 @@
+"""The `realtime` command: one file a command group, and what they share in `target.py`."""

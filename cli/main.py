@@ -1,0 +1,90 @@
+"""The `realtime` command: its parts put together, and every expected error as one line."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cli import env, send, token
+from cli.env_file import EnvFileError
+from cli.target import ENV_FILE, EnvFileOption
+from realtime import RealtimeError
+
+
+def dev(port: int = typer.Option(3001, min=1, max=65535), env_file: EnvFileOption = ENV_FILE) -> None:
+    """Run a whole stage on this laptop, without an AWS account, until Ctrl-C.
+
+    Writes --env-file, through which every other command finds the running stage.
+
+    \b
+    Example:
+      realtime dev --port 3002
+    """
+    # Imported here, because no other command needs what it brings along.
+    from local.main import run as run_local
+
+    raise typer.Exit(run_local(port=port, env_file=env_file))
+
+
+app = typer.Typer(
+    help="Run, reach and price a realtime stage: the one on this laptop, or with --stage a deployed one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("dev")(dev)
+app.command("token")(token.token)
+app.add_typer(send.app, name="send")
+app.command("grant")(send.grant)
+app.command("revoke")(send.revoke)
+app.command("env")(env.env)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0; 1 with one line on stderr for what went wrong; 2 for wrong usage; 130 for Ctrl-C.
+    """
+    try:
+        code = app(args=list(arguments), prog_name="realtime", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        message = error.format_message()
+        context = getattr(error, "ctx", None)
+        if error.exit_code == 2 and message and context is not None and "\n" not in message:
+            message = f"{message.rstrip('.')} (see: {context.command_path} --help)"
+        if message:  # it is empty where Typer has shown the help instead
+            _complain(message)
+        return error.exit_code
+    except typer.Abort:
+        _complain("stopped; nothing was done")
+        return 1
+    except (RealtimeError, EnvFileError) as error:
+        _complain(str(error))
+        return 1
+    except (ClientError, BotoCoreError) as error:
+        _complain(f"AWS: {error}")
+        return 1
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of a pipe, say `head`, has seen enough
+            # Python flushes stdout once more at exit, which must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Where the `realtime` script starts."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _complain(message: str) -> None:
+    print("realtime:", " ".join(message.split()), file=sys.stderr)

@@ -1,0 +1,33 @@
+"""`realtime token`: a token for one user, signed with the stage's key."""
+
+from typing import Annotated
+
+import typer
+
+from cli import target
+from realtime.auth import sign_token
+from realtime.rooms import Role
+
+
+def token(
+    user: Annotated[str, typer.Option(help="The user id.")],
+    role: Annotated[Role, typer.Option(help="What the user may do.")] = "user",
+    name: Annotated[str, typer.Option(help="A name to show.")] = "",
+    email: Annotated[str, typer.Option(help="An email address to show.")] = "",
+    ttl: Annotated[int, typer.Option(min=1, help="Seconds until the token expires.")] = 3600,
+    stage: target.StageOption = None,
+    stack: target.StackOption = None,
+    outputs: target.OutputsOption = None,
+    env_file: target.EnvFileOption = target.ENV_FILE,
+) -> None:
+    """Print a token, and nothing else.
+
+    With --stage it is signed with the deployed stage's key, which your AWS identity must be allowed to read.
+
+    \b
+    Example:
+      realtime token --user u1 --role admin --name "Ada Lovelace" --ttl 600
+      websockets "ws://localhost:3001?token=$(realtime token --user u1)"
+    """
+    secret = target.secret(target.find(stage, stack, outputs, env_file))
+    print(sign_token(secret, user_id=user, role=role, name=name, email=email, ttl=ttl))

@@ -1,0 +1,79 @@
+"""A stage in moto with a management API beside it, and what tells commands where they find it."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
+
+import pytest
+
+from tests.builders import SECRET
+from tests.fakes.management_api import FakeManagementApi
+from tests.unit.cli.conftest import own_directory as own_directory
+from tests.unit.cli.conftest import realtime as realtime
+
+
+@pytest.fixture
+def management_api() -> Iterator[FakeManagementApi]:
+    with FakeManagementApi() as api:
+        yield api
+
+
+@pytest.fixture
+def local_stage(dynamodb: Any, management_api: FakeManagementApi, own_directory: Path) -> Path:
+    path = own_directory / ".env.local"
+    path.write_text(
+        f"WEBSOCKET_API_ENDPOINT={management_api.endpoint}\nWEBSOCKET_CONNECTIONS_TABLE=connections\n"
+        f"WEBSOCKET_ROOMS_TABLE=rooms\nJWT_SECRET={SECRET}\nAWS_REGION=us-east-1\n"
+    )
+    return path
+
+
+class FakeCloudFormation(BaseHTTPRequestHandler):
+    """CloudFormation's `DescribeStacks`. moto's would need packages that nothing else here needs.
+
+    Attributes:
+        stacks: by name, the outputs of each.
+    """
+
+    stacks: dict[str, Mapping[str, str]]
+
+    def do_POST(self) -> None:
+        query = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        assert query["Action"] == ["DescribeStacks"]
+        name = query["StackName"][0]
+        if name in self.stacks:
+            outputs = "".join(
+                f"<member><OutputKey>{escape(key)}</OutputKey><OutputValue>{escape(value)}</OutputValue></member>"
+                for key, value in self.stacks[name].items()
+            )
+            stack = f"<member><StackName>{escape(name)}</StackName><Outputs>{outputs}</Outputs></member>"
+            self._answer(200, f"<DescribeStacksResult><Stacks>{stack}</Stacks></DescribeStacksResult>")
+        else:
+            problem = (
+                f"<Code>ValidationError</Code><Message>Stack with id {escape(name)} does not exist</Message>"
+            )
+            self._answer(400, f"<Error><Type>Sender</Type>{problem}</Error>")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  http.server's name
+        """Say nothing: pytest's output is for failures."""
+
+    def _answer(self, status: int, inner: str) -> None:
+        body = f"<Response>{inner}</Response>".encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def cloudformation(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeCloudFormation]]:
+    FakeCloudFormation.stacks = {}
+    with ThreadingHTTPServer(("127.0.0.1", 0), FakeCloudFormation) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", f"http://127.0.0.1:{server.server_port}")
+        yield FakeCloudFormation
+        server.shutdown()

@@ -1,0 +1,108 @@
+"""`realtime send`, `grant` and `revoke` against tables and a management API."""
+
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from realtime import rooms
+from realtime.store import Store
+from tests.builders import identity
+from tests.fakes.management_api import FAILING, GONE, FakeManagementApi
+from tests.unit.cli.conftest import Realtime
+
+pytestmark = pytest.mark.usefixtures("local_stage")
+
+OLD_ENOUGH = 60.0  # seconds ago: a 410 then means gone, not "not open yet"
+
+
+@pytest.fixture
+def online(dynamodb: Any) -> None:
+    """An admin in the admins' room (a1=) and a user with two connections (u1=, u2=)."""
+    store = Store(dynamodb, "connections", "rooms", clock=lambda: time.time() - OLD_ENOUGH)
+    for connection_id, user_id in (("a1=", "boss"), ("u1=", "u1"), ("u2=", "u1")):
+        role: rooms.Role = "admin" if user_id == "boss" else "user"
+        store.connect(connection_id, identity(user_id, role))
+        connection = store.connection(connection_id)
+        assert connection is not None
+        store.join(connection, rooms.dashboard(role, user_id), needs_grant=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "receivers"),
+    [
+        (("room", "dashboard_admin"), {"a1="}),
+        (("user", "u1"), {"u1=", "u2="}),
+        (("all",), {"a1=", "u1=", "u2="}),
+        (("user", "nobody"), set()),
+    ],
+)
+def test_it_reaches_those_it_names_and_prints_the_report(
+    realtime: Realtime,
+    online: None,
+    management_api: FakeManagementApi,
+    arguments: tuple[str, ...],
+    receivers: set[str],
+) -> None:
+    answer = realtime("send", *arguments, "dashboard:update", '{"orderId":"123"}')
+    assert (answer.code, answer.err) == (0, "")
+    assert set(management_api.delivered) == receivers
+    assert answer.out.startswith(f"sent {len(receivers)}  gone 0  failed 0  unknown 0  queued 0  id ")
+    for bodies in management_api.delivered.values():
+        envelope = json.loads(bodies[0])
+        assert envelope["event"] == "dashboard:update"
+        assert envelope["data"] == {"orderId": "123"}
+        assert envelope["id"] in answer.out
+
+
+def test_data_comes_from_stdin(
+    realtime: Realtime, online: None, management_api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('["from", "a", "file"]'))
+    assert realtime("send", "room", "dashboard_admin", "x", "-").code == 0
+    assert json.loads(management_api.delivered["a1="][0])["data"] == ["from", "a", "file"]
+
+
+def test_a_gone_connection_is_counted_and_pruned(
+    realtime: Realtime, online: None, management_api: FakeManagementApi, rows: Any
+) -> None:
+    management_api.script("u1=", GONE)
+    answer = realtime("send", "user", "u1", "x", "1")
+    assert answer.code == 0
+    assert answer.out.startswith("sent 1  gone 1  failed 0")
+    assert {row["connectionId"] for row in rows("connections")} == {"a1=", "u2="}
+
+
+def test_failed_receivers_make_the_exit_code_1(
+    realtime: Realtime, online: None, management_api: FakeManagementApi
+) -> None:
+    management_api.script("a1=", FAILING)
+    answer = realtime("send", "room", "dashboard_admin", "x", "1")
+    assert answer.code == 1
+    assert answer.out.startswith("sent 0  gone 0  failed 1")
+    assert answer.err.count("\n") == 1
+
+
+def test_a_grant_lets_the_user_join_and_a_revoke_ends_it(
+    realtime: Realtime, online: None, dynamodb: Any
+) -> None:
+    store = Store(dynamodb, "connections", "rooms")
+    connection = store.connection("u1=")
+    assert connection is not None
+    room = rooms.chat("42")
+    assert not store.join(connection, room, needs_grant=True)
+    assert realtime("grant", "chat_room_42", "u1").out == "u1 may join chat_room_42\n"
+    assert store.join(connection, room, needs_grant=True)
+    assert realtime("revoke", "chat_room_42", "u1").out == "u1 may no longer join chat_room_42\n"
+    assert list(store.room_receivers(room)) == []
+    assert not store.join(connection, room, needs_grant=True)
+
+
+def test_without_its_tables_the_stage_is_one_line(realtime: Realtime, local_stage: Path) -> None:
+    local_stage.write_text(local_stage.read_text().replace("=connections", "=elsewhere"))
+    answer = realtime("send", "all", "x", "1")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert "ResourceNotFoundException" in answer.err

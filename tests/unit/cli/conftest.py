@@ -1,0 +1,44 @@
+"""A directory of its own for each test, and no settings of a stage but those that the test makes."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
+
+import pytest
+
+from cli.main import run
+
+
+class Answer(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Realtime = Callable[..., Answer]
+
+
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    with patch.dict(os.environ):  # commands point their process at the stage; the next test must not see it
+        for key in list(os.environ):
+            if key.startswith(("WEBSOCKET_", "JWT_")):
+                del os.environ[key]
+        os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
+        os.environ.update(COLUMNS="200", TERM="dumb")
+        yield tmp_path
+
+
+@pytest.fixture
+def realtime(capsys: pytest.CaptureFixture[str]) -> Realtime:
+    def command(*arguments: str) -> Answer:
+        code = run(arguments)
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    return command

@@ -1,0 +1,182 @@
+"""What every command has in common: help with an example, and errors of one line."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import jwt
+import pytest
+import typer
+
+from cli.main import app
+from tests.builders import SECRET
+from tests.unit.cli.conftest import Realtime
+
+
+def _commands(group: typer.Typer, *path: str) -> Iterator[tuple[str, ...]]:
+    for command in group.registered_commands:
+        assert command.callback is not None
+        yield (*path, command.name or command.callback.__name__)
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        assert inner.name is not None
+        yield from _commands(inner.typer_instance, *path, inner.name)
+
+
+COMMANDS = sorted(_commands(app))
+
+
+@pytest.fixture
+def local() -> Path:
+    """The file of a local stage that does not run."""
+    path = Path(".env.local")
+    path.write_text(
+        "WEBSOCKET_API_ENDPOINT=ws://localhost:9/local\nWEBSOCKET_CONNECTIONS_TABLE=connections\n"
+        f"WEBSOCKET_ROOMS_TABLE=rooms\nJWT_SECRET={SECRET}\n"
+        "AWS_ENDPOINT_URL=http://127.0.0.1:9\nAWS_REGION=us-east-1\nAWS_ACCESS_KEY_ID=local\n"
+    )
+    return path
+
+
+def test_these_are_the_commands() -> None:
+    assert {" ".join(command) for command in COMMANDS} >= {
+        "dev", "env", "grant", "revoke", "send all", "send room", "send user", "token",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_has_an_example_that_names_the_command(realtime: Realtime, command: tuple[str, ...]) -> None:
+    answer = realtime(*command, "--help")
+    assert answer.code == 0
+    assert f"realtime {' '.join(command)}" in answer.out.split("Example", 1)[1]
+
+
+def test_alone_it_shows_what_there_is(realtime: Realtime) -> None:
+    answer = realtime()
+    assert answer.code == 2
+    assert "send" in answer.out + answer.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("token",),
+        ("token", "--user"),
+        ("token", "--user", "u1", "--role", "king"),
+        ("token", "--user", "u1", "--ttl", "0"),
+        ("token", "--user", "u1", "--ttl", "soon"),
+        ("send", "room", "dashboard_admin"),
+        ("send", "everyone", "x", "1"),
+        ("send", "all", "x", "1", "2"),
+        ("env", "--nowhere"),
+        ("dev", "--port", "70000"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(realtime: Realtime, arguments: tuple[str, ...]) -> None:
+    answer = realtime(*arguments)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert answer.err.startswith("realtime: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("send", "all", "x", "{"), "not JSON"),
+        (("send", "all", "x", "NaN"), "not JSON"),
+        (("send", "all", "x", "[" * 100_000), "nested too deeply"),
+        (("send", "room", "lobby", "x", "1"), "room 'lobby'"),
+        (("send", "user", "a b", "x", "1"), "user id 'a b'"),
+        (("send", "all", "", "1"), "event ''"),
+        (("send", "all", "x", f'"{"a" * 33_000}"'), "over the limit"),
+        (("token", "--user", "a b"), "user id 'a b'"),
+        (("grant", "lobby", "u1"), "room 'lobby'"),
+        (("revoke", "chat_room_1", "a b"), "user id 'a b'"),
+        (("token", "--user", "u1", "--env-file", "nowhere"), "no nowhere here: start"),
+        (("token", "--user", "u1", "--stage", "no such"), "cannot be a stack"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
+)
+def test_bad_input_is_one_line_and_exit_code_1(
+    realtime: Realtime, local: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    answer = realtime(*arguments)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    assert said in answer.err
+
+
+def test_without_a_local_stage_it_says_how_to_start_one(realtime: Realtime) -> None:
+    answer = realtime("send", "all", "x", "1")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert "make dev" in answer.err
+
+
+def test_a_local_stage_that_does_not_run_is_one_line(
+    realtime: Realtime, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    answer = realtime("send", "user", "u1", "x", "1")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert "http://127.0.0.1:9" in answer.err
+
+
+def test_the_token_stands_alone_and_says_who(realtime: Realtime, local: Path) -> None:
+    answer = realtime(
+        "token", "--user", "u1", "--role", "admin", "--name", "Ada", "--email", "a@x.test", "--ttl", "60"
+    )
+    assert (answer.code, answer.err, answer.out.count("\n")) == (0, "", 1)
+    claims = jwt.decode(answer.out.strip(), SECRET, algorithms=["HS256"])
+    assert claims["exp"] - claims["iat"] == 60
+    assert {key: claims[key] for key in ("userId", "role", "name", "email")} == {
+        "userId": "u1", "role": "admin", "name": "Ada", "email": "a@x.test",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("secret", "said"), [("short", "32 bytes"), ("", "nothing to sign with")])
+def test_a_weak_or_missing_secret_signs_nothing(
+    realtime: Realtime, local: Path, secret: str, said: str
+) -> None:
+    local.write_text(local.read_text().replace(SECRET, secret))
+    answer = realtime("token", "--user", "u1")
+    assert (answer.code, answer.out) == (1, "")
+    assert said in answer.err
+
+
+def test_what_the_shell_has_set_for_the_cloud_does_not_reach_the_local_stage(
+    realtime: Realtime, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(key, "of-the-cloud")
+    assert realtime("token", "--user", "u1").code == 0
+    assert os.environ["AWS_ACCESS_KEY_ID"] == "local"
+    assert os.environ["AWS_DEFAULT_REGION"] == "us-east-1"
+    assert "AWS_PROFILE" not in os.environ
+    assert "AWS_SESSION_TOKEN" not in os.environ
+
+
+def test_a_pipe_whose_reader_has_gone_ends_quietly() -> None:
+    script = "import sys; from cli.main import main; sys.argv = ['realtime', '--help']; main()"
+    command = f'"{sys.executable}" -c "{script}" | true; exit ${{PIPESTATUS[0]}}'
+    root = Path(__file__).parents[3]
+    done = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_dev_runs_the_local_stage_and_ends_with_its_exit_code(
+    realtime: Realtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+
+    def run(**options: object) -> int:
+        calls.append(options)
+        return 3
+
+    module = ModuleType("local.main")
+    vars(module)["run"] = run
+    monkeypatch.setitem(sys.modules, "local.main", module)
+    assert realtime("dev", "--port", "3002", "--env-file", "here").code == 3
+    assert calls == [{"port": 3002, "env_file": Path("here")}]

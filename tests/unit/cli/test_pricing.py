@@ -1,0 +1,169 @@
+"""The arithmetic of `realtime cost`, against cases worked by hand from the price list."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cli.pricing import Price, Usage, bill, choices, count, prices, total
+
+US = prices().of("us-east-1")
+QUIET = Usage(users=0, messages_in=0, messages_out=0, ping=0)
+
+
+def dollars(usage: Usage) -> dict[str, float]:
+    return {key: line.dollars for key, line in zip(count(usage), bill(count(usage), US), strict=True)}
+
+
+def quantities(usage: Usage) -> dict[str, float]:
+    return {key: sum(parts.values()) for key, parts in count(usage).items()}
+
+
+def test_a_thousand_users_at_work_by_hand() -> None:
+    """1,000 users, 8 hours a day, 10 actions and 10 messages an hour, a ping after 9 silent minutes.
+
+    365 / 12 days x 8 h x 1,000        =    243,333.33 online hours
+    connection minutes                 = 14,600,000        x $0.25 / million           = $ 3.65
+    connects: 4 a day of 2 hours       =    121,666.67
+    messages: actions 2,433,333.33 + answers 2,433,333.33 + sends 2,433,333.33
+      + joins and answers 243,333.33 + pings and pongs 2 x 1,622,222.22
+                                       = 10,787,777.78     x $1.00 / million           = $10.7878
+    calls: actions 2,433,333.33 + pings 1,622,222.22 + joins, connects, disconnects 3 x 121,666.67
+                                       =  4,420,555.56     x $0.20 / million           = $ 0.8841
+    time: (4,177,222.22 x 12 ms + 121,666.67 x 37 ms) x 0.5 GB
+                                       =     27,314.17 GB-s x $0.0000133334            = $ 0.3642
+    writes: 121,666.67 x 12 + 4,177,222.22
+                                       =  5,637,222.22     x $0.625 / million          = $ 3.5233
+    reads: 2,433,333.33 x 1.5 + 121,666.67 x 0.5
+                                       =  3,710,833.33     x $0.125 / million          = $ 0.4639
+    SQS: 5 polls x 3 a minute          =    657,000        x $0.40 / million           = $ 0.2628
+    secret                                                                              = $ 0.40
+    secret reads: 1,216.67             x $0.05 / 10,000                                 = $ 0.0061
+    logs: 4,420,555.56 x 250 bytes     =      1.0292 GB    x $0.50                      = $ 0.5146
+    out: 4,866,666.67 x 1 KB           =      4.6412 GB    x $0.09                      = $ 0.4177
+    """
+    got = dollars(Usage(users=1000, hours=8, messages_in=10, messages_out=10, ping=540, memory_mb=512))
+    by_hand = {
+        "connection_minutes": 3.65,
+        "messages": 10.7878,
+        "invocations": 0.8841,
+        "gb_seconds": 0.3642,
+        "writes": 3.5233,
+        "reads": 0.4639,
+        "queue_requests": 0.2628,
+        "secrets": 0.40,
+        "secret_calls": 0.0061,
+        "log_gb": 0.5146,
+        "out_gb": 0.4177,
+    }
+    assert got == pytest.approx(by_hand, abs=0.0001)
+    assert sum(got.values()) == pytest.approx(21.2745, rel=0.0001)
+
+
+def test_landinghubs_example_by_hand() -> None:
+    """Its "$10 to 20" counts connections and messages alone, day and night: $10.95 + $7.30."""
+    got = dollars(Usage(users=1000, hours=24, messages_in=0, messages_out=10, ping=0))
+    assert got["connection_minutes"] == pytest.approx(1000 * 730 * 60 * 0.25e-6) == pytest.approx(10.95)
+    joins = 1000 * 730 / 24 * 12 * 2
+    assert got["messages"] == pytest.approx((1000 * 730 * 10 + joins) * 1e-6) == pytest.approx(8.03)
+
+
+def test_a_ping_every_30_seconds_day_and_night_is_175_million_messages() -> None:
+    usage = replace(QUIET, users=1000, hours=24)
+    without, with_pings = quantities(usage), quantities(replace(usage, ping=30))
+    assert with_pings["messages"] - without["messages"] == pytest.approx(175_200_000)
+    assert with_pings["invocations"] - without["invocations"] == pytest.approx(87_600_000)
+    assert with_pings["writes"] - without["writes"] == pytest.approx(87_600_000)
+
+
+def test_after_9_silent_minutes_it_is_less_than_10_million() -> None:
+    usage = replace(QUIET, users=1000, hours=24)
+    pings = quantities(replace(usage, ping=540))["messages"] - quantities(usage)["messages"]
+    assert pings == pytest.approx(2 * 1000 * 730 * 3600 / 540) == pytest.approx(9_733_333, abs=1)
+
+
+def test_the_second_billion_of_messages_is_cheaper() -> None:
+    assert US["messages"].of(1_000_000_000) == pytest.approx(1000)
+    assert US["messages"].of(1_500_000_000) == pytest.approx(1000 + 400)
+
+
+def test_tiers_add_up_over_all_of_them() -> None:
+    price = Price("x", "things", 10, ((100, 1.0), (300, 0.5), (None, 0.1)))
+    assert [price.of(n) for n in (0, 50, 100, 200, 300, 400)] == pytest.approx([0, 5, 10, 15, 20, 21])
+
+
+def test_messages_are_billed_in_units_of_32_kb() -> None:
+    usage = replace(QUIET, users=1000, messages_out=10)
+    sent = count(replace(usage, message_kb=32))["messages"]["sends"]
+    assert count(replace(usage, message_kb=33))["messages"]["sends"] == 2 * sent
+
+
+def test_a_room_is_read_once_for_all_its_members() -> None:
+    """100 messages received in rooms of 20 are 5 sends, each a Query of 20 x 0.2 KB = 1 unit."""
+    usage = replace(QUIET, users=1, hours=24, messages_out=100, room_size=20)
+    assert count(usage)["reads"]["sends"] == pytest.approx(730 * 5)
+    assert count(usage)["messages"]["sends"] == pytest.approx(730 * 100)
+
+
+def test_a_scan_reads_everybody_for_each_room_send() -> None:
+    """24,000 users for 8 hours are 8,000 at once: 4,000 KB, 500 units of 8 KB."""
+    usage = replace(QUIET, users=24_000, hours=8, messages_out=20, room_size=20, scan_rooms=True)
+    sends = 24_000 * 8 * 730 / 24
+    assert count(usage)["reads"]["sends"] == pytest.approx(sends * 500)
+
+
+def test_a_broadcast_goes_over_the_queue() -> None:
+    """10,000 online: 1 + 20 jobs, 3 requests each; a Scan of 5,000 KB is 625 units."""
+    usage = replace(QUIET, users=30_000, hours=8, broadcasts=24)
+    days = 730 / 24
+    got = count(usage)
+    assert got["queue_requests"]["jobs"] == pytest.approx(24 * days * 21 * 3)
+    assert got["invocations"]["fan-out"] == pytest.approx(24 * days * 21)
+    assert got["messages"]["broadcasts"] == pytest.approx(24 * days * 10_000)
+    assert got["reads"]["broadcasts"] == pytest.approx(24 * days * 625)
+
+
+def test_a_small_broadcast_needs_no_queue() -> None:
+    assert "jobs" not in count(replace(QUIET, users=200, hours=24, broadcasts=24))["queue_requests"]
+    assert "jobs" in count(replace(QUIET, users=201, hours=24, broadcasts=24))["queue_requests"]
+
+
+def test_nobody_costs_what_stands_there_anyway() -> None:
+    assert total(bill(count(QUIET), US)) == pytest.approx(0.40 + 0.2628)
+
+
+def test_every_choice_costs_more() -> None:
+    usage = Usage(room_size=10)
+    first, *others = (total(bill(count(choice), US)) for choice in choices(usage).values())
+    assert all(other > first for other in others)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"users": -1},
+        {"hours": 25},
+        {"users": math.nan},
+        {"ping": 0.5},
+        {"room_size": 0},
+        {"messages_in": math.inf},
+    ],
+    ids=str,
+)
+def test_a_usage_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Usage(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_region_without_prices_is_refused() -> None:
+    with pytest.raises(ValueError, match="us-east-1"):
+        prices().of("mars-north-1")
+
+
+def test_the_price_table_says_when_and_where_from() -> None:
+    table = json.loads((Path(__file__).parents[3] / "cli" / "prices.json").read_text())
+    assert table["date"] == prices().date
+    assert all(source.startswith("https://aws.amazon.com/") for source in table["sources"])
+    assert all(set(region) == set(count(Usage())) for region in table["regions"].values())
