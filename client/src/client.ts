@@ -86,6 +86,8 @@ const MIN_UPTIME = 10_000;
 /** API Gateway closes every connection at 2 hours. */
 const ROTATE_AFTER = 100 * 60_000;
 const ROTATE_SPREAD = 15 * 60_000;
+/** How long before the token's end a new one is asked for; a quarter of its time if that is less. */
+const RENEW_BEFORE = 60_000;
 /** How long a replaced connection stays open: messages may be on their way to it alone. */
 const OVERLAP = 30_000;
 /** Timers run once a minute in a hidden tab; a longer gap is a machine that slept. */
@@ -101,6 +103,18 @@ const waiting = (): Waiting => {
   own.promise.catch(() => {});
   return own;
 };
+
+/** When a JWT ends, in milliseconds; never, for what is no JWT. */
+function expiry(token: string): number {
+  try {
+    return JSON.parse(atob(token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/"))).exp * 1_000 || Infinity;
+  } catch {
+    return Infinity;
+  }
+}
+
+/** Milliseconds that the server asks for; a little more, so that not all come back at the same moment. */
+const wait = ({ data }: RealtimeError) => (data?.retryAfter ?? 1) * 1_000 * (1 + Math.random());
 
 const roomFrame = (verb: "join" | "leave", room: string): Frame =>
   room === "dashboard" ? frame(`dashboard:${verb}`) : frame(`chat:${verb}_room`, { roomId: room.slice(10) });
@@ -123,6 +137,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
   let window = QUICK;
   let retry: ReturnType<typeof setTimeout> | undefined;
   let rotation: ReturnType<typeof setTimeout> | undefined;
+  let renewal: ReturnType<typeof setTimeout> | undefined;
   let hurry = () => {};
 
   const setState = (next: State, code: StateCode, reason: string) => {
@@ -152,8 +167,8 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
         seen.delete(oldest);
       }
     }
-    // Its row is gone from the tables, so no room and no send would find this connection any more.
-    if (envelope.data?.code === "unknown_connection") return link.end(envelope.data.message);
+    // No send finds such a connection any more: a new one, with a token asked for anew, is what helps.
+    if (/^(unknown_connection|token_expired)$/.test(envelope.data?.code)) return link.end(envelope.data.message, 0);
     if (link.settle(envelope)) return;
     if (!/^(client:|\*$)/.test(envelope.event)) emit(envelope.event, envelope.data, envelope);
     emit("*", envelope.data, envelope);
@@ -170,6 +185,8 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
       } catch (error: any) {
         const { code, message } = error;
         if (code === "connection_lost" || (opening && code === "timeout")) throw error;
+        // So many rooms at once: this one is still wanted, and asked for again.
+        if (code === "rate_limited") return new Promise((resolve) => setTimeout(resolve, wait(error)));
         if (wanted.get(room) !== own) return;
         wanted.delete(room);
         own.reject(error);
@@ -213,6 +230,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
         if (link === current) lost(code, reason);
       },
     );
+    link.expires = expiry(token);
     links.add(link);
     try {
       await link.opened;
@@ -249,6 +267,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     clearTimeout(retry);
     clearTimeout(rotation);
     rotation = setTimeout(rotate, ROTATE_AFTER + Math.random() * ROTATE_SPREAD);
+    renewBefore(link);
     // What was asked for on the old connection a moment ago.
     sync(link).catch(() => {});
     old?.endIn(OVERLAP, "replaced");
@@ -267,10 +286,37 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     }
   }
 
+  /** Events stop at the token's end, and nothing says so: a new token is sent a while before. */
+  function renewBefore(link: Link) {
+    clearTimeout(renewal);
+    const left = link.expires - Date.now();
+    // A token that has just been let in and seems past is one that this machine's clock is wrong about.
+    if (left > 0 && left < ROTATE_AFTER + ROTATE_SPREAD) {
+      renewal = setTimeout(renew, left - Math.min(left / 4, RENEW_BEFORE));
+    }
+  }
+
+  async function renew() {
+    const link = current!;
+    try {
+      const token = await options.getToken();
+      if (token && expiry(token) > link.expires) {
+        await link.request(frame("auth:refresh", { token }), replyTimeout(), true);
+        link.expires = expiry(token);
+        if (link === current) renewBefore(link);
+        return;
+      }
+    } catch {
+      // As good as no newer token: the next attempt finds out.
+    }
+    if (link === current) renewal = setTimeout(() => link.end("the token has expired", 0), link.expires - Date.now());
+  }
+
   function lost(code: number, reason: string) {
     const lasted = Date.now() - current!.since;
     current = undefined;
     clearTimeout(rotation);
+    clearTimeout(renewal);
     if (lasted >= MIN_UPTIME) attempts = 0;
     window = code ? (options.reconnectWindow ?? 30_000) : QUICK;
     setState("connecting", code ? "lost" : "no_reply", reason);
@@ -317,6 +363,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     hurry = () => {};
     clearTimeout(retry);
     clearTimeout(rotation);
+    clearTimeout(renewal);
     for (const link of links) link.end("disconnected");
     const error = new RealtimeError(code === "requested" ? "disconnected" : code, reason);
     for (const { reject } of [...queue.splice(0), ...wanted.values()]) reject(error);

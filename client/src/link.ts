@@ -23,6 +23,8 @@ export interface Link {
   /** The rooms that the server has this connection in. */
   rooms: Set<string>;
   since: number;
+  /** When its token ends. */
+  expires: number;
   /** When the last message came. */
   heard: number;
   opened: Promise<void>;
@@ -83,6 +85,7 @@ export function openLink(
     rooms: new Set(),
     since: 0,
     heard: 0,
+    expires: Infinity,
     opened: new Promise((resolve, reject) => {
       opened = resolve;
       refused = reject;

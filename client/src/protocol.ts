@@ -17,6 +17,8 @@ export interface ServerError {
   code: string;
   message: string;
   roomId?: string;
+  /** Seconds, with `rate_limited`. */
+  retryAfter?: number;
 }
 
 /** The events that the protocol itself defines. An application adds its own as `createClient<MyEvents>()`. */
@@ -29,6 +31,7 @@ export interface ProtocolEvents {
   "chat:left_room": { roomId: string; success: boolean };
   "chat:error": ServerError;
   error: ServerError;
+  "auth:refreshed": { success: boolean; expiresAt: string };
   pong: { timestamp: string };
 }
 
@@ -50,6 +53,7 @@ export interface ProtocolActions {
   "dashboard:refresh": { data: object; reply: ProtocolEvents["dashboard:refresh_data"] };
   "chat:join_room": { data: { roomId: string }; reply: ProtocolEvents["chat:joined_room"] };
   "chat:leave_room": { data: { roomId: string }; reply: ProtocolEvents["chat:left_room"] };
+  "auth:refresh": { data: { token: string }; reply: ProtocolEvents["auth:refreshed"] };
   ping: { data: object; reply: ProtocolEvents["pong"] };
 }
 
@@ -63,7 +67,7 @@ export type State = "disconnected" | "connecting" | "connected";
 /**
  * Why the state changed:
  * `requested` by the application; `opened`; `lost`: the connection was closed, `reason` says how;
- * `no_reply`: it was open and dead; `auth_failed`: no token, or refused again and again.
+ * `no_reply`: it was open and of no use any more; `auth_failed`: no token, or refused again and again.
  */
 export type StateCode = "requested" | "opened" | "lost" | "no_reply" | "auth_failed";
 

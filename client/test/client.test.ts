@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Client, type ClientOptions, createClient, type StateChange } from "../src/index.ts";
-import { FakeServer, forbidden, reply } from "./fake-server.ts";
+import { FakeServer, forbidden, jwt, reply } from "./fake-server.ts";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -323,6 +323,62 @@ describe("a refused token", () => {
   });
 });
 
+describe("a token's end", () => {
+  test("is moved by a new token a minute before, without a new connection", async () => {
+    const { states } = await connected({ getToken: () => jwt(15 * 60) });
+    await pass(13 * MINUTE + 59 * SECOND);
+    expect(server.last.actions).not.toContain("auth:refresh");
+    await pass(2 * SECOND);
+    expect(server.last.actions.at(-1)).toBe("auth:refresh");
+    expect(server.last.received.at(-1)!.token).toBe(jwt(15 * 60 - 1));
+    await pass(60 * MINUTE);
+    expect(server.last.actions.filter((action) => action === "auth:refresh")).toHaveLength(5);
+    expect(server.connections).toHaveLength(1);
+    expect(states.map(({ state }) => state)).toEqual(["connected"]);
+  });
+
+  test("without a newer token is the end of the connection, and of a token that is refused then", async () => {
+    const token = jwt(60 * 60);
+    const { client, states } = await connected({ getToken: () => token });
+    await pass(60 * MINUTE - SECOND);
+    expect(client.state).toBe("connected");
+    server.admit = "refuse";
+    await pass(2 * MINUTE);
+    expect(states.slice(1).map(({ state, code, reason }) => [state, code, reason])).toEqual([
+      ["connecting", "no_reply", "the token has expired"],
+      ["disconnected", "auth_failed", "refused 4 times in a row"],
+    ]);
+  });
+
+  test("that the server tells first is answered with a new connection and a new token", async () => {
+    const tokens = ["old", "new"];
+    const { client } = await connected({ getToken: () => tokens.shift() ?? "newer" });
+    server.answer = () => undefined;
+    server.say("error", { code: "token_expired", message: "The token has expired; connect with a new one" });
+    await pass(2 * SECOND);
+    expect(client.state).toBe("connected");
+    expect(server.last.url).toMatch(/token=new$/);
+  });
+
+  test("is not believed of a clock that must be wrong", async () => {
+    const token = jwt(-60 * 60);
+    const { states } = await connected({ getToken: () => token });
+    await pass(60 * MINUTE);
+    expect(states.map(({ state }) => state)).toEqual(["connected"]);
+  });
+
+  test("far away or unknown is left to the rotation", async () => {
+    for (const token of [jwt(60 * 86_400), "opaque", "a.b.c", `a.${btoa("{}")}.c`]) {
+      const { client } = await connected({ getToken: () => token });
+      const before = server.connections.length;
+      await pass(60 * MINUTE);
+      expect(server.last.actions).not.toContain("auth:refresh");
+      expect(server.connections).toHaveLength(before);
+      client.disconnect();
+    }
+  });
+});
+
 describe("events", () => {
   test("reach every listener, the cleanup and off() end it, once() hears one", async () => {
     const { client } = await connected();
@@ -558,6 +614,24 @@ describe("rooms", () => {
     expect(await first).toBe("left");
     await left;
     expect(inside()).toEqual(["1"]);
+  });
+
+  test("more rooms than the server lets in at once are all joined in the end", async () => {
+    const { client } = await connected();
+    let allowed = 0;
+    setInterval(() => (allowed = 0), SECOND);
+    server.answer = (action) => {
+      if (++allowed <= 20) return reply(action);
+      const data = { code: "rate_limited", message: "At most 20 actions a second", retryAfter: 0.5 };
+      return { event: "chat:error", data, replyTo: action.id };
+    };
+    const lost = vi.fn();
+    client.on("client:room_lost", lost);
+    const joins = Array.from({ length: 50 }, (_, number) => client.join(`chat_room_${number}`));
+    await pass(10 * SECOND);
+    expect(await Promise.all(joins)).toHaveLength(50);
+    expect(lost).not.toHaveBeenCalled();
+    vi.clearAllTimers();
   });
 
   test("leave() while away is not joined again", async () => {

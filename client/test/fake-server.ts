@@ -129,6 +129,8 @@ export function reply({ action, id, roomId }: Action): object {
   switch (action) {
     case "ping":
       return envelope("pong", { timestamp: "2025-01-17T10:30:00.000Z" });
+    case "auth:refresh":
+      return envelope("auth:refreshed", { success: true, expiresAt: "2025-01-17T12:30:00.000Z" });
     case "dashboard:join":
       return envelope("dashboard:joined", { success: true, userRole: "user", room: "dashboard_user_u1" });
     case "dashboard:leave":
@@ -142,6 +144,12 @@ export function reply({ action, id, roomId }: Action): object {
     default:
       return envelope("error", { code: "unknown_action", message: "Unknown action" });
   }
+}
+
+/** A JWT of which the client reads the end, in seconds from now. */
+export function jwt(seconds: number): string {
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  return `${part({ alg: "HS256" })}.${part({ userId: "u1", name: "Zoë?>", exp: Math.floor(Date.now() / 1000) + seconds })}.x`;
 }
 
 export const forbidden = ({ id, roomId }: Action): object => ({
