@@ -6,16 +6,17 @@ export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .PHONY: setup dev test check synth deploy bench lock
 
-setup: .venv/.done node_modules/.done  ## the virtual environment and the node packages
+setup: .venv/.done client/dist/index.js  ## the virtual environment, the node packages, the built client
 
 dev: setup  ## run the whole stack at ws://localhost:3001
 	@exec $(BIN)/realtime dev
 
-test: setup  ## every test: unit, integration, infra, e2e
+test: setup  ## every test: unit, integration, infra, e2e, and the client's
 	$(BIN)/pytest
+	npm test --workspace client
 
 check: setup  ## format, lint, types
-	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && npm run check --workspace client
 
 synth: setup  ## write the template of STAGE to cdk.out/
 	npx cdk synth --quiet -c stage=$(STAGE)
@@ -42,4 +43,8 @@ lock: setup  ## resolve pyproject.toml into the pinned requirements files
 node_modules/.done: package-lock.json package.json client/package.json
 	@command -v npm >/dev/null || { echo "make: npm not found: install Node.js 20 or newer (CDK needs it)"; exit 1; }
 	npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+client/dist/index.js: node_modules/.done client/tsconfig.json client/tsconfig.build.json $(wildcard client/src/*.ts)
+	npm run build --silent --workspace client
 	touch $@

@@ -1,0 +1,16 @@
+export { type Client, type ClientOptions, createClient } from "./client.ts";
+export type { WebSocketClass, WebSocketLike } from "./link.ts";
+export {
+  type ActionMap,
+  type ClientEvents,
+  type Envelope,
+  type Joined,
+  type ProtocolActions,
+  type ProtocolEvents,
+  RealtimeError,
+  type Room,
+  type ServerError,
+  type State,
+  type StateChange,
+  type StateCode,
+} from "./protocol.ts";

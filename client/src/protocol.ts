@@ -1,0 +1,97 @@
+/** What goes over the wire, as types. The sample envelopes of both languages' tests are the other half of this file. */
+
+/** One message of the server. */
+export interface Envelope<Data = unknown> {
+  event: string;
+  data: Data;
+  timestamp?: string;
+  /** The same for every copy of one send: a receiver drops repeats. */
+  id?: string;
+  room?: string;
+  /** The `id` of the action that this answers. */
+  replyTo?: string;
+  [key: string]: unknown;
+}
+
+export interface ServerError {
+  code: string;
+  message: string;
+  roomId?: string;
+  /** Seconds, with `rate_limited`. */
+  retryAfter?: number;
+}
+
+/** The events that the protocol itself defines. An application adds its own as `createClient<MyEvents>()`. */
+export interface ProtocolEvents {
+  "dashboard:joined": { success: boolean; userRole: "admin" | "user"; room: string };
+  "dashboard:left": { success: boolean; room: string };
+  "dashboard:refresh_data": { type: "admin" | "user" };
+  "dashboard:update": { type: string; [key: string]: unknown };
+  "chat:joined_room": { roomId: string; success: boolean };
+  "chat:left_room": { roomId: string; success: boolean };
+  "chat:error": ServerError;
+  error: ServerError;
+  "auth:refreshed": { success: boolean; expiresAt: string };
+  pong: { timestamp: string };
+}
+
+/** The events of the client itself. No event of the server is given out under these names. */
+export interface ClientEvents {
+  "client:state": StateChange;
+  /** An attempt to connect failed; the next one comes in `delay` milliseconds. */
+  "client:retry": { delay: number; reason: string };
+  /** A room could not be joined, or not again after a reconnect: the grant is gone, say. */
+  "client:room_lost": ServerError & { room: Room };
+  /** Every message of the server that is not a repeat. */
+  "*": unknown;
+}
+
+/** What each action takes and what its reply carries. */
+export interface ProtocolActions {
+  "dashboard:join": { data: object; reply: ProtocolEvents["dashboard:joined"] };
+  "dashboard:leave": { data: object; reply: ProtocolEvents["dashboard:left"] };
+  "dashboard:refresh": { data: object; reply: ProtocolEvents["dashboard:refresh_data"] };
+  "chat:join_room": { data: { roomId: string }; reply: ProtocolEvents["chat:joined_room"] };
+  "chat:leave_room": { data: { roomId: string }; reply: ProtocolEvents["chat:left_room"] };
+  "auth:refresh": { data: { token: string }; reply: ProtocolEvents["auth:refreshed"] };
+  ping: { data: object; reply: ProtocolEvents["pong"] };
+}
+
+export type ActionMap = Record<string, { data: object; reply: unknown }>;
+/** `dashboard` is the user's own dashboard room; a chat room carries its id. */
+export type Room = "dashboard" | `chat_room_${string}`;
+export type Joined = ProtocolEvents["dashboard:joined"] | ProtocolEvents["chat:joined_room"];
+
+export type State = "disconnected" | "connecting" | "connected";
+
+/**
+ * Why the state changed:
+ * `requested` by the application; `opened`; `lost`: the connection was closed, `reason` says how;
+ * `no_reply`: it was open and of no use any more; `auth_failed`: no token, or refused again and again.
+ */
+export type StateCode = "requested" | "opened" | "lost" | "no_reply" | "auth_failed";
+
+export interface StateChange {
+  state: State;
+  previous: State;
+  code: StateCode;
+  reason: string;
+}
+
+/**
+ * Everything that a promise of this package rejects with. `code` is the server's own (`forbidden`,
+ * `unknown_action`, ...) or one of the client's: `timeout`, `connection_lost` (sent, but nobody knows
+ * whether it was carried out), `queue_full`, `too_large`, `disconnected`, `auth_failed`, `unknown_room`, `left`.
+ */
+export class RealtimeError extends Error {
+  override readonly name = "RealtimeError";
+  readonly code: string;
+  /** The data of the server's error event, when the server said it. */
+  readonly data: ServerError | undefined;
+
+  constructor(code: string, message: string, data?: ServerError) {
+    super(message);
+    this.code = code;
+    this.data = data;
+  }
+}

@@ -1,0 +1,920 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { type Client, type ClientOptions, createClient, type StateChange } from "../src/index.ts";
+import { FakeServer, forbidden, jwt, reply } from "./fake-server.ts";
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+
+let server: FakeServer;
+let clients: Client[];
+
+beforeEach(() => {
+  vi.useFakeTimers({ now: Date.UTC(2025, 0, 17, 10, 30) });
+  server = new FakeServer();
+  clients = [];
+});
+
+afterEach(() => {
+  for (const client of clients) client.disconnect();
+  // A client that was disconnected leaves nothing behind.
+  expect(vi.getTimerCount()).toBe(0);
+  vi.useRealTimers();
+});
+
+function make(options: Partial<ClientOptions> = {}) {
+  const client = createClient({
+    url: "wss://example.test/prod",
+    getToken: () => "t0ken",
+    WebSocket: server.WebSocket,
+    ...options,
+  });
+  clients.push(client);
+  const states: StateChange[] = [];
+  client.on("client:state", (change) => states.push(change));
+  return { client, states };
+}
+
+async function connected(options: Partial<ClientOptions> = {}) {
+  const made = make(options);
+  await pass(10);
+  expect(made.client.state).toBe("connected");
+  return made;
+}
+
+const pass = (milliseconds: number) => vi.advanceTimersByTimeAsync(milliseconds);
+const code = (promise: Promise<unknown>) =>
+  promise.then(
+    () => "fulfilled",
+    (error) => error.code,
+  );
+
+describe("connecting", () => {
+  test("goes from disconnected over connecting to connected, each with a code and a reason", async () => {
+    const { client, states } = make({ autoConnect: false });
+    expect(client.state).toBe("disconnected");
+    await pass(MINUTE);
+    expect(server.attempts).toHaveLength(0);
+    client.connect();
+    await pass(10);
+    client.disconnect();
+    expect(states.map(({ previous, state, code }) => [previous, state, code])).toEqual([
+      ["disconnected", "connecting", "requested"],
+      ["connecting", "connected", "opened"],
+      ["connected", "disconnected", "requested"],
+    ]);
+    expect(states.every(({ reason }) => reason.length > 0)).toBe(true);
+  });
+
+  test("puts the token into the URL, encoded, beside a query that is there already", async () => {
+    await connected({ getToken: () => "a+b/c=&", url: "wss://example.test/prod?v=2" });
+    expect(server.last.url).toBe("wss://example.test/prod?v=2&token=a%2Bb%2Fc%3D%26");
+  });
+
+  test("asks for URL and token before every attempt, and both may be promises", async () => {
+    let asked = 0;
+    await connected({ getToken: async () => `t${++asked}`, url: async () => `wss://example.test/${asked}` });
+    server.cut();
+    await pass(31 * SECOND);
+    expect(server.attempts.map(({ url }) => url)).toEqual([
+      "wss://example.test/0?token=t1",
+      "wss://example.test/1?token=t2",
+    ]);
+  });
+
+  test("gives a handshake that is never answered up after 15 seconds", async () => {
+    server.admit = "hang";
+    const { client } = make();
+    await pass(14_999);
+    expect(server.last.state).toBe("connecting");
+    server.admit = "open";
+    await pass(10 * SECOND);
+    expect(server.connections[0]!.state).toBe("closed");
+    expect(client.state).toBe("connected");
+  });
+
+  test("disconnect() in the middle of an attempt ends it", async () => {
+    server.admit = "hang";
+    const { client } = make();
+    await pass(10);
+    client.disconnect();
+    expect(server.last.state).toBe("closed");
+    await pass(10 * MINUTE);
+    expect(server.attempts).toHaveLength(1);
+    expect(client.state).toBe("disconnected");
+  });
+
+  test("disconnect() while the token is being fetched opens nothing", async () => {
+    const { client } = make({ getToken: () => new Promise((resolve) => setTimeout(resolve, 500, "late")) });
+    await pass(100);
+    client.disconnect();
+    await pass(MINUTE);
+    expect(server.attempts).toHaveLength(0);
+  });
+
+  test("an error of getToken is told and tried again", async () => {
+    const getToken = vi.fn().mockRejectedValueOnce(new Error("503")).mockResolvedValue("t");
+    const { client } = make({ getToken });
+    const retries: string[] = [];
+    client.on("client:retry", ({ reason }) => retries.push(reason));
+    await pass(2 * SECOND);
+    expect(retries).toEqual(["503"]);
+    expect(client.state).toBe("connected");
+  });
+});
+
+describe("reconnecting", () => {
+  test("waits a random time of the whole window, and says why it lost the connection", async () => {
+    for (const [random, delay] of [
+      [0.0001, 3],
+      [0.5, 15_000],
+      [0.999, 29_970],
+    ] as const) {
+      const { client, states } = await connected();
+      vi.spyOn(Math, "random").mockReturnValue(random);
+      const before = server.attempts.length;
+      await pass(20 * SECOND);
+      server.last.cut(1001, "Going away");
+      expect(client.state).toBe("connecting");
+      expect(states.at(-1)).toMatchObject({ code: "lost", reason: "closed: 1001 Going away" });
+      await pass(delay - 1);
+      expect(server.attempts).toHaveLength(before);
+      await pass(2);
+      expect(server.attempts).toHaveLength(before + 1);
+      client.disconnect();
+    }
+  });
+
+  test("waits longer after each failure, never more than two minutes", async () => {
+    const { client } = await connected();
+    await pass(20 * SECOND);
+    vi.spyOn(Math, "random").mockReturnValue(0.5);
+    const delays: number[] = [];
+    client.on("client:retry", ({ delay }) => delays.push(delay));
+    server.admit = "down";
+    server.cut();
+    await pass(10 * MINUTE);
+    expect(delays.slice(0, 4)).toEqual([60_000, 60_000, 60_000, 60_000]);
+    expect(client.state).toBe("connecting");
+  });
+
+  test("starts small when it has not been connected yet", async () => {
+    vi.spyOn(Math, "random").mockReturnValue(1);
+    server.admit = "down";
+    const { client } = make();
+    const delays: number[] = [];
+    client.on("client:retry", ({ delay }) => delays.push(delay));
+    await pass(6 * MINUTE);
+    expect(delays.slice(0, 5)).toEqual([1_000, 4_000, 16_000, 64_000, 120_000]);
+  });
+
+  test("forgets the failures only after a connection has lasted ten seconds", async () => {
+    const { client } = await connected({ reconnectWindow: 1_000 });
+    await pass(20 * SECOND);
+    vi.spyOn(Math, "random").mockReturnValue(1);
+    const gaps: number[] = [];
+    let cutAt = 0;
+    client.on("client:state", ({ state }) => {
+      if (state === "connected") gaps.push(Date.now() - cutAt);
+    });
+    const cutAfter = async (life: number) => {
+      await pass(life);
+      cutAt = Date.now();
+      server.cut();
+    };
+    await cutAfter(0);
+    await pass(1_010);
+    await cutAfter(5 * SECOND);
+    await pass(4_010);
+    await cutAfter(5 * SECOND);
+    await pass(16_010);
+    await cutAfter(11 * SECOND);
+    await pass(1_010);
+    expect(gaps.map((gap) => Math.round(gap / 1000))).toEqual([1, 4, 16, 1]);
+  });
+
+  test("joins the rooms again before connected is told", async () => {
+    const { client } = await connected();
+    await Promise.all([client.join("dashboard"), client.join("chat_room_7"), pass(10)]);
+    server.cut();
+    let before: string[] = [];
+    client.on("client:state", ({ state }) => {
+      if (state === "connected") before = server.last.actions;
+    });
+    await pass(31 * SECOND);
+    expect(before).toEqual(["dashboard:join", "chat:join_room"]);
+    expect(server.last.received[1]).toMatchObject({ roomId: "7" });
+  });
+
+  test("a room that may not be joined any more is told as lost, and the rest goes on", async () => {
+    const { client } = await connected();
+    await Promise.all([client.join("dashboard"), client.join("chat_room_7"), pass(10)]);
+    const lost: unknown[] = [];
+    client.on("client:room_lost", (data) => lost.push(data));
+    server.answer = (action) => (action.action === "chat:join_room" ? forbidden(action) : reply(action));
+    server.cut();
+    await pass(31 * SECOND);
+    expect(client.state).toBe("connected");
+    expect(lost).toEqual([
+      { room: "chat_room_7", code: "forbidden", message: "chat:join_room: You may not join this room" },
+    ]);
+    expect(client.rooms).toEqual(["dashboard"]);
+  });
+
+  test("a connection on which the rooms can not be joined is not told as connected", async () => {
+    const { client } = await connected();
+    await Promise.all([client.join("dashboard"), pass(10)]);
+    vi.spyOn(Math, "random").mockReturnValue(0.5);
+    server.answer = () => undefined;
+    server.cut();
+    await pass(15 * SECOND + 10);
+    expect(server.last.actions).toEqual(["dashboard:join"]);
+    await pass(10 * SECOND);
+    expect(server.open).toHaveLength(0);
+    expect(client.state).toBe("connecting");
+    server.answer = reply;
+    await pass(MINUTE + 10);
+    expect(client.state).toBe("connected");
+    expect(server.open).toHaveLength(1);
+  });
+
+  test("a connection that the server does not know any more is replaced, and the rooms are kept", async () => {
+    const { client } = await connected();
+    await pass(MINUTE);
+    server.answer = (action, { server }) => {
+      if (server.connections.length > 1) return reply(action);
+      const data = { code: "unknown_connection", message: "This connection has ended; connect again" };
+      return { event: "error", data, replyTo: action.id };
+    };
+    const joined = client.join("dashboard");
+    await pass(31 * SECOND);
+    expect(await joined).toMatchObject({ success: true });
+    expect(server.open).toEqual([server.connections[1]]);
+  });
+
+  test("that there is no WebSocket here is told", async () => {
+    vi.stubGlobal("WebSocket", undefined);
+    const client = createClient({ url: "wss://example.test", getToken: () => "t" });
+    clients.push(client);
+    const reasons: string[] = [];
+    client.on("client:retry", ({ reason }) => reasons.push(reason));
+    await pass(10);
+    expect(reasons[0]).toMatch(/no WebSocket/);
+  });
+});
+
+describe("a refused token", () => {
+  test("is auth_failed after four refusals, and then there is peace", async () => {
+    server.admit = "refuse";
+    const { client, states } = make();
+    const waiting = code(client.send("ping"));
+    await pass(MINUTE);
+    expect(client.state).toBe("disconnected");
+    expect(states.at(-1)).toMatchObject({ code: "auth_failed", reason: "refused 4 times in a row" });
+    expect(await waiting).toBe("auth_failed");
+    await pass(60 * MINUTE);
+    expect(server.attempts).toHaveLength(4);
+  });
+
+  test("can be followed by connect() with a better one, and the rooms come back", async () => {
+    let token = "good";
+    const { client } = await connected({ getToken: () => token });
+    await Promise.all([client.join("dashboard"), pass(10)]);
+    token = "";
+    server.cut();
+    await pass(31 * SECOND);
+    expect(client.state).toBe("disconnected");
+    token = "better";
+    client.connect();
+    await pass(10);
+    expect(client.state).toBe("connected");
+    expect(server.last.actions).toEqual(["dashboard:join"]);
+  });
+
+  test("is not what a server that is down looks like: that is tried for as long as it takes", async () => {
+    server.admit = "down";
+    const { client } = make();
+    await pass(60 * MINUTE);
+    expect(client.state).toBe("connecting");
+    server.admit = "open";
+    await pass(2 * MINUTE + 10);
+    expect(client.state).toBe("connected");
+  });
+
+  test("counts only refusals in a row", async () => {
+    vi.spyOn(Math, "random").mockReturnValue(1);
+    server.admit = "refuse";
+    const { client } = make({ maxRefusals: 3 });
+    await pass(1_100); // two attempts
+    server.admit = "down";
+    await pass(30 * MINUTE);
+    server.admit = "refuse";
+    await pass(4 * MINUTE + SECOND); // two more
+    expect(client.state).toBe("connecting");
+    await pass(2 * MINUTE);
+    expect(client.state).toBe("disconnected");
+  });
+
+  test("without a token nothing is tried at all", async () => {
+    const { client, states } = make({ getToken: () => null });
+    await pass(10);
+    expect(client.state).toBe("disconnected");
+    expect(states.at(-1)).toMatchObject({ code: "auth_failed", reason: "there is no token" });
+    expect(server.attempts).toHaveLength(0);
+  });
+});
+
+describe("a token's end", () => {
+  test("is moved by a new token a minute before, without a new connection", async () => {
+    const { states } = await connected({ getToken: () => jwt(15 * 60) });
+    await pass(13 * MINUTE + 59 * SECOND);
+    expect(server.last.actions).not.toContain("auth:refresh");
+    await pass(2 * SECOND);
+    expect(server.last.actions.at(-1)).toBe("auth:refresh");
+    expect(server.last.received.at(-1)!.token).toBe(jwt(15 * 60 - 1));
+    await pass(60 * MINUTE);
+    expect(server.last.actions.filter((action) => action === "auth:refresh")).toHaveLength(5);
+    expect(server.connections).toHaveLength(1);
+    expect(states.map(({ state }) => state)).toEqual(["connected"]);
+  });
+
+  test("without a newer token is the end of the connection, and of a token that is refused then", async () => {
+    const token = jwt(60 * 60);
+    const { client, states } = await connected({ getToken: () => token });
+    await pass(60 * MINUTE - SECOND);
+    expect(client.state).toBe("connected");
+    server.admit = "refuse";
+    await pass(2 * MINUTE);
+    expect(states.slice(1).map(({ state, code, reason }) => [state, code, reason])).toEqual([
+      ["connecting", "no_reply", "the token has expired"],
+      ["disconnected", "auth_failed", "refused 4 times in a row"],
+    ]);
+  });
+
+  test("that the server tells first is answered with a new connection and a new token", async () => {
+    const tokens = ["old", "new"];
+    const { client } = await connected({ getToken: () => tokens.shift() ?? "newer" });
+    server.answer = () => undefined;
+    server.say("error", { code: "token_expired", message: "The token has expired; connect with a new one" });
+    await pass(2 * SECOND);
+    expect(client.state).toBe("connected");
+    expect(server.last.url).toMatch(/token=new$/);
+  });
+
+  test("is not believed of a clock that must be wrong", async () => {
+    const token = jwt(-60 * 60);
+    const { states } = await connected({ getToken: () => token });
+    await pass(60 * MINUTE);
+    expect(states.map(({ state }) => state)).toEqual(["connected"]);
+  });
+
+  test("far away or unknown is left to the rotation", async () => {
+    for (const token of [jwt(60 * 86_400), "opaque", "a.b.c", `a.${btoa("{}")}.c`]) {
+      const { client } = await connected({ getToken: () => token });
+      const before = server.connections.length;
+      await pass(60 * MINUTE);
+      expect(server.last.actions).not.toContain("auth:refresh");
+      expect(server.connections).toHaveLength(before);
+      client.disconnect();
+    }
+  });
+});
+
+describe("events", () => {
+  test("reach every listener, the cleanup and off() end it, once() hears one", async () => {
+    const { client } = await connected();
+    const heard: string[] = [];
+    const cleanup = client.on("a", () => heard.push("first"));
+    client.on("a", (data, envelope) => heard.push(`second ${data} ${envelope.room}`));
+    client.once("a", () => heard.push("once"));
+    server.say("a", 1, { room: "r" });
+    cleanup();
+    server.say("a", 2);
+    client.off("a");
+    server.say("a", 3);
+    expect(heard).toEqual(["first", "second 1 r", "once", "second 2 undefined"]);
+  });
+
+  test("a listener can be registered twice; a cleanup ends its own registration alone", async () => {
+    const { client } = await connected();
+    const listener = vi.fn();
+    const cleanup = client.on("a", listener);
+    client.on("a", listener);
+    cleanup();
+    cleanup();
+    server.say("a", 1);
+    expect(listener).toHaveBeenCalledTimes(1);
+    client.off("a", listener);
+    server.say("a", 2);
+    expect(listener).toHaveBeenCalledTimes(1);
+  });
+
+  test("a listener that throws stops neither the others nor the client", async () => {
+    const { client } = await connected();
+    const uncaught: Error[] = [];
+    vi.stubGlobal("queueMicrotask", (task: () => void) => {
+      try {
+        task();
+      } catch (error) {
+        uncaught.push(error as Error);
+      }
+    });
+    const second = vi.fn();
+    client.on("a", () => {
+      throw new Error("mine");
+    });
+    client.on("a", second);
+    server.say("a", 1);
+    expect(second).toHaveBeenCalled();
+    expect(uncaught).toMatchObject([{ message: "mine" }]);
+    expect(client.state).toBe("connected");
+  });
+
+  test("a repeat among the last 1,000 ids is dropped", async () => {
+    const { client } = await connected();
+    const listener = vi.fn();
+    client.on("a", listener);
+    for (let number = 0; number < 1_000; number++) server.say("a", number, { id: `id${number}` });
+    for (let number = 0; number < 1_000; number++) server.say("a", number, { id: `id${number}` });
+    expect(listener).toHaveBeenCalledTimes(1_000);
+    server.say("a", "new", { id: "new" });
+    server.say("a", "old", { id: "id0" }); // 1,001 ids ago
+    expect(listener).toHaveBeenCalledTimes(1_002);
+    server.say("b", 1);
+    server.say("a", "without an id");
+    server.say("a", "without an id");
+    expect(listener).toHaveBeenCalledTimes(1_004);
+  });
+
+  test("'*' hears every message of the server; the client's own names can not be spoken by it", async () => {
+    const { client, states } = await connected();
+    const all: string[] = [];
+    client.on("*", (_, { event }) => all.push(event));
+    server.say("a", 1);
+    server.say("client:state", { state: "disconnected" });
+    server.say("*", 1);
+    server.say("__proto__", 1);
+    expect(all).toEqual(["a", "client:state", "*", "__proto__"]);
+    expect(states.map(({ state }) => state)).toEqual(["connected"]);
+  });
+
+  test("what is no envelope is an error event, the function's failure among them", async () => {
+    const { client } = await connected();
+    const errors: unknown[] = [];
+    client.on("error", (data) => errors.push(data));
+    server.last.text('{"message": "Internal server error", "connectionId": "a=", "requestId": "b="}');
+    for (const text of ["no json", "null", "[1]", "7", '{"event": 7}']) server.last.text(text);
+    expect(errors[0]).toEqual({ code: "internal_error", message: "Internal server error" });
+    expect(errors).toHaveLength(6);
+  });
+});
+
+describe("send", () => {
+  test("resolves with the data of its reply, however the replies are ordered", async () => {
+    const { client } = await connected();
+    server.answer = (action, connection) => {
+      connection.after(action.action === "ping" ? 50 : 5, () => connection.text(JSON.stringify(reply(action))));
+      return undefined;
+    };
+    const done: string[] = [];
+    const ping = client.send("ping").then((data) => (done.push("ping"), data));
+    const refresh = client.send("dashboard:refresh").then((data) => (done.push("refresh"), data));
+    await pass(100);
+    expect(await ping).toEqual({ timestamp: "2025-01-17T10:30:00.000Z" });
+    expect(await refresh).toEqual({ type: "user" });
+    expect(done).toEqual(["refresh", "ping"]);
+  });
+
+  test("rejects with the server's code, message and data", async () => {
+    const { client } = await connected();
+    const sent = client.send("no_such_action").catch((error) => error);
+    await pass(10);
+    expect(await sent).toMatchObject({
+      name: "RealtimeError",
+      code: "unknown_action",
+      message: "no_such_action: Unknown action",
+      data: { code: "unknown_action", message: "Unknown action" },
+    });
+  });
+
+  test("rejects with timeout when there is no reply, and with connection_lost when there can be none", async () => {
+    const { client } = await connected({ replyTimeout: 3_000 });
+    server.answer = () => undefined;
+    const slow = code(client.send("ping"));
+    await pass(2_999);
+    expect(await Promise.race([slow, "still waiting"])).toBe("still waiting");
+    await pass(1);
+    expect(await slow).toBe("timeout");
+    const cut = code(client.send("ping"));
+    server.cut();
+    expect(await cut).toBe("connection_lost");
+  });
+
+  test("waits while there is no connection, in order, and the hundred-and-first is refused", async () => {
+    const { client } = make();
+    const sends = Array.from({ length: 100 }, (_, number) => client.send("ping", { number }));
+    expect(await code(client.send("ping"))).toBe("queue_full");
+    await pass(10);
+    await Promise.all(sends);
+    expect(server.last.received.map(({ number }) => number)).toEqual(Array.from({ length: 100 }, (_, n) => n));
+  });
+
+  test("is refused at once when the client is not even trying", async () => {
+    const { client } = make({ autoConnect: false });
+    expect(await code(client.send("ping"))).toBe("disconnected");
+    client.connect();
+    const queued = code(client.send("ping"));
+    client.disconnect();
+    expect(await queued).toBe("disconnected");
+  });
+
+  test("counts bytes, and refuses more than 32 KB before the gateway closes the connection", async () => {
+    const { client } = await connected();
+    const rest = JSON.stringify({ text: "", action: "x", id: "10000" }).length;
+    expect(await code(client.send("x", { text: "é".repeat(16 * 1024) }))).toBe("too_large");
+    expect(server.last.received).toHaveLength(0);
+    const fits = code(client.send("x", { text: "a".repeat(32 * 1024 - rest) }));
+    await pass(10);
+    expect(await fits).toBe("unknown_action");
+  });
+
+  test("keeps action and id its own", async () => {
+    const { client } = await connected();
+    void client.send("ping", { action: "evil", id: "evil", a: 1 });
+    await pass(10);
+    expect(server.last.received[0]).toMatchObject({ action: "ping", a: 1 });
+    expect(server.last.received[0]!.id).not.toBe("evil");
+  });
+});
+
+describe("rooms", () => {
+  test("join() resolves with the reply; a second one says nothing on the wire", async () => {
+    const { client } = await connected();
+    const joined = client.join("chat_room_42");
+    await pass(10);
+    expect(await joined).toEqual({ roomId: "42", success: true });
+    expect(await client.join("chat_room_42")).toEqual({ roomId: "42", success: true });
+    await pass(10);
+    expect(server.last.actions).toEqual(["chat:join_room"]);
+    expect(client.rooms).toEqual(["chat_room_42"]);
+  });
+
+  test("join() before there is a connection is made good when there is one", async () => {
+    const { client } = make({ autoConnect: false });
+    const joined = client.join("dashboard");
+    client.connect();
+    await pass(10);
+    expect(await joined).toMatchObject({ success: true, room: "dashboard_user_u1" });
+    expect(server.last.actions).toEqual(["dashboard:join"]);
+  });
+
+  test("join() that the connection loses is made good on the next one", async () => {
+    const { client } = await connected();
+    server.answer = () => undefined;
+    const joined = client.join("dashboard");
+    await pass(10);
+    server.answer = reply;
+    server.cut();
+    await pass(31 * SECOND);
+    expect(await joined).toMatchObject({ success: true });
+  });
+
+  test("join() rejects when the server refuses, and when it does not answer", async () => {
+    const { client } = await connected();
+    server.answer = forbidden;
+    const refused = code(client.join("chat_room_1"));
+    await pass(10);
+    expect(await refused).toBe("forbidden");
+    server.answer = () => undefined;
+    const silent = code(client.join("chat_room_1"));
+    await pass(10 * SECOND);
+    expect(await silent).toBe("timeout");
+    expect(client.rooms).toEqual([]);
+  });
+
+  test("join, leave and join again at once ends in the room; join and leave ends outside", async () => {
+    const { client } = await connected();
+    const inside = () => {
+      const rooms = new Set<unknown>();
+      for (const { action, roomId } of server.last.received) {
+        if (action === "chat:join_room") rooms.add(roomId);
+        if (action === "chat:leave_room") rooms.delete(roomId);
+      }
+      return [...rooms];
+    };
+    client.join("chat_room_1");
+    void client.leave("chat_room_1");
+    const again = client.join("chat_room_1");
+    await pass(50);
+    expect(await again).toMatchObject({ roomId: "1" });
+    expect(inside()).toEqual(["1"]);
+    const first = code(client.join("chat_room_2"));
+    await pass(0); // on its way
+    const left = client.leave("chat_room_2");
+    await pass(50);
+    expect(await first).toBe("left");
+    await left;
+    expect(inside()).toEqual(["1"]);
+  });
+
+  test("more rooms than the server lets in at once are all joined in the end", async () => {
+    const { client } = await connected();
+    let allowed = 0;
+    setInterval(() => (allowed = 0), SECOND);
+    server.answer = (action) => {
+      if (++allowed <= 20) return reply(action);
+      const data = { code: "rate_limited", message: "At most 20 actions a second", retryAfter: 0.5 };
+      return { event: "chat:error", data, replyTo: action.id };
+    };
+    const lost = vi.fn();
+    client.on("client:room_lost", lost);
+    const joins = Array.from({ length: 50 }, (_, number) => client.join(`chat_room_${number}`));
+    await pass(10 * SECOND);
+    expect(await Promise.all(joins)).toHaveLength(50);
+    expect(lost).not.toHaveBeenCalled();
+    vi.clearAllTimers();
+  });
+
+  test("leave() while away is not joined again", async () => {
+    const { client } = await connected();
+    await Promise.all([client.join("dashboard"), pass(10)]);
+    server.cut();
+    await client.leave("dashboard");
+    await pass(31 * SECOND);
+    expect(server.last.actions).toEqual([]);
+  });
+
+  test("disconnect() forgets the rooms and rejects a join that waits", async () => {
+    const { client } = make();
+    const joined = code(client.join("dashboard"));
+    client.disconnect();
+    expect(await joined).toBe("disconnected");
+    client.connect();
+    await pass(10);
+    expect(server.last.actions).toEqual([]);
+  });
+
+  test("a room of another form is refused with its name", async () => {
+    const { client } = await connected();
+    await expect(client.join("general" as any)).rejects.toMatchObject({ code: "unknown_room" });
+    await expect(client.join("chat_room_" as any)).rejects.toThrow(/chat_room_/);
+  });
+});
+
+describe("keepalive", () => {
+  test("pings only after nine minutes without traffic, in either direction", async () => {
+    const { client } = await connected();
+    await pass(9 * MINUTE - 1 * SECOND);
+    expect(server.last.actions).toEqual([]);
+    server.say("a", 1); // traffic from the server
+    await pass(9 * MINUTE - 1 * SECOND);
+    expect(server.last.actions).toEqual([]);
+    void client.send("dashboard:refresh"); // and from the client
+    await pass(9 * MINUTE - 1 * SECOND);
+    expect(server.last.actions).toEqual(["dashboard:refresh"]);
+    await pass(2 * SECOND);
+    expect(server.last.actions).toEqual(["dashboard:refresh", "ping"]);
+  });
+
+  test("is six pings in a silent hour, and the application hears none of them", async () => {
+    const { client } = await connected();
+    const all = vi.fn();
+    client.on("*", all);
+    await pass(60 * MINUTE);
+    expect(server.last.actions).toEqual(Array(6).fill("ping"));
+    expect(all).not.toHaveBeenCalled();
+  });
+
+  test("a ping without a pong within five seconds is the end of that connection", async () => {
+    const { client, states } = await connected();
+    server.answer = () => undefined;
+    await pass(9 * MINUTE + 4 * SECOND);
+    expect(client.state).toBe("connected");
+    await pass(2 * SECOND);
+    expect(states[1]).toMatchObject({ state: "connecting", code: "no_reply" });
+    await pass(2 * SECOND); // its own trouble, nobody else's: no waiting
+    expect(client.state).toBe("connected");
+  });
+});
+
+describe("rotation", () => {
+  async function untilRotation(random: number) {
+    vi.spyOn(Math, "random").mockReturnValue(random);
+    const made = await connected();
+    await Promise.all([made.client.join("dashboard"), made.client.join("chat_room_7"), pass(10)]);
+    return made;
+  }
+
+  test.each([
+    [0, 100],
+    [0.5, 107.5],
+    [0.999, 114.985],
+  ])("comes at a random time between 100 and 115 minutes (%f)", async (random, minutes) => {
+    await untilRotation(random);
+    await pass(minutes * MINUTE - SECOND);
+    expect(server.connections).toHaveLength(1);
+    await pass(2 * SECOND);
+    expect(server.connections).toHaveLength(2);
+  });
+
+  test("shows the application no change, no gap and no repeat", async () => {
+    const { client, states } = await untilRotation(0);
+    const heard: unknown[] = [];
+    client.on("dashboard:update", (data) => heard.push(data.number));
+    const all: string[] = [];
+    client.on("*", (_, { event }) => all.push(event));
+    // A message to the room every 100 ms: one copy to each connection that is a member at that moment.
+    let number = 0;
+    const joinedBy = (connection: { actions: string[] }) => connection.actions.includes("dashboard:join");
+    const backend = setInterval(() => {
+      const id = `m${++number}`;
+      for (const connection of server.open.filter(joinedBy)) connection.say("dashboard:update", { number }, { id });
+    }, 100);
+    await pass(102 * MINUTE);
+    clearInterval(backend);
+    expect(server.connections).toHaveLength(2);
+    expect(server.open).toHaveLength(1);
+    expect(heard).toEqual(Array.from({ length: number }, (_, index) => index + 1));
+    expect(new Set(all)).toEqual(new Set(["dashboard:update"]));
+    expect(states.map(({ state }) => state)).toEqual(["connected"]);
+    expect(server.last.actions).toEqual(["dashboard:join", "chat:join_room"]);
+  });
+
+  test("the first connection closes after the second has joined, and 30 seconds for what is on its way", async () => {
+    const { client } = await untilRotation(0);
+    const heard: unknown[] = [];
+    client.on("late", (data) => heard.push(data));
+    await pass(100 * MINUTE);
+    expect(server.open).toHaveLength(2);
+    server.connections[0]!.say("late", 1, { id: "late" });
+    await pass(29 * SECOND);
+    expect(server.open).toHaveLength(2);
+    await pass(2 * SECOND);
+    expect(server.open).toEqual([server.connections[1]]);
+    expect(heard).toEqual([1]);
+  });
+
+  test("a reply to what was asked on the first connection still arrives", async () => {
+    const { client } = await untilRotation(0);
+    await pass(100 * MINUTE - 20);
+    server.answer = (action, connection) => {
+      connection.after(action.action === "ping" ? 5_000 : 1, () => connection.text(JSON.stringify(reply(action))));
+      return undefined;
+    };
+    const slow = client.send("ping");
+    await pass(6 * SECOND);
+    expect(server.open).toHaveLength(2);
+    expect(await slow).toHaveProperty("timestamp");
+  });
+
+  test("rooms joined and left while it happens are right on the second connection", async () => {
+    const { client } = await untilRotation(0);
+    server.latency = 100;
+    await pass(100 * MINUTE - 150);
+    client.join("chat_room_8");
+    await pass(200);
+    client.join("chat_room_9");
+    void client.leave("chat_room_7");
+    await pass(MINUTE);
+    const rooms = new Set<unknown>();
+    for (const { action, roomId } of server.last.received) {
+      if (action === "chat:join_room") rooms.add(roomId);
+      if (action === "chat:leave_room") rooms.delete(roomId);
+    }
+    expect(server.open).toHaveLength(1);
+    expect(rooms).toEqual(new Set(["8", "9"]));
+  });
+
+  test("that fails leaves the connection alone and is tried again", async () => {
+    const { client, states } = await untilRotation(0);
+    server.admit = "refuse";
+    await pass(101 * MINUTE);
+    expect(client.state).toBe("connected");
+    expect(server.open).toHaveLength(1);
+    server.admit = "open";
+    await pass(2 * MINUTE);
+    expect(server.open).toEqual([server.last]);
+    expect(states.map(({ state }) => state)).toEqual(["connected"]);
+  });
+
+  test("whose first connection dies meanwhile ends connected on one", async () => {
+    const { client } = await untilRotation(0.9);
+    server.latency = 200;
+    await pass(113.5 * MINUTE + 100);
+    expect(server.connections).toHaveLength(2);
+    server.connections[0]!.cut();
+    expect(client.state).toBe("connecting");
+    await pass(SECOND);
+    expect(client.state).toBe("connected");
+    await pass(MINUTE);
+    expect(server.open).toHaveLength(1);
+    expect(server.connections).toHaveLength(2);
+  });
+
+  test("goes on for a day: thirteen connections, each ended in time", async () => {
+    const { states } = await untilRotation(0.5);
+    await pass(24 * 60 * MINUTE);
+    expect(server.connections.length).toBe(14);
+    expect(server.open).toHaveLength(1);
+    expect(states).toHaveLength(1);
+  });
+});
+
+describe("the browser around it", () => {
+  let page: EventTarget & { visibilityState?: string };
+  let network: { onLine: boolean };
+  beforeEach(() => {
+    page = new EventTarget();
+    network = { onLine: true };
+    const events = new EventTarget();
+    vi.stubGlobal("addEventListener", events.addEventListener.bind(events));
+    vi.stubGlobal("dispatchEvent", events.dispatchEvent.bind(events));
+    vi.stubGlobal("document", page);
+    vi.stubGlobal("navigator", network);
+  });
+  const online = (onLine: boolean) => {
+    network.onLine = onLine;
+    dispatchEvent(new Event(onLine ? "online" : "offline"));
+  };
+  const show = (visible: boolean) => {
+    page.visibilityState = visible ? "visible" : "hidden";
+    page.dispatchEvent(new Event("visibilitychange"));
+  };
+
+  test("no attempt is made while offline; online, it comes within a second", async () => {
+    const { client } = await connected();
+    await pass(MINUTE);
+    online(false);
+    server.admit = "down";
+    server.cut();
+    await pass(60 * MINUTE);
+    expect(server.attempts).toHaveLength(1);
+    server.admit = "open";
+    online(true);
+    await pass(1_010);
+    expect(client.state).toBe("connected");
+  });
+
+  test("online cuts a long wait short", async () => {
+    const { client } = await connected();
+    vi.spyOn(Math, "random").mockReturnValue(0.9);
+    server.cut();
+    await pass(SECOND);
+    online(true);
+    await pass(1_010);
+    expect(client.state).toBe("connected");
+    expect(server.attempts).toHaveLength(2);
+    await pass(MINUTE);
+    expect(server.attempts).toHaveLength(2);
+  });
+
+  test("a tab that is shown again asks whether its connection still lives, and replaces a dead one", async () => {
+    const { client } = await connected();
+    show(false);
+    await pass(5 * MINUTE);
+    expect(server.last.actions).toEqual([]);
+    show(true);
+    await pass(10);
+    expect(server.last.actions).toEqual(["ping"]);
+    expect(client.state).toBe("connected");
+    show(false);
+    await pass(5 * MINUTE);
+    server.answer = () => undefined;
+    show(true);
+    await pass(5 * SECOND);
+    expect(client.state).toBe("connecting");
+    await pass(1_010);
+    expect(client.state).toBe("connected");
+  });
+
+  test("a tab that is shown often does not ping each time", async () => {
+    await connected();
+    server.say("a", 1);
+    for (let times = 0; times < 10; times++) {
+      show(false);
+      show(true);
+      await pass(SECOND);
+    }
+    expect(server.last.actions).toEqual([]);
+  });
+
+  test("a laptop that slept with its lid closed asks when it wakes", async () => {
+    const { client } = await connected();
+    await pass(MINUTE);
+    vi.setSystemTime(Date.now() + 8 * 60 * MINUTE); // timers stand still, the clock does not
+    server.answer = () => undefined;
+    await pass(30 * SECOND);
+    expect(server.last.actions).toEqual(["ping"]);
+    await pass(6 * SECOND);
+    expect(client.state).toBe("connected");
+    expect(server.connections).toHaveLength(2);
+  });
+
+  test("after disconnect() the page's events mean nothing", async () => {
+    const { client } = await connected();
+    client.disconnect();
+    online(true);
+    show(true);
+    await pass(MINUTE);
+    expect(server.attempts).toHaveLength(1);
+  });
+});
