@@ -7,6 +7,7 @@
     ├── InvalidNameError         a room name or a user id outside its grammar
     ├── InvalidDataError         an event name or data that JSON cannot hold
     ├── PayloadTooLargeError     an envelope over the size limit; nothing was posted
+    ├── JobError                 a job on the fan-out queue that no try can do
     └── GatewayError             the management API refuses every request: wrong URL, wrong credentials
 
 Each keeps the values that a caller needs to act on it.
@@ -103,6 +104,18 @@ class PayloadTooLargeError(RealtimeError):
         self.event = event
         self.size = size
         self.limit = limit
+
+
+class JobError(RealtimeError):
+    """What stands on the fan-out queue is no job, or one that cannot be done; it belongs to the dead letters.
+
+    Attributes:
+        reason: why, in a few words for the log. Never contains the data.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class GatewayError(RealtimeError):

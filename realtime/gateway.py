@@ -60,14 +60,21 @@ class PostReport:
         gone: it answered 410; whoever keeps the connection should prune it.
         failed: it took nothing, after all retries or because a repeat is useless.
         unknown: the request went out and no answer came, so it may have been taken.
-        reasons: how many receivers ended as failed or unknown for which reason, for the log.
+        why: the reason of each receiver that failed or is unknown: HTTP's status and the error's name, as in
+            `429 LimitExceededException` for a client that is too slow, or words for what befell the
+            connection. `out of time` comes first where the budget alone forbade another try.
     """
 
     sent: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    reasons: Counter[str] = field(default_factory=Counter)
+    why: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many receivers failed or are unknown for which reason, for the log."""
+        return Counter(self.why.values())
 
 
 class Gateway:
@@ -121,7 +128,8 @@ class Gateway:
             connection_ids: the receivers; one that is named twice gets one message.
             body: the message, at most 128 KB (not checked here).
             budget: seconds until this returns. What is in flight then is `unknown`, what waits `failed`.
-            rate: at most this many requests a second; as fast as possible when left out.
+            rate: at most this many requests a second, together with all other sends of this gateway that
+                name the same rate; as fast as possible when left out.
 
         Raises:
             GatewayError: there are no credentials or no region to sign with; nothing was posted.
@@ -228,17 +236,19 @@ class _Post:
 
 
 class _Pace:
-    """So many a second, evenly; what was missed is made up for within 50 ms only."""
+    """So many a second, evenly; what was missed is made up for within `_SLACK` only."""
+
+    _SLACK = 0.25  # s; as long as a worker may need to fetch its next job
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
         self._next = now
 
     def due(self, now: float) -> int:
-        return 0 if now < self._next else int((now - self._next) * self.rate) + 1
+        return 0 if now < self._next else int(min(now - self._next, self._SLACK) * self.rate) + 1
 
     def spend(self, now: float) -> None:
-        self._next = max(self._next, now - 0.05) + 1 / self.rate
+        self._next = max(self._next, now - self._SLACK) + 1 / self.rate
 
     def wait(self, now: float) -> float:
         return self._next - now
@@ -306,7 +316,8 @@ class _Send:
         self.left = len(self.ready)
         self.ends = ends
         self.timer: asyncio.TimerHandle | None = None
-        self.pace = None if rate is None else _Pace(rate, time.monotonic())
+        self.rate = rate
+        self.pace: _Pace | None = None
         self.signer = signer
         self.fetch_credentials = fetch_credentials
         self.renewal: asyncio.Task[bool] | None = None  # of the credentials, after the first 403
@@ -317,7 +328,7 @@ class _Send:
         """Enter the receiver into its one list."""
         outcome.append(post.connection_id)
         if reason is not None:
-            self.report.reasons[reason] += 1
+            self.report.why[post.connection_id] = reason
         self.left -= 1
         if self.left == 0:
             self.done.set_result(self.report)
@@ -451,6 +462,7 @@ class _Pool:
         self._addresses: list[tuple[Any, ...]] = []
         self._addresses_until = 0.0
         self._brake = _Brake()
+        self._paces: dict[float, _Pace] = {}
         self._wake: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -506,6 +518,8 @@ class _Pool:
         if self._closed:
             send.give_up("gateway closed")
             return
+        if send.rate is not None:
+            send.pace = self._paces.setdefault(send.rate, _Pace(send.rate, self.loop.time()))
         self._sends.append(send)
         send.timer = self.loop.call_at(send.ends, self._end, send, "out of time")
         if self._sweeper is None:
@@ -763,8 +777,11 @@ class _Pool:
         send = post.send
         post.tries += counts
         pause = _jittered(post.tries)
-        if post.tries >= MAX_TRIES or self.loop.time() + pause >= send.ends:
+        if post.tries >= MAX_TRIES:
             self._settle(post, send.report.failed, reason)
+            return
+        if self.loop.time() + pause >= send.ends:
+            self._settle(post, send.report.failed, f"out of time after {reason}")
             return
         send.waiting.add(post)
         self.loop.call_later(pause, self._again, post)

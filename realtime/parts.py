@@ -15,6 +15,7 @@ from realtime.store import Store
 
 if TYPE_CHECKING:
     from realtime.auth import Keys
+    from realtime.fanout import Queue, Worker
     from realtime.gateway import Gateway
 
 
@@ -67,6 +68,30 @@ class Parts:
         if not self.settings.api_endpoint:
             raise SettingsError("WEBSOCKET_API_ENDPOINT", "is not set")
         return Gateway(self.settings.api_endpoint)
+
+    @functools.cached_property
+    def queue(self) -> "Queue":
+        """The fan-out queue.
+
+        Raises:
+            SettingsError: its URL is not set.
+        """
+        from realtime.fanout import Queue
+
+        if not self.settings.fanout_queue_url:
+            raise SettingsError("WEBSOCKET_FANOUT_QUEUE_URL", "is not set")
+        return Queue(self.settings.fanout_queue_url, self._session)
+
+    @functools.cached_property
+    def worker(self) -> "Worker":
+        """What runs the queue's jobs.
+
+        Raises:
+            SettingsError: the queue's URL or the management API's is not set.
+        """
+        from realtime.fanout import Worker
+
+        return Worker(self.store, self.gateway, self.queue, rate=self.settings.fanout_rate)
 
 
 @functools.cache

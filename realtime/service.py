@@ -3,10 +3,11 @@
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from realtime import envelope, rooms
 from realtime.errors import SettingsError
+from realtime.fanout import DIRECT_LIMIT, Queue, SendJob, deliver
 from realtime.gateway import Gateway
 from realtime.identity import Identity
 from realtime.rooms import Role
@@ -15,8 +16,6 @@ from realtime.store import Receiver, Store
 
 INDEX_LAG_SECONDS = 1.0
 """DynamoDB gives no bound for how far an index is behind; it says usually a fraction of a second."""
-_NOT_OPEN_YET_WAITS = (0.2, 0.4, 0.8)
-"""Seconds between the tries at a connection that answers 410 and may only be not open yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +49,22 @@ class WebSocketService:
     Args:
         store: the tables.
         gateway: the management API.
+        queue: the fan-out queue, for sends to more than `DIRECT_LIMIT` (200) receivers. Without one every
+            send is posted from here.
         clock: epoch seconds.
     """
 
-    def __init__(self, store: Store, gateway: Gateway, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        gateway: Gateway,
+        queue: Queue | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
         self._gateway = gateway
+        self._queue = queue
         self._clock = clock
 
     @classmethod
@@ -72,7 +81,8 @@ class WebSocketService:
         settings = Settings.from_env(environ)
         if settings.api_endpoint is None:
             raise SettingsError("WEBSOCKET_API_ENDPOINT", "is not set")
-        return cls(Store.from_settings(settings), Gateway(settings.api_endpoint))
+        queue = Queue(settings.fanout_queue_url) if settings.fanout_queue_url else None
+        return cls(Store.from_settings(settings), Gateway(settings.api_endpoint), queue)
 
     def send_to_user(self, user_id: str, event: str, data: object) -> SendReport:
         """Send an event to every connection of a user.
@@ -88,7 +98,8 @@ class WebSocketService:
             PayloadTooLargeError: the envelope is over 32 KB. Nothing was sent.
             GatewayError: the management API refuses every request.
         """
-        return self._send(lambda: self._store.user_receivers(rooms.user_id(user_id)), event, data)
+        job = SendJob(rooms.user_id(user_id), event, data)
+        return self._send(lambda: self._store.user_receivers(user_id), event, data, job=job)
 
     def send_to_room(self, room: str, event: str, data: object) -> SendReport:
         """Send an event to every member of a room. Reads that room only.
@@ -103,7 +114,8 @@ class WebSocketService:
             InvalidDataError, PayloadTooLargeError, GatewayError: as `send_to_user`.
         """
         parsed = rooms.parse(room)
-        return self._send(lambda: self._store.room_receivers(parsed), event, data, room=parsed.name)
+        job = SendJob(parsed, event, data)
+        return self._send(lambda: self._store.room_receivers(parsed), event, data, parsed.name, job)
 
     def broadcast(self, event: str, data: object) -> SendReport:
         """Send an event to every connection of the stage.
@@ -111,7 +123,7 @@ class WebSocketService:
         Raises:
             InvalidDataError, PayloadTooLargeError, GatewayError: as `send_to_user`.
         """
-        return self._send(self._store.all_receivers, event, data)
+        return self._send(self._store.all_receivers, event, data, job=SendJob(None, event, data))
 
     def send_to_connection(self, connection_id: str, event: str, data: object) -> SendReport:
         """Send an event to one connection. An unknown or expired connection counts as gone.
@@ -202,28 +214,20 @@ class WebSocketService:
         self._gateway.close()
 
     def _send(
-        self, find: Callable[[], Iterable[Receiver]], event: str, data: object, room: str | None = None
+        self,
+        find: Callable[[], Iterable[Receiver]],
+        event: str,
+        data: object,
+        room: str | None = None,
+        job: SendJob | None = None,
     ) -> SendReport:
         id_ = envelope.new_id()
         text = envelope.build(event, data, id=id_, room=room, now=self._clock())  # refuses before any read
-        receivers = {receiver.connection_id: receiver for receiver in find()}
-        if not receivers:
-            return SendReport(id_)
-        body = text.encode()
-        posted = self._gateway.post(receivers, body)
-        gone = posted.gone
-        for wait in _NOT_OPEN_YET_WAITS:
-            young = [i for i in gone if receivers[i].young(self._clock())]
-            if not young:
-                break
-            time.sleep(wait)
-            again = self._gateway.post(young, body)
-            gone = [i for i in gone if i not in set(young)] + again.gone
-            posted.sent += again.sent
-            posted.failed += again.failed
-            posted.unknown += again.unknown
-        now = self._clock()
-        for connection_id in gone:
-            if not receivers[connection_id].young(now):
-                self._store.prune(receivers[connection_id], [room] if room else [])
-        return SendReport(id_, len(posted.sent), len(gone), len(posted.failed), len(posted.unknown))
+        receivers = {}
+        for receiver in find():
+            receivers[receiver.connection_id] = receiver
+            if job and self._queue and len(receivers) > DIRECT_LIMIT:
+                self._queue.put([replace(job, id=id_)])
+                return SendReport(id_, queued=1)
+        report = deliver(self._gateway, self._store, receivers, text.encode(), room=room, clock=self._clock)
+        return SendReport(id_, len(report.sent), len(report.gone), len(report.failed), len(report.unknown))

@@ -47,6 +47,7 @@ class Settings:
         api_endpoint: `WEBSOCKET_API_ENDPOINT` as an http(s) URL: the base of the management API. The `wss://`
             form that the stack's outputs give is taken as well.
         fanout_queue_url: `WEBSOCKET_FANOUT_QUEUE_URL`.
+        fanout_rate: `WEBSOCKET_FANOUT_RATE`, how many posts a second one worker of the queue makes at most.
         jwt_secret: `JWT_SECRET`, at least 32 bytes. Not shown by `repr`.
         jwt_secret_name: `WEBSOCKET_JWT_SECRET_NAME`, the secret's name or ARN in Secrets Manager.
         jwks_url: `WEBSOCKET_JWKS_URL`, where the public keys are with RS256 and ES256.
@@ -64,6 +65,7 @@ class Settings:
     rooms_table: str
     api_endpoint: str | None = None
     fanout_queue_url: str | None = None
+    fanout_rate: int = 600
     jwt_secret: str | None = None
     jwt_secret_name: str | None = None
     jwks_url: str | None = None
@@ -101,6 +103,7 @@ class Settings:
             rooms_table=_required(env, "WEBSOCKET_ROOMS_TABLE"),
             api_endpoint=_http_url("WEBSOCKET_API_ENDPOINT", endpoint) if endpoint else None,
             fanout_queue_url=env.get("WEBSOCKET_FANOUT_QUEUE_URL") or None,
+            fanout_rate=_count(env, "WEBSOCKET_FANOUT_RATE", 600),
             jwt_secret=check_secret("JWT_SECRET", secret) if secret else None,
             jwt_secret_name=env.get("WEBSOCKET_JWT_SECRET_NAME") or None,
             jwks_url=env.get("WEBSOCKET_JWKS_URL") or None,

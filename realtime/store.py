@@ -28,7 +28,9 @@ The races, each with its rule:
 import itertools
 import json
 import math
+import queue
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -449,18 +451,63 @@ class Store:
 
     def all_receivers(self) -> Iterator[Receiver]:
         """Every connection, by a paged Scan of the connections table."""
+        for page in self._scan():
+            yield from page
+
+    def all_receiver_pages(self, segments: int) -> Iterator[list[Receiver]]:
+        """Every connection, by parallel Scans of so many segments of the connections table.
+
+        A page is at most 1 MB of items. Memory is bounded: a Scan waits while two pages of it are unread.
+        """
+        pages: queue.Queue[list[Receiver] | Exception | None] = queue.Queue(2 * segments)
+        stopped = threading.Event()
+
+        def scan(segment: int) -> None:
+            end: Exception | None = None
+            try:
+                for page in self._scan(Segment=segment, TotalSegments=segments):
+                    pages.put(page)
+                    if stopped.is_set():
+                        return
+            except Exception as error:  # noqa: BLE001  raised again where the pages are read
+                end = error
+            pages.put(end)
+
+        threads = [
+            threading.Thread(target=scan, args=(segment,), name=f"scan-{segment}", daemon=True)
+            for segment in range(segments)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            running = segments
+            while running:
+                page = pages.get()
+                if isinstance(page, Exception):
+                    raise page
+                if page is None:
+                    running -= 1
+                else:
+                    yield page
+        finally:
+            stopped.set()
+            while any(thread.is_alive() for thread in threads):
+                with suppress(queue.Empty):  # what is unread may block a thread
+                    pages.get(timeout=0.01)
+
+    # Inside
+
+    def _scan(self, **segment: Any) -> Iterator[list[Receiver]]:
         pages = self._client.get_paginator("scan").paginate(
             TableName=self._connections,
             ProjectionExpression="connectionId, connectedAt, tat",
             FilterExpression=_ALIVE,
             ExpressionAttributeNames=_ALIVE_NAMES,
             ExpressionAttributeValues={":now": _number(self._clock())},
+            **segment,
         )
         for page in pages:
-            for item in page["Items"]:
-                yield _receiver(item)
-
-    # Inside
+            yield [_receiver(item) for item in page["Items"]]
 
     def _move_tat(
         self, connection_id: str, update: str, condition: str, now: float, tat: float
