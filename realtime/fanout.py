@@ -35,8 +35,9 @@ VERSION = 1
 DIRECT_LIMIT = 200
 """A send to more receivers than this goes over the queue, where there is one."""
 JOB_RECEIVERS = 100
-"""Of one post job. Small jobs end at nearly the same time on all workers, and one costs two SQS calls for
-each hundred posts; at most 500."""
+"""Of one post job as it is made here. Small jobs let all workers end at nearly the same time."""
+MAX_JOB_RECEIVERS = 500
+"""Of one post job as it is taken."""
 MAX_ROUNDS = 4
 """Post jobs that may follow one another for receivers that were left over."""
 POST_BUDGET = 20.0
@@ -390,11 +391,23 @@ def _parse_target(to: object) -> str | Room | None:
 
 
 def _parse_post_job(job: dict[str, Any]) -> PostJob:
-    try:
-        receivers = tuple(Receiver(str(i), str(at), bool(was_open)) for i, at, was_open in job["receivers"])
-        return PostJob(str(job["id"]), job["room"], str(job["envelope"]), receivers, int(job["round"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise JobError(f"no post job: {type(error).__name__}") from None
+    match job:
+        case {
+            "id": str(id_),
+            "room": None | str() as room,
+            "envelope": str(text),
+            "receivers": [*listed],
+            "round": int(number),
+        } if len(listed) <= MAX_JOB_RECEIVERS:
+            return PostJob(id_, room, text, tuple(map(_receiver, listed)), number)
+    raise JobError("no post job")
+
+
+def _receiver(entry: object) -> Receiver:
+    match entry:
+        case [str(connection_id), str(connected_at), bool(was_open)]:
+            return Receiver(connection_id, connected_at, was_open)
+    raise JobError("no receiver in a post job")
 
 
 def _dump(job: Mapping[str, object]) -> str:

@@ -33,6 +33,8 @@ REQUEST_TIMEOUT = 5.0
 """Seconds without a whole answer after which the outcome of a request is unknown."""
 MAX_TRIES = 5
 """Of one receiver, in one send."""
+THROTTLED_TRIES = 12
+"""Of one receiver while 429s come for many."""
 BACKOFF_BASE, BACKOFF_CAP = 0.1, 3.0
 """Seconds; the n-th retry waits a random time in [0, min(cap, base * 2**n)] (full jitter)."""
 
@@ -62,7 +64,8 @@ class PostReport:
         unknown: the request went out and no answer came, so it may have been taken.
         why: the reason of each receiver that failed or is unknown: HTTP's status and the error's name, as in
             `429 LimitExceededException` for a client that is too slow, or words for what befell the
-            connection. `out of time` comes first where the budget alone forbade another try.
+            connection. `throttled` comes first where others got a 429 too, `out of time` where the budget
+            alone forbade another try.
     """
 
     sent: list[str] = field(default_factory=list)
@@ -117,8 +120,8 @@ class Gateway:
         """Post one message to each connection, concurrently, and say what became of each.
 
         - 2xx is `sent`, 410 `gone`; 403, 413 and every other 4xx `failed`, without a repeat.
-        - 429 and 5xx are repeated with full jitter, at most `MAX_TRIES` times and within the budget. While
-          429s come for many receivers, this gateway slows down for all of them and such tries don't count.
+        - 429 and 5xx are repeated with full jitter, `MAX_TRIES` in all and within the budget. While 429s come
+          for many receivers, this gateway slows down for all of them and tries up to `THROTTLED_TRIES` times.
         - 403 after the credentials have rotated is repeated once with the new ones.
         - A request is repeated unanswered only if nothing of it was written, or if it went out on a
           connection that had been idle and that closed without one byte of an answer: the server had
@@ -257,9 +260,9 @@ class _Pace:
 class _Brake:
     """Slows all sends of a pool down while the account is throttled, and lets go again.
 
-    One client that reads too slowly earns 429s too, for itself alone: so only a share of 429s over
-    `_SHARE` in a window counts. Windows have a random length: workers that are throttled at the same
-    moment don't come back at the same moment.
+    One client that reads too slowly earns 429s too, for itself alone: so only 429s for several receivers,
+    and a share of them over `_SHARE`, count. Windows have a random length: workers that are throttled at
+    the same moment don't come back at the same moment.
     """
 
     _SHARE = 0.05
@@ -270,21 +273,24 @@ class _Brake:
         self.pace: _Pace | None = None
         self._was_throttled = False
         self._answers = self._throttled = 0
+        self._clients: set[str] = set()  # that got a 429
         self._starts = self._ends = 0.0
 
-    def count(self, now: float, *, throttled: bool) -> None:
-        """Take note of one answer."""
+    def count(self, now: float, throttled: str | None) -> None:
+        """Take note of one answer; `throttled` is the receiver for which it was a 429."""
         if now >= self._ends:
             self._turn(now)
         self._answers += 1
-        self._throttled += throttled
+        if throttled is not None:
+            self._throttled += 1
+            self._clients.add(throttled)
 
     def is_on(self) -> bool:
         """Whether 429s come for the rate, not for single clients."""
         return self._was_throttled or self._is_over_share()
 
     def _is_over_share(self) -> bool:
-        return self._throttled >= 3 and self._throttled > self._answers * self._SHARE
+        return len(self._clients) >= 3 and self._throttled > self._answers * self._SHARE
 
     def _turn(self, now: float) -> None:
         rate = self._answers / max(now - self._starts, 0.001)
@@ -296,6 +302,7 @@ class _Brake:
             holds = rate > self.pace.rate / 4 and faster < self._CEILING
             self.pace = _Pace(faster, now) if holds else None
         self._answers = self._throttled = 0
+        self._clients.clear()
         self._starts = now
         self._ends = now + random.uniform(0.1, 0.3)  # noqa: S311  spreads load, guards nothing
 
@@ -716,16 +723,16 @@ class _Pool:
         now = self.loop.time()
         status, send = answer.status, post.send
         connection.post = None
-        self._brake.count(now, throttled=status == 429)
+        self._brake.count(now, post.connection_id if status == 429 else None)
         if 200 <= status < 300:
             self._settle(post, send.report.sent)
         elif status == 410:
             self._settle(post, send.report.gone)
         else:
             reason = f"{status} {answer.error}".rstrip()
-            if status == 429:
-                self._retry(post, reason, counts=not self._brake.is_on())
-            elif status >= 500:
+            if status == 429 and self._brake.is_on():
+                self._retry(post, f"throttled: {reason}", tries=THROTTLED_TRIES)
+            elif status == 429 or status >= 500:
                 self._retry(post, reason)
             elif status == 403 and not post.signed_again:
                 self._sign_again(post, reason)
@@ -773,11 +780,11 @@ class _Pool:
         if post.send.left == 0:
             self._forget(post.send)
 
-    def _retry(self, post: _Post, reason: str, *, counts: bool = True) -> None:
+    def _retry(self, post: _Post, reason: str, *, tries: int = MAX_TRIES) -> None:
         send = post.send
-        post.tries += counts
+        post.tries += 1
         pause = _jittered(post.tries)
-        if post.tries >= MAX_TRIES:
+        if post.tries >= tries:
             self._settle(post, send.report.failed, reason)
             return
         if self.loop.time() + pause >= send.ends:

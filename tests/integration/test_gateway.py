@@ -180,6 +180,16 @@ def test_a_throttled_account_is_asked_more_slowly(connect: Callable[..., Gateway
         assert last < first / 4
 
 
+def test_one_slow_client_has_its_tries_whatever_the_others_get(connect: Callable[..., Gateway]) -> None:
+    with FakeManagementApi() as api:
+        api.script("slow=", THROTTLED)
+        for others in ([], ids(100)):
+            api.requests.clear()
+            report = connect(api).post([*others, "slow="], b"x")
+            assert report.why == {"slow=": "429 LimitExceededException"}
+            assert api.tries("slow=") == MAX_TRIES
+
+
 def test_a_throttled_send_ends_well_when_the_throttling_does(connect: Callable[..., Gateway]) -> None:
     with FakeManagementApi(always=THROTTLED) as api:
         timer = threading.Timer(0.5, lambda: setattr(api, "always", OK))

@@ -1,0 +1,416 @@
+"""The fan-out queue end to end on moto's SQS: every receiver gets the message, whatever fails on the way."""
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import botocore.session
+import pytest
+
+from lambdas import fanout
+from realtime.fanout import DIRECT_LIMIT, JOB_RECEIVERS, MAX_ROUNDS, PostJob, Queue, SendJob, Worker
+from realtime.gateway import Gateway
+from realtime.parts import parts
+from realtime.rooms import Room
+from realtime.service import SendReport, WebSocketService
+from realtime.store import Store
+from tests.builders import identity
+from tests.fakes.management_api import (
+    FAILING,
+    FORBIDDEN,
+    GONE,
+    OK,
+    RESET,
+    THROTTLED,
+    UNAVAILABLE,
+    FakeManagementApi,
+    Reply,
+)
+
+pytestmark = pytest.mark.usefixtures("functions")
+CHAT = Room("chat", "r1")
+LIMIT, JOB = DIRECT_LIMIT // 5, JOB_RECEIVERS // 5
+
+
+class Pump:
+    """Does what Lambda's event source mapping does, without waiting: batches of one, partial failures."""
+
+    def __init__(self, client: Any, url: str, dead_url: str) -> None:
+        self.client = client
+        self.url = url
+        self.dead_url = dead_url
+        self.bodies: list[str] = []
+
+    def receive(self) -> dict[str, Any] | None:
+        answer = self.client.receive_message(QueueUrl=self.url, MessageSystemAttributeNames=["All"])
+        for message in answer.get("Messages", []):
+            return {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+            }
+        return None
+
+    def run(self) -> None:
+        """Until the queue is empty."""
+        while record := self.receive():
+            self.bodies.append(record["body"])
+            answer = fanout.handler({"Records": [record]}, None)
+            if answer == {"batchItemFailures": []}:
+                self.client.delete_message(QueueUrl=self.url, ReceiptHandle=record["receiptHandle"])
+            else:
+                assert answer == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
+
+    def put(self, job: object) -> None:
+        self.client.send_message(QueueUrl=self.url, MessageBody=json.dumps(job))
+
+    @property
+    def post_jobs(self) -> list[dict[str, Any]]:
+        return [job for job in map(json.loads, self.bodies) if "receivers" in job]
+
+    @property
+    def dead(self) -> list[str]:
+        """The dead letters."""
+        answer = self.client.receive_message(QueueUrl=self.dead_url, MaxNumberOfMessages=10)
+        return [message["Body"] for message in answer.get("Messages", [])]
+
+
+@pytest.fixture
+def pump(aws: botocore.session.Session, monkeypatch: pytest.MonkeyPatch, functions: None) -> Iterator[Pump]:
+    client: Any = aws.create_client("sqs")
+    dead_url = client.create_queue(QueueName="dead")["QueueUrl"]
+    dead_arn = client.get_queue_attributes(QueueUrl=dead_url, AttributeNames=["QueueArn"])["Attributes"]
+    redrive = {"deadLetterTargetArn": dead_arn["QueueArn"], "maxReceiveCount": 3}
+    url = client.create_queue(QueueName="fanout", Attributes={"RedrivePolicy": json.dumps(redrive)})
+    monkeypatch.setenv("WEBSOCKET_FANOUT_QUEUE_URL", url["QueueUrl"])
+    monkeypatch.setenv("WEBSOCKET_FANOUT_RATE", "10000")
+    monkeypatch.setattr("realtime.fanout.random.randint", lambda *_: 0)  # nobody waits for SQS here
+    monkeypatch.setattr("realtime.gateway.BACKOFF_BASE", 0.01)
+    # A fifth of the real numbers: moto takes its time for each connection.
+    monkeypatch.setattr("realtime.service.DIRECT_LIMIT", LIMIT)
+    monkeypatch.setattr("realtime.fanout.JOB_RECEIVERS", JOB)
+    parts.cache_clear()
+    yield Pump(client, url["QueueUrl"], dead_url)
+    for queue in (url["QueueUrl"], dead_url):
+        client.delete_queue(QueueUrl=queue)
+
+
+@pytest.fixture
+def service(pump: Pump) -> Iterator[WebSocketService]:
+    """One that knows the queue."""
+    service = WebSocketService.from_env()
+    yield service
+    service.close()
+
+
+def people(store: Store, count: int, room: Room | None = None, user_id: str = "u1") -> list[str]:
+    """So many connections, all members of the room."""
+    ids = [f"{user_id}-{number}=" for number in range(count)]
+    for connection_id in ids:
+        store.connect(connection_id, identity(user_id))
+        if room:
+            connection = store.connection(connection_id)
+            assert connection
+            store.join(connection, room, needs_grant=False)
+    return ids
+
+
+def once(api: FakeManagementApi, ids: Iterable[str]) -> bool:
+    """Whether each of these, and nobody else, got one message."""
+    return {i: len(bodies) for i, bodies in api.delivered.items()} == dict.fromkeys(ids, 1)
+
+
+def test_up_to_the_limit_a_send_is_posted_at_once(
+    service: WebSocketService, pump: Pump, api: FakeManagementApi, store: Store
+) -> None:
+    ids = people(store, LIMIT)
+    assert service.broadcast("e", {}).sent == LIMIT
+    assert once(api, ids)
+    assert pump.receive() is None
+
+
+@pytest.mark.parametrize("to", ["user", "room", "all"])
+def test_above_the_limit_a_send_becomes_one_job_that_reaches_everybody(
+    to: str, service: WebSocketService, pump: Pump, api: FakeManagementApi, store: Store
+) -> None:
+    ids = people(store, LIMIT + 10, CHAT)
+    if to != "all":
+        people(store, 3, user_id="someone-else")
+    else:
+        ids += people(store, 3, user_id="someone-else")
+    sends: dict[str, Callable[[], SendReport]] = {
+        "user": lambda: service.send_to_user("u1", "e", {"ü": 1}),
+        "room": lambda: service.send_to_room("chat_room_r1", "e", {"ü": 1}),
+        "all": lambda: service.broadcast("e", {"ü": 1}),
+    }
+    report = sends[to]()
+    assert (report.queued, report.sent) == (1, 0)
+    assert api.requests == []
+    pump.run()
+    assert once(api, ids)
+    envelopes = {body for bodies in api.delivered.values() for body in bodies}
+    assert len(envelopes) == 1
+    envelope = json.loads(envelopes.pop())
+    assert (envelope["event"], envelope["data"], envelope["id"]) == ("e", {"ü": 1}, report.id)
+    assert envelope.get("room") == ("chat_room_r1" if to == "room" else None)
+    # Two levels: one send job, and post jobs that make no others.
+    assert len(pump.bodies) == 1 + len(pump.post_jobs)
+    assert [len(job["receivers"]) for job in pump.post_jobs][:2] == [JOB, JOB]
+
+
+def test_a_job_of_another_backend_reaches_a_few_without_a_second_message(
+    pump: Pump, api: FakeManagementApi, store: Store
+) -> None:
+    ids = people(store, 3)
+    pump.put({"version": 1, "to": {"user": "u1"}, "event": "order", "data": [1]})
+    pump.run()
+    assert once(api, ids)
+    assert len(pump.bodies) == 1
+    envelope = json.loads(api.delivered[ids[0]][0])
+    assert (envelope["event"], envelope["data"]) == ("order", [1])
+    assert envelope["id"]  # the message's: it is the same when the job is run again
+
+
+def test_a_job_for_nobody_is_done(pump: Pump, api: FakeManagementApi) -> None:
+    pump.put({"version": 1, "to": {"room": "chat_room_empty"}, "event": "e", "data": {}})
+    pump.run()
+    assert api.requests == []
+    assert pump.dead == []
+
+
+@pytest.mark.parametrize(
+    ("job", "reason"),
+    [
+        ({"version": 1, "to": {"room": "kitchen"}, "event": "e", "data": {}}, "kitchen"),
+        ({"version": 7}, "version must be 1"),
+        ({"version": 1, "to": {"all": True}, "event": "e", "data": "x" * 40_000}, "over the limit"),
+        ({"version": 1, "to": {"all": True}, "event": "e", "data": "\ud800"}, "JSON cannot hold data"),
+    ],
+)
+def test_a_bad_job_goes_to_the_dead_letters_with_a_reason_in_the_log(
+    pump: Pump, api: FakeManagementApi, caplog: pytest.LogCaptureFixture, job: object, reason: str
+) -> None:
+    pump.put(job)
+    pump.run()
+    assert [json.loads(body) for body in pump.dead] == [job]
+    assert reason in caplog.text
+    assert "x" * 100 not in caplog.text
+    assert api.requests == []
+
+
+def test_what_one_job_leaves_over_a_smaller_one_does(
+    pump: Pump, api: FakeManagementApi, store: Store, service: WebSocketService
+) -> None:
+    ids = people(store, 50)
+    api.script(ids[0], *[FAILING] * 5, OK)
+    api.script(ids[1], RESET, OK)
+    api.script(ids[2], GONE)
+    api.script(ids[3], FORBIDDEN)
+    service.broadcast("e", {})
+    pump.run()
+    assert once(api, set(ids) - {ids[2], ids[3]})
+    assert sorted(i for job in pump.post_jobs if job["round"] == 1 for i, *_ in job["receivers"]) == sorted(
+        ids[:2]
+    )
+    assert api.tries(ids[3]) == 1
+    assert pump.dead == []
+
+
+def test_one_slow_client_is_given_up_and_counted(
+    pump: Pump, api: FakeManagementApi, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = people(store, JOB)
+    api.script(ids[7], THROTTLED)
+    pump.put({"version": 1, "to": {"all": True}, "event": "e", "data": {}})
+    with caplog.at_level(logging.INFO):
+        pump.run()
+    assert once(api, set(ids) - {ids[7]})
+    assert f"sent={JOB - 1} gone=0 failed=1 unknown=0 left=0" in caplog.text
+    assert len(pump.bodies) == 1
+
+
+def test_an_outage_is_waited_out_on_the_queue(
+    pump: Pump, api: FakeManagementApi, store: Store, service: WebSocketService
+) -> None:
+    ids = people(store, LIMIT + 1)
+    api.always = UNAVAILABLE
+    service.broadcast("e", {})
+    record = pump.receive()
+    assert record
+    assert fanout.handler({"Records": [record]}, None) == {"batchItemFailures": []}
+    pump.client.delete_message(QueueUrl=pump.url, ReceiptHandle=record["receiptHandle"])
+    record = pump.receive()
+    assert record
+    assert fanout.handler({"Records": [record]}, None)["batchItemFailures"]
+    api.always = OK
+    pump.run()
+    assert once(api, ids)
+    assert pump.dead == []
+
+
+@pytest.mark.parametrize("fault", [UNAVAILABLE, FORBIDDEN])
+def test_what_never_works_ends_in_the_dead_letters_with_bounded_calls(
+    pump: Pump, api: FakeManagementApi, store: Store, fault: Reply
+) -> None:
+    people(store, 30)
+    api.always = fault
+    pump.put({"version": 1, "to": {"all": True}, "event": "e", "data": {}})
+    pump.run()
+    dead = [json.loads(body) for body in pump.dead]
+    assert sum(len(job["receivers"]) for job in dead) == 30
+    assert max(Counter(request.connection_id for request in api.requests).values()) <= 3 * 5
+
+
+def test_a_receiver_that_stays_unknown_is_tried_in_a_few_rounds_only(
+    pump: Pump, api: FakeManagementApi, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = people(store, 30)
+    for connection_id in ids[:3]:
+        api.script(connection_id, RESET)
+    pump.put({"version": 1, "to": {"all": True}, "event": "e", "data": {}})
+    pump.run()
+    assert once(api, ids[3:])
+    assert all(api.tries(connection_id) <= 3 * MAX_ROUNDS for connection_id in ids[:3])
+    assert sum(len(json.loads(body)["receivers"]) for body in pump.dead) == 3
+
+
+def test_one_bad_record_does_not_fail_the_others_of_its_batch(
+    pump: Pump, api: FakeManagementApi, store: Store
+) -> None:
+    ids = people(store, 2)
+    pump.put({"bad": "job"})
+    pump.put({"version": 1, "to": {"all": True}, "event": "e", "data": {}})
+    records = [pump.receive(), pump.receive()]
+    [bad] = [record for record in records if record and "bad" in record["body"]]
+    answer = fanout.handler({"Records": records}, None)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": bad["messageId"]}]}
+    assert once(api, ids)
+
+
+def test_a_worker_that_is_killed_in_the_middle_leaves_no_receiver_out(
+    pump: Pump, api: FakeManagementApi, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = people(store, 60)
+    api.always = Reply(delay=0.1)
+    monkeypatch.setattr("realtime.fanout.JOB_RECEIVERS", 60)
+    pump.put({"version": 1, "to": {"all": True}, "event": "e", "data": {}})
+    record = pump.receive()
+    assert record
+    child = os.fork()
+    if child == 0:
+        try:
+            fanout.handler({"Records": [record]}, None)
+        finally:
+            os._exit(1)
+    while len(api.requests) < 20:
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    reached = {request.connection_id for request in api.requests}
+    assert 0 < len(reached) < len(ids)
+    # What SQS does once the visibility timeout is over.
+    pump.client.change_message_visibility(
+        QueueUrl=pump.url, ReceiptHandle=record["receiptHandle"], VisibilityTimeout=0
+    )
+    api.always = OK
+    pump.run()
+    counts = {connection_id: len(api.delivered[connection_id]) for connection_id in ids}
+    assert min(counts.values()) >= 1
+    assert max(counts.values()) <= 2
+    assert {body for bodies in api.delivered.values() for body in bodies} == {api.delivered[ids[0]][0]}
+
+
+def test_workers_that_are_throttled_together_slow_down_and_reach_everybody(
+    pump: Pump, api: FakeManagementApi, store: Store, service: WebSocketService
+) -> None:
+    ids = people(store, 60)
+    api.always = THROTTLED
+    service.broadcast("e", {})
+    timer = threading.Timer(1.0, lambda: setattr(api, "always", OK))
+    timer.start()
+    pump.run()
+    timer.join()
+    assert once(api, ids)
+
+
+def test_parallel_scans_find_every_connection_once(store: Store) -> None:
+    ids = people(store, 100)
+    for segments in (1, 3, 8):
+        found = [r.connection_id for page in store.all_receiver_pages(segments) for r in page]
+        assert sorted(found) == sorted(ids)
+
+
+def test_an_error_of_one_scan_is_raised_and_leaves_no_thread(store: Store, dynamodb: Any) -> None:
+    broken = Store(dynamodb, "no-such-table", "rooms")
+    with pytest.raises(dynamodb.exceptions.ResourceNotFoundException):
+        list(broken.all_receiver_pages(4))
+    people(store, 10)
+    next(store.all_receiver_pages(4))  # and nobody reads on
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("scan-")]
+
+
+class _Million:
+    """DynamoDB with a million connections; each page is made when it is asked for, as 1 MB of items is."""
+
+    page = 4_000
+    pages = 250
+
+    def get_paginator(self, _operation: str) -> "_Million":
+        return self
+
+    def paginate(self, **arguments: Any) -> Iterator[dict[str, Any]]:
+        at = {"S": "2026-01-01T00:00:00.000Z"}
+        for number in range(arguments["Segment"], self.pages, arguments["TotalSegments"]):
+            ids = range(number * self.page, (number + 1) * self.page)
+            yield {"Items": [{"connectionId": {"S": f"TWegA{i:09}="}, "connectedAt": at} for i in ids]}
+
+
+class _Sink(Queue):
+    """A queue that forgets its jobs, after it has measured them as the real one would send them."""
+
+    def __init__(self) -> None:
+        super().__init__("none")
+        self.receivers = 0
+        self.largest = 0
+
+    def put(self, jobs: Iterable[SendJob | PostJob], delay: float = 0) -> None:
+        for job in jobs:
+            assert isinstance(job, PostJob)
+            self.receivers += len(job.receivers)
+            self.largest = max(self.largest, len(job.dump()))
+
+
+@pytest.mark.slow
+def test_a_million_receivers_are_enumerated_in_bounded_memory(api: FakeManagementApi) -> None:
+    """The peak was 20 MB over that of an idle process when this was written, and 16 MB of Python objects."""
+    child = os.fork()  # a process of its own has a peak of its own
+    if child == 0:
+        try:
+            before = _peak_mb()
+            client: Any = _Million()
+            sink = _Sink()
+            worker = Worker(Store(client, "connections", "rooms"), Gateway(api.endpoint), sink)
+            job = SendJob(None, "e", {"text": "x" * 1000})
+            assert worker.run({"messageId": "m", "receiptHandle": "r", "body": job.dump()})
+            assert sink.receivers == 1_000_000
+            assert sink.largest < 64 * 1024
+            os._exit(min(_peak_mb() - before, 254))
+        finally:
+            os._exit(255)
+    grown = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert grown < 64
+
+
+def _peak_mb() -> int:
+    """Of this process's resident memory."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 1_000_000
