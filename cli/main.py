@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli import env, send, token
+from cli import env, redrive, send, token
 from cli.env_file import EnvFileError
 from cli.target import ENV_FILE, EnvFileOption
 from realtime import RealtimeError
@@ -40,6 +40,7 @@ app.command("token")(token.token)
 app.add_typer(send.app, name="send")
 app.command("grant")(send.grant)
 app.command("revoke")(send.revoke)
+app.command("redrive")(redrive.redrive)
 app.command("env")(env.env)
 
 

@@ -171,6 +171,14 @@ def deliver(
     return report
 
 
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """What `Queue.redrive` did: how many jobs are on the queue again, how many dead letters are no jobs."""
+
+    moved: int
+    bad: int
+
+
 class Queue:
     """The fan-out queue.
 
@@ -224,6 +232,38 @@ class Queue:
         self._client.change_message_visibility(
             QueueUrl=self._url, ReceiptHandle=receipt, VisibilityTimeout=int(pause)
         )
+
+    def redrive(self) -> Redriven:
+        """Move the jobs among the dead letters back to the queue; what is no job stays.
+
+        Raises:
+            botocore.exceptions.ClientError: SQS refuses, or the queue has no dead letters. What was moved
+                before is moved.
+        """
+        policy = self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["RedrivePolicy"])
+        name = json.loads(policy["Attributes"]["RedrivePolicy"])["deadLetterTargetArn"].rpartition(":")[2]
+        dead = self._client.get_queue_url(QueueName=name)["QueueUrl"]
+        moved = 0
+        bad: list[str] = []
+        while messages := self._client.receive_message(
+            QueueUrl=dead, MaxNumberOfMessages=_BATCH_MESSAGES, VisibilityTimeout=300
+        ).get("Messages"):
+            for message in messages:
+                try:
+                    job = parse(message["Body"])
+                except JobError as error:
+                    _LOG.error("bad job messageId=%s reason=%s", message["MessageId"], error.reason)
+                    bad.append(message["ReceiptHandle"])
+                    continue
+                if isinstance(job, SendJob) and job.id is None:
+                    # The id that its first tries had; on the queue again it is another message.
+                    job = replace(job, id=message["MessageId"])
+                self.put([job])
+                self._client.delete_message(QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
+                moved += 1
+        for receipt in bad:
+            self._client.change_message_visibility(QueueUrl=dead, ReceiptHandle=receipt, VisibilityTimeout=0)
+        return Redriven(moved, len(bad))
 
 
 class Worker:

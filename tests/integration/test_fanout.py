@@ -16,7 +16,7 @@ import botocore.session
 import pytest
 
 from lambdas import fanout
-from realtime.fanout import DIRECT_LIMIT, JOB_RECEIVERS, MAX_ROUNDS, PostJob, Queue, SendJob, Worker
+from realtime.fanout import DIRECT_LIMIT, JOB_RECEIVERS, MAX_ROUNDS, PostJob, Queue, Redriven, SendJob, Worker
 from realtime.gateway import Gateway
 from realtime.parts import parts
 from realtime.rooms import Room
@@ -281,6 +281,27 @@ def test_a_receiver_that_stays_unknown_is_tried_in_a_few_rounds_only(
     assert once(api, ids[3:])
     assert all(api.tries(connection_id) <= 3 * MAX_ROUNDS for connection_id in ids[:3])
     assert sum(len(json.loads(body)["receivers"]) for body in pump.dead) == 3
+
+
+def test_redrive_moves_jobs_back_and_leaves_what_is_no_job(
+    pump: Pump, api: FakeManagementApi, store: Store
+) -> None:
+    ids = people(store, 3)
+    api.always = FORBIDDEN
+    pump.put({"version": 1, "to": {"user": "u1"}, "event": "e", "data": {}})
+    pump.put({"version": 7})
+    pump.run()
+    assert api.delivered == {}
+    api.always = OK
+    assert parts().queue.redrive() == Redriven(moved=1, bad=1)
+    pump.run()
+    assert once(api, ids)
+    # The same id as in the first tries: a receiver can tell a repetition.
+    assert {json.loads(request.body)["id"] for request in api.requests} == {
+        json.loads(api.delivered[ids[0]][0])["id"]
+    }
+    assert [json.loads(body) for body in pump.dead] == [{"version": 7}]
+    assert parts().queue.redrive() == Redriven(moved=0, bad=0)  # it is in use just now
 
 
 def test_one_bad_record_does_not_fail_the_others_of_its_batch(
