@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
@@ -20,6 +21,7 @@ class Function(Construct):
         name: the end of its name; `Connect` is `...-websocketConnect` with the handler `connect.handler`.
         stage: names, memory, retention.
         code: the shared code.
+        key: encrypts its environment and its logs, where the stage has one.
         description: one sentence for the console.
         environment: what `realtime.settings` reads.
         timeout: seconds.
@@ -33,12 +35,13 @@ class Function(Construct):
         name: str,
         stage: Stage,
         code: lambda_.Code,
+        key: kms.IKey | None,
         description: str,
         environment: Mapping[str, str],
         timeout: int,
     ) -> None:
         super().__init__(scope, id_)
-        logs = log_group(self, "Logs", stage)
+        logs = log_group(self, "Logs", stage=stage, key=key)
         self.role = iam.Role(
             self,
             "Role",
@@ -58,6 +61,7 @@ class Function(Construct):
             memory_size=stage.memory_mb,
             timeout=cdk.Duration.seconds(timeout),
             environment=dict(environment),
+            environment_encryption=key,
             role=self.role,
             log_group=logs,
             logging_format=lambda_.LoggingFormat.JSON,

@@ -28,6 +28,11 @@ class Resources:
         properties: dict[str, Any] = found[0]
         return properties
 
+    def environment(self, function: str) -> dict[str, str]:
+        """The variables of a function."""
+        variables = self.function(function)["Environment"]["Variables"]
+        return {key: self.name(value) for key, value in variables.items()}
+
     def rights(self, function: str) -> dict[str, set[str]]:
         """What the role of a function may do: actions by the name of the resource.
 

@@ -1,11 +1,13 @@
 """Facts of the templates that one would regret losing."""
 
+import json
 from typing import Any
 
 import pytest
 from aws_cdk.assertions import Match, Template
 
-from tests.infra.conftest import CONTEXT
+from realtime.settings import Settings, TokenRules
+from tests.infra.conftest import CERTIFICATE, CONTEXT
 from tests.infra.resources import Resources
 
 STAGES = sorted(CONTEXT["stages"])
@@ -69,10 +71,8 @@ def test_data_outlives_the_stack_where_the_stage_keeps_it(
         for resource in resources[stage].of_type(kind).values():
             assert resource["DeletionPolicy"] == policy
             assert resource["UpdateReplacePolicy"] == policy
-    others = {
-        resource["Type"] for resource in resources[stage].all.values() if "DeletionPolicy" in resource
-    } - set(kept)
-    assert others == set()
+    others = [resource for resource in resources[stage].all.values() if resource["Type"] not in kept]
+    assert not [resource["Type"] for resource in others if "DeletionPolicy" in resource]
 
 
 @pytest.mark.parametrize(("stage", "on"), [("prod", True), ("dev", False)])
@@ -122,25 +122,47 @@ def test_every_log_ends(templates: dict[str, Template], stage: str) -> None:
     templates[stage].all_resources_properties("AWS::Logs::LogGroup", {"RetentionInDays": days})
 
 
-def test_the_functions_are_told_their_tables_their_secret_and_the_origins(
-    resources: dict[str, Resources],
+TABLES = {
+    "WEBSOCKET_CONNECTIONS_TABLE": "landinghub-websocket-connections-{}",
+    "WEBSOCKET_ROOMS_TABLE": "landinghub-websocket-rooms-{}",
+}
+GATE = {
+    "WEBSOCKET_API_ENDPOINT": "https://WebSocket/Api.execute-api.<region>.<urlsuffix>/{}",
+    "WEBSOCKET_JWT_SECRET_NAME": "JwtSecret/Secret",
+    "WEBSOCKET_ALLOWED_ORIGINS": "https://www.example.com",
+    "WEBSOCKET_BROWSERS_ONLY": "false",
+    "WEBSOCKET_MAX_CONNECTIONS_PER_USER": "20",
+    "WEBSOCKET_OVER_MAX_CONNECTIONS": "close_oldest",
+    "WEBSOCKET_ACTIONS_PER_SECOND": "20",
+    "WEBSOCKET_ACTIONS_BURST": "40",
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "told"), [("Connect", TABLES | GATE), ("Disconnect", TABLES), ("Default", TABLES | GATE)]
+)
+def test_a_function_is_told_what_it_needs(
+    resources: dict[str, Resources], function: str, told: dict[str, str]
 ) -> None:
-    prod = resources["prod"]
-    both = {
-        "WEBSOCKET_CONNECTIONS_TABLE": "landinghub-websocket-connections-prod",
-        "WEBSOCKET_ROOMS_TABLE": "landinghub-websocket-rooms-prod",
-    }
+    environment = resources["prod"].environment(function)
+    assert environment == {key: value.format("prod") for key, value in told.items()}
+    Settings.from_env(environment)  # which takes every value
 
-    def told(function: str) -> dict[str, str]:
-        variables = prod.function(function)["Environment"]["Variables"]
-        return {key: prod.name(value) for key, value in variables.items()}
 
-    assert told("Connect") == both | {
-        "WEBSOCKET_JWT_SECRET_NAME": "JwtSecret/Secret",
-        "WEBSOCKET_ALLOWED_ORIGINS": "https://www.example.com",
-    }
-    assert told("Disconnect") == both
-    assert told("Default") == both
+def test_a_stage_says_who_is_let_in_and_how_much_a_client_may_do(resources: dict[str, Resources]) -> None:
+    for function in ("Connect", "Default"):
+        settings = Settings.from_env(resources["strict"].environment(function))
+        rules = TokenRules(audience="realtime", issuer="https://login.example.com", max_lifetime=3600)
+        assert settings.token_rules == rules
+        assert settings.browsers_only
+        assert (settings.max_connections, settings.when_over_max) == (3, "refuse_new")
+        assert (settings.actions_per_second, settings.actions_burst) == (5, 10)
+
+
+def test_a_setting_left_out_means_what_the_library_means_by_it(resources: dict[str, Resources]) -> None:
+    told = Settings.from_env(resources["prod"].environment("Connect"))
+    names = ("connections_table", "rooms_table", "api_endpoint", "jwt_secret_name", "allowed_origins")
+    assert told == Settings(**{name: getattr(told, name) for name in names})
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -172,6 +194,8 @@ def test_the_route_is_chosen_by_the_action(templates: dict[str, Template], stage
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_stage_deploys_itself_and_has_throttles(templates: dict[str, Template], stage: str) -> None:
     settings = CONTEXT["stages"][stage]
+    level = "ERROR" if settings["gateway_logs"] else "OFF"
+    both = {"DetailedMetricsEnabled": True, "LoggingLevel": level, "DataTraceEnabled": False}
     templates[stage].has_resource_properties(
         "AWS::ApiGatewayV2::Stage",
         {
@@ -180,10 +204,125 @@ def test_the_stage_deploys_itself_and_has_throttles(templates: dict[str, Templat
             "DefaultRouteSettings": {
                 "ThrottlingRateLimit": settings["throttle_rate"],
                 "ThrottlingBurstLimit": settings["throttle_burst"],
-                "DetailedMetricsEnabled": True,
+                **both,
+            },
+            "RouteSettings": {
+                "$connect": {
+                    "ThrottlingRateLimit": settings["connect_rate"],
+                    "ThrottlingBurstLimit": settings["connect_burst"],
+                    **both,
+                }
             },
         },
     )
+
+
+def test_the_stage_waits_for_the_routes_that_it_has_settings_for(resources: dict[str, Resources]) -> None:
+    (serving,) = resources["prod"].of_type("AWS::ApiGatewayV2::Stage").values()
+    assert set(resources["prod"].of_type("AWS::ApiGatewayV2::Route")) <= set(serving["DependsOn"])
+
+
+def test_access_logs_hold_no_query_and_execution_logs_end(resources: dict[str, Resources]) -> None:
+    prod = resources["prod"]
+    (serving,) = prod.of_type("AWS::ApiGatewayV2::Stage").values()
+    settings = serving["Properties"]["AccessLogSettings"]
+    arn = "arn:<partition>:logs:<region>:<accountid>:log-group:WebSocket/AccessLog"
+    assert prod.name(settings["DestinationArn"]) == arn
+    variables = set(json.loads(settings["Format"]).values())
+    assert "$context.requestId" in variables  # API Gateway refuses a format without it
+    assert not [variable for variable in variables if "query" in variable.lower() or "path" in variable]
+    # API Gateway would make the group of the execution log itself, and keep it for ever.
+    groups = prod.of_type("AWS::Logs::LogGroup")
+    named = {
+        prod.name(g["Properties"]["LogGroupName"]): id_
+        for id_, g in groups.items()
+        if "LogGroupName" in g["Properties"]
+    }
+    assert set(named) == {"/aws/apigateway/WebSocket/Api/prod"}
+    assert set(named.values()) <= set(serving["DependsOn"])
+
+
+@pytest.mark.parametrize("stage", ["dev", "local"])
+def test_a_stage_without_gateway_logs_needs_nothing_of_the_account(
+    resources: dict[str, Resources], stage: str
+) -> None:
+    """In a fresh account API Gateway may write no logs, and a stage that wants some cannot be deployed."""
+    (serving,) = resources[stage].of_type("AWS::ApiGatewayV2::Stage").values()
+    assert "AccessLogSettings" not in serving["Properties"]
+    assert resources[stage].of_type("AWS::ApiGateway::Account") == {}
+
+
+def test_the_accounts_role_is_owned_only_when_told_to_and_then_kept(resources: dict[str, Resources]) -> None:
+    assert resources["prod"].of_type("AWS::ApiGateway::Account") == {}
+    own = resources["own-role"]
+    ((id_, account),) = own.of_type("AWS::ApiGateway::Account").items()
+    role = own.all[account["Properties"]["CloudWatchRoleArn"]["Fn::GetAtt"][0]]
+    assert (account["DeletionPolicy"], role["DeletionPolicy"]) == ("Retain", "Retain")
+    (serving,) = own.of_type("AWS::ApiGatewayV2::Stage").values()
+    assert id_ in serving["DependsOn"]
+
+
+def test_one_key_of_the_accounts_own_encrypts_all_that_is_stored(resources: dict[str, Resources]) -> None:
+    own = resources["own-key"]
+    ((id_, key),) = own.of_type("AWS::KMS::Key").items()
+    assert key["Properties"]["EnableKeyRotation"] is True
+    assert key["DeletionPolicy"] == "Retain"
+    arn = {"Fn::GetAtt": [id_, "Arn"]}
+    where = {
+        "AWS::DynamoDB::Table": (
+            "SSESpecification",
+            {"KMSMasterKeyId": arn, "SSEEnabled": True, "SSEType": "KMS"},
+        ),
+        "AWS::SecretsManager::Secret": ("KmsKeyId", arn),
+        "AWS::Logs::LogGroup": ("KmsKeyId", arn),
+        "AWS::Lambda::Function": ("KmsKeyArn", arn),
+    }
+    for kind, (property_, value) in where.items():
+        found = own.of_type(kind).values()
+        assert found
+        assert [resource["Properties"].get(property_) for resource in found] == [value] * len(found)
+
+
+def test_the_own_key_works_through_services_of_this_account_alone(resources: dict[str, Resources]) -> None:
+    ((_, key),) = resources["own-key"].of_type("AWS::KMS::Key").items()
+    for statement in key["Properties"]["KeyPolicy"]["Statement"]:
+        if statement["Principal"] == {"AWS": "*"}:
+            conditions = statement["Condition"]["StringEquals"]
+            assert conditions["kms:CallerAccount"] == {"Ref": "AWS::AccountId"}
+            assert "kms:ViaService" in conditions
+        elif "Service" in statement["Principal"]:
+            assert statement["Condition"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_without_a_key_of_its_own_a_stage_pays_for_none(templates: dict[str, Template], stage: str) -> None:
+    templates[stage].resource_count_is("AWS::KMS::Key", 0)
+
+
+def test_at_a_domain_of_its_own_no_url_names_the_stage(
+    resources: dict[str, Resources], templates: dict[str, Template]
+) -> None:
+    templates["domain"].has_resource_properties(
+        "AWS::ApiGatewayV2::DomainName",
+        {
+            "DomainName": "ws.example.com",
+            "DomainNameConfigurations": [
+                {"CertificateArn": CERTIFICATE, "EndpointType": "REGIONAL", "SecurityPolicy": "TLS_1_2"}
+            ],
+        },
+    )
+    templates["domain"].has_resource_properties(
+        "AWS::ApiGatewayV2::ApiMapping", {"ApiMappingKey": "v1", "Stage": "domain"}
+    )
+    templates["domain"].has_output("WebSocketAPIUrl", {"Value": "wss://ws.example.com/v1"})
+    templates["domain"].has_output("WebSocketCallbackUrl", {"Value": "https://ws.example.com/v1"})
+    templates["domain"].has_output("DomainTarget", {})
+    for function in ("Connect", "Default"):
+        environment = resources["domain"].environment(function)
+        assert environment["WEBSOCKET_API_ENDPOINT"] == "https://ws.example.com/v1"
+    # The right is on the API and its stage all the same.
+    arn = "arn:<partition>:execute-api:<region>:<accountid>:WebSocket/Api/domain/POST/@connections/*"
+    assert resources["domain"].rights("Default")[arn] == {"execute-api:ManageConnections"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
