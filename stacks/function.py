@@ -8,6 +8,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
+from stacks.accepted import AWS_KEY, accept
 from stacks.log_group import log_group
 from stacks.stage import Stage
 
@@ -69,3 +70,28 @@ class Function(Construct):
             # Without START, END and REPORT of every invocation: 1 KB of logs costs half as much as a message.
             system_log_level_v2=lambda_.SystemLogLevel.WARN,
         )
+        accept(
+            self.function,
+            "Python 3.13 is what the tests of this project ran with; AWS supports it until 2029.",
+            "AwsSolutions-L1",
+            "Serverless-LambdaLatestVersion",
+        )
+        accept(
+            self.function,
+            "Never called asynchronously: API Gateway and SQS keep or answer for what fails.",
+            "Serverless-LambdaDLQ",
+            "CKV_AWS_116",
+        )
+        accept(self.function, "It calls nothing but AWS's own endpoints.", "CKV_AWS_117")
+        accept(
+            self.function,
+            "The stage's throttles bound it; a limit here would refuse what they have let in.",
+            "CKV_AWS_115",
+        )
+        accept(
+            self.function,
+            "One function, one or two calls: a trace would tell little, and costs more than the message.",
+            "Serverless-LambdaTracing",
+        )
+        if key is None:
+            accept(self.function, f"Holds names, no secret. {AWS_KEY}", "CKV_AWS_173")

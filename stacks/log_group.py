@@ -5,6 +5,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from stacks.accepted import AWS_KEY, accept
 from stacks.stage import Stage
 
 
@@ -17,4 +18,6 @@ def log_group(
     resource = group.node.default_child
     assert isinstance(resource, logs.CfnLogGroup)  # noqa: S101  what CDK documents, for the type checker
     resource.retention_in_days = stage.log_days  # a number, where the construct wants the name of a number
+    if key is None:
+        accept(group, AWS_KEY, "CKV_AWS_158")
     return group

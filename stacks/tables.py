@@ -6,6 +6,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
+from stacks.accepted import AWS_KEY, accept
 from stacks.stage import Stage
 
 USER_INDEX = "UserIdIndex"
@@ -54,7 +55,7 @@ class Tables(Construct):
     def _table(
         self, id_: str, stage: Stage, *, hash_key: str, range_key: str | None = None
     ) -> dynamodb.Table:
-        return dynamodb.Table(
+        table = dynamodb.Table(
             self,
             id_,
             table_name=stage.table_name(id_.lower()),
@@ -74,6 +75,11 @@ class Tables(Construct):
                 point_in_time_recovery_enabled=stage.keep_data
             ),
         )
+        if self._encryption_key is None:
+            accept(table, AWS_KEY, "CKV_AWS_119")
+        if not stage.keep_data:
+            accept(table, "The stage keeps no data: keep_data is false.", "AwsSolutions-DDB3", "CKV_AWS_28")
+        return table
 
 
 def _string(name: str) -> dynamodb.Attribute:

@@ -12,6 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk.aws_apigatewayv2_integrations import WebSocketLambdaIntegration
 from constructs import Construct
 
+from stacks.accepted import accept
 from stacks.function import Function
 from stacks.jwt_secret import JwtSecret
 from stacks.log_group import log_group
@@ -20,6 +21,8 @@ from stacks.tables import Tables
 
 _TIMEOUT_SECONDS = 10
 """Well under the 29 s after which API Gateway gives up on an integration."""
+
+_CLOUDWATCH_POLICY = "service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 
 _ACCESS_LOG = {
     "requestTime": "$context.requestTime",
@@ -116,14 +119,23 @@ class WebSocketApi(Construct):
                 return_response=route_key == "$default",  # its function's answer goes to the client
             )
             serving.node.add_dependency(route)  # the stage has settings for routes, which must be there then
+            accept(
+                route,
+                "The function of $connect decides who connects: an authorizer would be one more call, and "
+                "could stand on $connect alone.",
+                "AwsSolutions-APIG4",
+            )
 
-    def grant_manage_connections(self, grantee: iam.IGrantable, *methods: str) -> None:
+    def grant_manage_connections(self, grantee: iam.Role, *methods: str) -> None:
         """Allow requests to the management API of this stage alone.
 
         Args:
             grantee: who.
             methods: `POST` sends, `GET` looks, `DELETE` closes.
         """
+        resource = self._api.node.default_child
+        assert isinstance(resource, cdk.CfnResource)  # noqa: S101  what CDK documents, for the type checker
+        api_id = cdk.Stack.of(self).get_logical_id(resource)
         for method in methods:
             connections = f"{self._stage.name}/{method}/@connections/*"
             arn = cdk.Stack.of(self).format_arn(
@@ -131,6 +143,12 @@ class WebSocketApi(Construct):
             )
             iam.Grant.add_to_principal(
                 grantee=grantee, actions=["execute-api:ManageConnections"], resource_arns=[arn]
+            )
+            accept(
+                grantee,
+                "All connections of this one stage: which of them, is known only when it happens.",
+                "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:execute-api:<AWS::Region>:<AWS::AccountId>:"
+                f"<{api_id}>/{connections}]",
             )
 
     def _serve(self, key: kms.IKey | None) -> apigateway.WebSocketStage:
@@ -140,16 +158,23 @@ class WebSocketApi(Construct):
         )
         resource = serving.node.default_child
         assert isinstance(resource, apigateway.CfnStage)  # noqa: S101  what CDK documents, for the type checker
-        every_route = {
-            "DetailedMetricsEnabled": True,  # never without throttles: they would be left at 0
-            "LoggingLevel": "ERROR" if stage.gateway_logs else "OFF",
-            "DataTraceEnabled": False,  # it would print messages and tokens
-            "ThrottlingRateLimit": stage.throttle_rate,
-            "ThrottlingBurstLimit": stage.throttle_burst,
+        level = "ERROR" if stage.gateway_logs else "OFF"
+        resource.default_route_settings = apigateway.CfnStage.RouteSettingsProperty(
+            throttling_rate_limit=stage.throttle_rate,
+            throttling_burst_limit=stage.throttle_burst,
+            detailed_metrics_enabled=True,  # never without throttles: they would be left at 0
+            logging_level=level,
+            data_trace_enabled=False,  # it would print messages and tokens
+        )
+        resource.route_settings = {
+            "$connect": {  # stands instead of the settings above, so it says all of them
+                "ThrottlingRateLimit": stage.connect_rate,
+                "ThrottlingBurstLimit": stage.connect_burst,
+                "DetailedMetricsEnabled": True,
+                "LoggingLevel": level,
+                "DataTraceEnabled": False,
+            }
         }
-        connect = {"ThrottlingRateLimit": stage.connect_rate, "ThrottlingBurstLimit": stage.connect_burst}
-        resource.add_property_override("DefaultRouteSettings", every_route)
-        resource.add_property_override("RouteSettings", {"$connect": every_route | connect})
         if stage.gateway_logs:
             access = log_group(self, "AccessLog", stage=stage, key=key)
             # API Gateway would make this group by itself, and keep its lines for ever.
@@ -163,6 +188,14 @@ class WebSocketApi(Construct):
                     arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
                 ),
                 format=json.dumps(_ACCESS_LOG),
+            )
+        else:
+            accept(
+                serving,
+                "The stage wants no logs of API Gateway, so that it can be deployed into a fresh account.",
+                "AwsSolutions-APIG1",
+                "Serverless-APIGWAccessLogging",
+                "CKV_AWS_95",
             )
         if stage.own_cloudwatch_role:
             serving.node.add_dependency(self._account())
@@ -178,13 +211,14 @@ class WebSocketApi(Construct):
             "CloudWatchRole",
             assumed_by=iam.ServicePrincipal("apigateway.amazonaws.com"),
             description="API Gateway writes the logs of this account and region as this",
-            managed_policies=[
-                iam.ManagedPolicy.from_aws_managed_policy_name(
-                    "service-role/AmazonAPIGatewayPushToCloudWatchLogs"
-                )
-            ],
+            managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name(_CLOUDWATCH_POLICY)],
         )
         account = apigateway_v1.CfnAccount(self, "Account", cloud_watch_role_arn=role.role_arn)
+        accept(
+            role,
+            "The policy that API Gateway's documentation asks for; the account's setting is tested with it.",
+            f"AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{_CLOUDWATCH_POLICY}]",
+        )
         role.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
         account.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
         return account

@@ -34,16 +34,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Stages beside those of cdk.json: `dev` with something said otherwise."""
 
+SETTINGS: dict[str, Any] = CONTEXT["stages"] | {
+    name: CONTEXT["stages"]["dev"] | changes for name, changes in VARIANTS.items()
+}
+
 
 @pytest.fixture(scope="session")
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cloud assembly of all stages and variants."""
     outdir = tmp_path_factory.mktemp("cdk") / "out"
     app = cdk.App(outdir=str(outdir), context=CONTEXT | {"aws:cdk:enable-path-metadata": True})
-    settings = dict(CONTEXT["stages"])
-    settings |= {name: settings["dev"] | changes for name, changes in VARIANTS.items()}
-    for name in settings:
-        WebSocketStack(app, name, stage=Stage.from_context(name, settings))
+    for name in SETTINGS:
+        WebSocketStack(app, name, stage=Stage.from_context(name, SETTINGS))
     app.synth()
     return outdir
 
