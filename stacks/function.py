@@ -26,6 +26,7 @@ class Function(Construct):
         description: one sentence for the console.
         environment: what `realtime.settings` reads.
         timeout: seconds.
+        memory_mb: where it needs another than the stage's.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Function(Construct):
         description: str,
         environment: Mapping[str, str],
         timeout: int,
+        memory_mb: int | None = None,
     ) -> None:
         super().__init__(scope, id_)
         logs = log_group(self, "Logs", stage=stage, key=key)
@@ -59,7 +61,7 @@ class Function(Construct):
             architecture=lambda_.Architecture.ARM_64,
             code=code,
             handler=f"{name.lower()}.handler",
-            memory_size=stage.memory_mb,
+            memory_size=memory_mb or stage.memory_mb,
             timeout=cdk.Duration.seconds(timeout),
             environment=dict(environment),
             environment_encryption=key,

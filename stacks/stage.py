@@ -42,8 +42,13 @@ class Stage:
         connect_rate: of these, connects; a new connection costs more than a message.
         connect_burst: likewise.
         allowed_origins: the front ends whose pages may connect, as `https://host[:port]`.
+        fanout_concurrency: workers of the fan-out queue that run at once.
+        fanout_rate: posts a second of one worker.
         gateway_logs: whether API Gateway writes an access log and its errors. It can only where the account
             has told it a role to write with (once for each region).
+        account_requests_per_second: API Gateway's quota for all APIs of an account in a region. In newer
+            regions it is 2,500; AWS raises it when asked.
+        fanout_share: how much of it the workers may take together, 0.05 to 0.95.
         own_cloudwatch_role: whether this stack tells the account that role. It stays when the stack goes.
         customer_key: whether a key of the account's own encrypts what is stored, instead of AWS's.
         domain_name: a domain to serve at, such as `ws.example.com`.
@@ -69,8 +74,12 @@ class Stage:
     throttle_burst: int
     connect_rate: int
     connect_burst: int
+    fanout_concurrency: int
+    fanout_rate: int
     gateway_logs: bool
     allowed_origins: tuple[str, ...]
+    account_requests_per_second: int = 10_000
+    fanout_share: float = 0.7
     own_cloudwatch_role: bool = False
     customer_key: bool = False
     domain_name: str | None = None
@@ -139,7 +148,12 @@ class Stage:
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
         }
-        return cls(name=name, **values)
+        stage = cls(name=name, **values)
+        most = int(stage.fanout_share * stage.account_requests_per_second)
+        if stage.fanout_concurrency * stage.fanout_rate > most:
+            share = f"{stage.fanout_share:g} of account_requests_per_second"
+            raise StageError(f"{at}.fanout_rate", f"times fanout_concurrency must be at most {most}, {share}")
+        return stage
 
     @property
     def environment(self) -> dict[str, str]:
@@ -165,6 +179,11 @@ class Stage:
     def table_name(self, what: str) -> str:
         """The name of a table: `connections` or `rooms`."""
         return f"{self.prefix}-websocket-{what}-{self.name}"
+
+    @property
+    def queue_name(self) -> str:
+        """The name of the fan-out queue."""
+        return f"{self.prefix}-websocket-fanout-{self.name}"
 
     def function_name(self, what: str) -> str:
         """The name of a function: `Connect`, `Disconnect`, `Default` or `Fanout`."""
@@ -224,6 +243,15 @@ _RULES: Mapping[str, _Rule] = {
     "throttle_burst": _whole(1, 50_000),
     "connect_rate": _whole(1, 100_000),
     "connect_burst": _whole(1, 50_000),
+    "fanout_concurrency": _whole(2, 1000),
+    "fanout_rate": _whole(1, 2000),
+    "account_requests_per_second": _whole(100, 1_000_000),
+    "fanout_share": _Rule(
+        "a number from 0.05 to 0.95",
+        lambda value: (
+            isinstance(value, int | float) and not isinstance(value, bool) and 0.05 <= value <= 0.95
+        ),
+    ),
     "gateway_logs": _flag(),
     "own_cloudwatch_role": _flag(),
     "customer_key": _flag(),

@@ -4,6 +4,7 @@ import aws_cdk as cdk
 from constructs import Construct
 
 from stacks.encryption import customer_key
+from stacks.fan_out import FanOut
 from stacks.jwt_secret import JwtSecret
 from stacks.lambda_code import lambda_code
 from stacks.stage import Stage
@@ -29,6 +30,7 @@ class WebSocketStack(cdk.Stack):
         api = WebSocketApi(
             self, "WebSocket", stage=stage, code=code, tables=tables, jwt_secret=jwt_secret, key=key
         )
+        fan_out = FanOut(self, "FanOut", stage=stage, code=code, tables=tables, api=api, key=key)
         if any("example.com" in origin for origin in stage.allowed_origins):
             cdk.Annotations.of(self).add_warning_v2(
                 "realtime:allowed-origins",
@@ -39,6 +41,8 @@ class WebSocketStack(cdk.Stack):
         self._output("ConnectionsTableName", tables.connections.table_name, "Who is connected")
         self._output("RoomsTableName", tables.rooms.table_name, "Members and grants of the rooms")
         self._output("JwtSecretName", jwt_secret.name, "The secret that tokens are signed with")
+        self._output("FanOutQueueUrl", fan_out.queue.queue_url, "Takes large sends from any backend")
+        self._output("DeadLettersQueueUrl", fan_out.dead_letters.queue_url, "Sends that could not be done")
         if api.domain:
             target = api.domain.regional_domain_name
             self._output("DomainTarget", target, "What the domain's CNAME or alias record points to")

@@ -1,5 +1,6 @@
 """Each role may do exactly what its function's code does: no right is missing, none is left over."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import botocore.session
 import pytest
 from moto import mock_aws
 
-from lambdas import connect, default, disconnect
+from lambdas import connect, default, disconnect, fanout
 from realtime import rooms
 from realtime.identity import Identity
 from realtime.parts import parts
@@ -22,12 +23,15 @@ from tests.builders import (
     message_event,
     token,
 )
-from tests.fakes.management_api import FakeManagementApi
+from tests.fakes.management_api import GONE, FakeManagementApi
 from tests.infra.resources import Resources
 
 CONNECTIONS = "landinghub-websocket-connections-prod"
 ROOMS = "landinghub-websocket-rooms-prod"
 MANAGEMENT_API = "arn:<partition>:execute-api:<region>:<accountid>:WebSocket/Api/prod"
+QUEUE = "landinghub-websocket-fanout-prod"
+POLLING = {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
+"""What Lambda itself does with the role, to read the queue."""
 
 RIGHTS = {
     "Connect": {
@@ -55,6 +59,14 @@ RIGHTS = {
         f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
         "JwtSecret/Secret": {"secretsmanager:GetSecretValue"},
         "WebSocket/OnMessage/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
+    },
+    "Fanout": {
+        CONNECTIONS: {"dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:Scan"},
+        f"{CONNECTIONS}/index/UserIdIndex": {"dynamodb:Query"},
+        ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:Query"},
+        QUEUE: {"sqs:ChangeMessageVisibility", "sqs:SendMessage", *POLLING},
+        f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
+        "FanOut/Worker/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
     },
 }
 
@@ -103,6 +115,8 @@ def _needs(operation: str, params: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from ((table, operation) for table in params["RequestItems"])
     elif "IndexName" in params:
         yield f"{params['TableName']}/index/{params['IndexName']}", operation
+    elif "QueueUrl" in params:
+        yield params["QueueUrl"].rpartition("/")[2], operation.removesuffix("Batch")
     else:
         yield params.get("TableName") or params["SecretId"], operation
 
@@ -147,6 +161,8 @@ def backend(resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch) ->
         )
         for table in prod.of_type("AWS::DynamoDB::Table").values():
             dynamodb.create_table(**{k: v for k, v in table["Properties"].items() if k in creatable})
+        sqs: Any = plain.create_client("sqs")
+        queue_url = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
         secrets: Any = plain.create_client("secretsmanager")
         secrets.create_secret(Name="JwtSecret/Secret", SecretString=SECRET)
 
@@ -156,7 +172,8 @@ def backend(resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr("botocore.session.get_session", lambda: recording)
         backend = Backend(Store(dynamodb, CONNECTIONS, ROOMS), management_api, calls, monkeypatch)
         environment = {key: value for name in RIGHTS for key, value in prod.environment(name).items()}
-        backend.tell(**environment | {"WEBSOCKET_API_ENDPOINT": management_api.endpoint})
+        here = {"WEBSOCKET_API_ENDPOINT": management_api.endpoint, "WEBSOCKET_FANOUT_QUEUE_URL": queue_url}
+        backend.tell(**environment | here)
         yield backend
         parts.cache_clear()
 
@@ -198,12 +215,39 @@ def talking(backend: Backend) -> None:
     default.handler(message_event("unknown="), None)  # is told so, and closed
 
 
+def fanning_out(backend: Backend) -> None:
+    for user in ("u1", "u2"):
+        let_in(f"{user}=", user_id=user)
+        default.handler(message_event(f"{user}=", action="dashboard:join"), None)
+    sqs: Any = botocore.session.get_session().create_client("sqs")
+
+    queue = parts().settings.fanout_queue_url
+
+    def run(body: str) -> None:
+        """Let the worker have one job as SQS hands it out."""
+        sqs.send_message(QueueUrl=queue, MessageBody=body)
+        (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
+        record = {"messageId": message["MessageId"], "receiptHandle": message["ReceiptHandle"], "body": body}
+        fanout.handler({"Records": [record]}, None)
+        while left := sqs.receive_message(QueueUrl=queue).get("Messages"):
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=left[0]["ReceiptHandle"])
+
+    for to in ({"user": "u1"}, {"room": "dashboard_user_u1"}, {"all": True}):
+        run(json.dumps({"version": 1, "to": to, "event": "e", "data": {}}))
+    run("no job")  # is given back
+    backend.monkeypatch.setattr("realtime.fanout.JOB_RECEIVERS", 1)
+    run(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))  # more than one job
+    backend.management_api.script("u1=", GONE)
+    run(json.dumps({"version": 1, "to": {"room": "dashboard_user_u1"}, "event": "e", "data": {}}))
+
+
 @pytest.mark.parametrize(
     ("function", "module", "act"),
     [
         ("Connect", connect, connecting),
         ("Disconnect", disconnect, disconnecting),
         ("Default", default, talking),
+        ("Fanout", fanout, fanning_out),
     ],
 )
 def test_a_role_may_do_just_what_its_code_asks_of_aws(
@@ -225,5 +269,5 @@ def test_a_role_may_do_just_what_its_code_asks_of_aws(
 
     monkeypatch.setattr(module, "handler", recorded)
     act(backend)
-    logs = {name for name in RIGHTS[function] if name.endswith("/Logs")}
-    assert asked == {name: actions for name, actions in RIGHTS[function].items() if name not in logs}
+    expected = {name: actions for name, actions in RIGHTS[function].items() if not name.endswith("/Logs")}
+    assert asked == {name: actions - POLLING for name, actions in expected.items()}

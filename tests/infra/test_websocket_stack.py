@@ -66,13 +66,17 @@ def test_a_table_keeps_its_logical_id(resources: dict[str, Resources], stage: st
 def test_data_outlives_the_stack_where_the_stage_keeps_it(
     resources: dict[str, Resources], stage: str, policy: str
 ) -> None:
-    kept = ("AWS::DynamoDB::Table", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup")
-    for kind in kept:
-        for resource in resources[stage].of_type(kind).values():
-            assert resource["DeletionPolicy"] == policy
-            assert resource["UpdateReplacePolicy"] == policy
-    others = [resource for resource in resources[stage].all.values() if resource["Type"] not in kept]
-    assert not [resource["Type"] for resource in others if "DeletionPolicy" in resource]
+    kinds = ("AWS::DynamoDB::Table", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup")
+    found = resources[stage]
+    kept = {id_ for kind in kinds for id_ in found.of_type(kind)}
+    kept |= {id_ for id_ in found.of_type("AWS::SQS::Queue") if "DeadLetters" in id_}
+    for id_ in kept:
+        assert found.all[id_]["DeletionPolicy"] == found.all[id_]["UpdateReplacePolicy"] == policy
+    # CDK says `Delete` of every queue.
+    others = {
+        id_ for id_ in found.all.keys() - kept if found.all[id_].get("DeletionPolicy", "Delete") != "Delete"
+    }
+    assert others == set()
 
 
 @pytest.mark.parametrize(("stage", "on"), [("prod", True), ("dev", False)])
@@ -89,7 +93,7 @@ def test_kept_tables_can_be_restored_and_are_not_deleted_by_mistake(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("name", ["Connect", "Disconnect", "Default"])
+@pytest.mark.parametrize("name", ["Connect", "Disconnect", "Default", "Fanout"])
 def test_a_function_has_landinghubs_name_and_handler(
     templates: dict[str, Template], stage: str, name: str
 ) -> None:
@@ -100,7 +104,7 @@ def test_a_function_has_landinghubs_name_and_handler(
             "Handler": f"{name.lower()}.handler",
             "Runtime": "python3.13",
             "Architectures": ["arm64"],
-            "MemorySize": CONTEXT["stages"][stage]["memory_mb"],
+            "MemorySize": 1769 if name == "Fanout" else CONTEXT["stages"][stage]["memory_mb"],
             "LoggingConfig": {"LogFormat": "JSON", "ApplicationLogLevel": "INFO", "SystemLogLevel": "WARN"},
         },
     )
@@ -136,10 +140,21 @@ GATE = {
     "WEBSOCKET_ACTIONS_PER_SECOND": "20",
     "WEBSOCKET_ACTIONS_BURST": "40",
 }
+FANOUT = {
+    "WEBSOCKET_API_ENDPOINT": "https://WebSocket/Api.execute-api.<region>.<urlsuffix>/{}",
+    "WEBSOCKET_FANOUT_QUEUE_URL": "landinghub-websocket-fanout-{}",
+    "WEBSOCKET_FANOUT_RATE": "600",
+}
 
 
 @pytest.mark.parametrize(
-    ("function", "told"), [("Connect", TABLES | GATE), ("Disconnect", TABLES), ("Default", TABLES | GATE)]
+    ("function", "told"),
+    [
+        ("Connect", TABLES | GATE),
+        ("Disconnect", TABLES),
+        ("Default", TABLES | GATE),
+        ("Fanout", TABLES | FANOUT),
+    ],
 )
 def test_a_function_is_told_what_it_needs(
     resources: dict[str, Resources], function: str, told: dict[str, str]
@@ -276,6 +291,7 @@ def test_one_key_of_the_accounts_own_encrypts_all_that_is_stored(resources: dict
         "AWS::SecretsManager::Secret": ("KmsKeyId", arn),
         "AWS::Logs::LogGroup": ("KmsKeyId", arn),
         "AWS::Lambda::Function": ("KmsKeyArn", arn),
+        "AWS::SQS::Queue": ("KmsMasterKeyId", arn),
     }
     for kind, (property_, value) in where.items():
         found = own.of_type(kind).values()
@@ -317,7 +333,7 @@ def test_at_a_domain_of_its_own_no_url_names_the_stage(
     templates["domain"].has_output("WebSocketAPIUrl", {"Value": "wss://ws.example.com/v1"})
     templates["domain"].has_output("WebSocketCallbackUrl", {"Value": "https://ws.example.com/v1"})
     templates["domain"].has_output("DomainTarget", {})
-    for function in ("Connect", "Default"):
+    for function in ("Connect", "Default", "Fanout"):
         environment = resources["domain"].environment(function)
         assert environment["WEBSOCKET_API_ENDPOINT"] == "https://ws.example.com/v1"
     # The right is on the API and its stage all the same.
@@ -372,6 +388,8 @@ def test_the_outputs_are_what_the_env_files_are_filled_from(
         "ConnectionsTableName": f"landinghub-websocket-connections-{stage}",
         "RoomsTableName": f"landinghub-websocket-rooms-{stage}",
         "JwtSecretName": "JwtSecret/Secret",
+        "FanOutQueueUrl": f"landinghub-websocket-fanout-{stage}",
+        "DeadLettersQueueUrl": "FanOut/DeadLetters",
     }
 
 
@@ -390,3 +408,45 @@ def test_only_this_api_may_call_a_function(resources: dict[str, Resources], rout
 def test_a_template_asks_nothing_but_for_the_bootstrap(documents: dict[str, dict[str, Any]]) -> None:
     for document in documents.values():
         assert set(document.get("Parameters", {})) == {"BootstrapVersion"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_queue_waits_for_its_worker_and_keeps_what_fails(
+    resources: dict[str, Resources], stage: str
+) -> None:
+    queues = resources[stage].of_type("AWS::SQS::Queue")
+    by_name = {queue["Properties"].get("QueueName"): queue["Properties"] for queue in queues.values()}
+    queue, dead = by_name[f"landinghub-websocket-fanout-{stage}"], by_name[None]
+    timeout = resources[stage].function("Fanout")["Timeout"]
+    assert queue["VisibilityTimeout"] == 6 * timeout
+    assert resources[stage].name(queue["RedrivePolicy"]["deadLetterTargetArn"]) == "FanOut/DeadLetters"
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+    assert dead["MessageRetentionPeriod"] == 14 * 24 * 3600
+    assert queue["SqsManagedSseEnabled"] is dead["SqsManagedSseEnabled"] is True
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_queue_takes_a_request_without_tls(resources: dict[str, Resources], stage: str) -> None:
+    closed = {
+        policy["Properties"]["Queues"][0]["Ref"]
+        for policy in resources[stage].of_type("AWS::SQS::QueuePolicy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if (statement["Effect"], statement["Action"], statement["Principal"])
+        == ("Deny", "sqs:*", {"AWS": "*"})
+        and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    }
+    assert closed == set(resources[stage].of_type("AWS::SQS::Queue"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_workers_together_stay_under_their_share_of_the_accounts_requests(
+    resources: dict[str, Resources], stage: str
+) -> None:
+    (mapping,) = resources[stage].of_type("AWS::Lambda::EventSourceMapping").values()
+    properties = mapping["Properties"]
+    assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert properties["BatchSize"] == 1
+    workers = properties["ScalingConfig"]["MaximumConcurrency"]
+    pace = int(resources[stage].environment("Fanout")["WEBSOCKET_FANOUT_RATE"])
+    assert workers == CONTEXT["stages"][stage]["fanout_concurrency"]
+    assert workers * pace <= 0.7 * 10_000
