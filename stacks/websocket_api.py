@@ -126,7 +126,7 @@ class WebSocketApi(Construct):
                 "AwsSolutions-APIG4",
             )
 
-    def grant_manage_connections(self, grantee: iam.Role, *methods: str) -> None:
+    def grant_manage_connections(self, grantee: iam.Role | iam.ManagedPolicy, *methods: str) -> None:
         """Allow requests to the management API of this stage alone.
 
         Args:

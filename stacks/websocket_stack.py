@@ -3,6 +3,7 @@
 import aws_cdk as cdk
 from constructs import Construct
 
+from stacks.backend_policy import backend_policy
 from stacks.encryption import customer_key
 from stacks.fan_out import FanOut
 from stacks.jwt_secret import JwtSecret
@@ -31,6 +32,7 @@ class WebSocketStack(cdk.Stack):
             self, "WebSocket", stage=stage, code=code, tables=tables, jwt_secret=jwt_secret, key=key
         )
         fan_out = FanOut(self, "FanOut", stage=stage, code=code, tables=tables, api=api, key=key)
+        policy = backend_policy(self, "BackendPolicy", stage=stage, tables=tables, api=api, fan_out=fan_out)
         if any("example.com" in origin for origin in stage.allowed_origins):
             cdk.Annotations.of(self).add_warning_v2(
                 "realtime:allowed-origins",
@@ -43,6 +45,7 @@ class WebSocketStack(cdk.Stack):
         self._output("JwtSecretName", jwt_secret.name, "The secret that tokens are signed with")
         self._output("FanOutQueueUrl", fan_out.queue.queue_url, "Takes large sends from any backend")
         self._output("DeadLettersQueueUrl", fan_out.dead_letters.queue_url, "Sends that could not be done")
+        self._output("BackendPolicyArn", policy.managed_policy_arn, "Lets a backend's role send")
         if api.domain:
             target = api.domain.regional_domain_name
             self._output("DomainTarget", target, "What the domain's CNAME or alias record points to")

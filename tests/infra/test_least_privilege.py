@@ -14,7 +14,8 @@ from lambdas import connect, default, disconnect, fanout
 from realtime import rooms
 from realtime.identity import Identity
 from realtime.parts import parts
-from realtime.store import Store
+from realtime.service import WebSocketService
+from realtime.store import Receiver, Store
 from tests.builders import (
     OTHER_SECRET,
     SECRET,
@@ -271,3 +272,50 @@ def test_a_role_may_do_just_what_its_code_asks_of_aws(
     act(backend)
     expected = {name: actions for name, actions in RIGHTS[function].items() if not name.endswith("/Logs")}
     assert asked == {name: actions - POLLING for name, actions in expected.items()}
+
+
+BACKEND = {
+    CONNECTIONS: {
+        "dynamodb:BatchGetItem",
+        "dynamodb:DeleteItem",
+        "dynamodb:PutItem",
+        "dynamodb:Scan",
+        "dynamodb:UpdateItem",
+    },
+    f"{CONNECTIONS}/index/UserIdIndex": {"dynamodb:Query"},
+    ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:Query"},
+    f"{MANAGEMENT_API}/DELETE/@connections/*": {"execute-api:ManageConnections"},
+    f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
+    QUEUE: {"sqs:SendMessage"},
+}
+
+
+def test_the_policy_for_backends_allows_just_what_the_service_asks_of_aws(
+    backend: Backend, resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert resources["prod"].backend_rights() == BACKEND
+    monkeypatch.setattr("realtime.service.INDEX_LAG_SECONDS", 0)
+    service = WebSocketService.from_env()
+    service.grant_room("chat_room_r1", "u1")
+    for user in ("u1", "u2", "u3"):
+        let_in(f"{user}=", user_id=user)
+    for action in ("dashboard:join", "chat:join_room"):
+        default.handler(message_event("u1=", action=action, roomId="r1"), None)
+    backend.take_rights()  # of all that came before
+
+    service.send_to_user("u1", "e", {})
+    service.send_to_room("chat_room_r1", "e", {})
+    service.broadcast("e", {})
+    service.send_to_connection("u1=", "e", {})
+    service.grant_room("chat_room_r1", "u1")
+    service.revoke_room("chat_room_r1", "u1")
+    service.create_ticket("u1")
+    service.revoke_user("u1")
+    with monkeypatch.context() as patch:
+        vanished = Receiver("vanished=", "2026-11-23T00:00:00.000Z")
+        patch.setattr(Store, "user_receivers", lambda *_, **__: [vanished])  # closes while it is looked at
+        service.disconnect_user("u2")
+    monkeypatch.setattr("realtime.service.DIRECT_LIMIT", 1)
+    assert service.broadcast("e", {}).queued == 1
+    service.close()
+    assert backend.take_rights() == BACKEND

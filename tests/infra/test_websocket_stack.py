@@ -390,6 +390,7 @@ def test_the_outputs_are_what_the_env_files_are_filled_from(
         "JwtSecretName": "JwtSecret/Secret",
         "FanOutQueueUrl": f"landinghub-websocket-fanout-{stage}",
         "DeadLettersQueueUrl": "FanOut/DeadLetters",
+        "BackendPolicyArn": "BackendPolicy",
     }
 
 
