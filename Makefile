@@ -11,12 +11,13 @@ setup: .venv/.done client/dist/index.js  ## the virtual environment, the node pa
 dev: setup  ## run the whole stack at ws://localhost:3001
 	@exec $(BIN)/realtime dev
 
-test: setup  ## every test: unit, integration, infra, e2e, and the client's
+test: setup .venv-checkov/.done  ## every test: unit, integration, infra, e2e, and the client's
 	$(BIN)/pytest
 	npm test --workspace client
 
-check: setup  ## format, lint, types
+check: setup .venv-checkov/.done  ## format, lint, types; the templates under cfn-lint, cdk-nag and checkov
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && npm run check --workspace client
+	$(BIN)/pytest --quiet tests/infra/test_clean_templates.py
 
 synth: setup  ## write the template of STAGE to cdk.out/
 	npx cdk synth --quiet -c stage=$(STAGE)
@@ -31,6 +32,7 @@ lock: setup  ## resolve pyproject.toml into the pinned requirements files
 	$(BIN)/pip install --quiet pip-tools==7.6.2
 	$(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --extra deploy --output-file requirements.txt pyproject.toml
 	$(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --extra deploy --extra dev --output-file requirements-dev.txt pyproject.toml
+	echo checkov==3.3.30 | $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --no-annotate --output-file requirements-checkov.txt -
 
 .venv/.done: requirements-dev.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 or newer"; exit 1; }
@@ -38,6 +40,11 @@ lock: setup  ## resolve pyproject.toml into the pinned requirements files
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
 	printf '#!%s\nfrom cli.main import main\n\nmain()\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/realtime && chmod +x $(BIN)/realtime
+	touch $@
+
+# In an environment of its own: checkov needs another boto3 than we do.
+.venv-checkov/.done: requirements-checkov.txt
+	$(PYTHON) -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet --requirement requirements-checkov.txt
 	touch $@
 
 node_modules/.done: package-lock.json package.json client/package.json

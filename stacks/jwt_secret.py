@@ -2,9 +2,11 @@
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from stacks.accepted import AWS_KEY, accept
 from stacks.stage import Stage
 
 
@@ -16,7 +18,7 @@ class JwtSecret(Construct):
         arn: for a policy.
     """
 
-    def __init__(self, scope: Construct, id_: str, *, stage: Stage) -> None:
+    def __init__(self, scope: Construct, id_: str, *, stage: Stage, key: kms.IKey | None) -> None:
         super().__init__(scope, id_)
         if stage.jwt_secret_name:
             self.name = stage.jwt_secret_name
@@ -36,8 +38,17 @@ class JwtSecret(Construct):
                 generate_secret_string=secretsmanager.SecretStringGenerator(
                     password_length=64, exclude_punctuation=True
                 ),
+                encryption_key=key,
                 removal_policy=cdk.RemovalPolicy.RETAIN if stage.keep_data else cdk.RemovalPolicy.DESTROY,
             )
+            accept(
+                secret,
+                "The backends that sign change keys at the same time, so people rotate it; connects go on "
+                "meanwhile, since the previous key is taken as well.",
+                "AwsSolutions-SMG4",
+            )
+            if key is None:
+                accept(secret, AWS_KEY, "CKV_AWS_149")
             self.name = self.arn = secret.secret_arn
 
     def grant_read(self, grantee: iam.IGrantable) -> None:

@@ -3,8 +3,10 @@
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from constructs import Construct
 
+from stacks.accepted import AWS_KEY, accept
 from stacks.stage import Stage
 
 USER_INDEX = "UserIdIndex"
@@ -19,18 +21,24 @@ class Tables(Construct):
     Attributes:
         connections: hash key `connectionId`.
         rooms: hash key `room`, range key `member`.
+        environment: their names, as `realtime.settings` reads them.
     """
 
-    def __init__(self, scope: Construct, id_: str, *, stage: Stage) -> None:
+    def __init__(self, scope: Construct, id_: str, *, stage: Stage, key: kms.IKey | None) -> None:
         super().__init__(scope, id_)
-        self.connections = self._table("Connections", stage, key="connectionId")
+        self._encryption_key = key
+        self.connections = self._table("Connections", stage, hash_key="connectionId")
         # Keys only: a join changes the item, and must not be written to the index as well.
         self.connections.add_global_secondary_index(
             index_name=USER_INDEX,
             partition_key=_string("userId"),
             projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )
-        self.rooms = self._table("Rooms", stage, key="room", sort_key="member")
+        self.rooms = self._table("Rooms", stage, hash_key="room", range_key="member")
+        self.environment = {
+            "WEBSOCKET_CONNECTIONS_TABLE": self.connections.table_name,
+            "WEBSOCKET_ROOMS_TABLE": self.rooms.table_name,
+        }
 
     def grant_connections(self, grantee: iam.IGrantable, *operations: str) -> None:
         """Allow DynamoDB operations on the connections table itself, its index not included."""
@@ -44,21 +52,34 @@ class Tables(Construct):
         """Allow DynamoDB operations on the rooms table."""
         _grant(grantee, operations, self.rooms.table_arn)
 
-    def _table(self, id_: str, stage: Stage, *, key: str, sort_key: str | None = None) -> dynamodb.Table:
-        return dynamodb.Table(
+    def _table(
+        self, id_: str, stage: Stage, *, hash_key: str, range_key: str | None = None
+    ) -> dynamodb.Table:
+        table = dynamodb.Table(
             self,
             id_,
             table_name=stage.table_name(id_.lower()),
-            partition_key=_string(key),
-            sort_key=_string(sort_key) if sort_key else None,
+            partition_key=_string(hash_key),
+            sort_key=_string(range_key) if range_key else None,
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
             time_to_live_attribute="ttl",
+            encryption=(
+                dynamodb.TableEncryption.CUSTOMER_MANAGED
+                if self._encryption_key
+                else dynamodb.TableEncryption.DEFAULT
+            ),
+            encryption_key=self._encryption_key,
             removal_policy=cdk.RemovalPolicy.RETAIN if stage.keep_data else cdk.RemovalPolicy.DESTROY,
             deletion_protection=stage.keep_data,
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=stage.keep_data
             ),
         )
+        if self._encryption_key is None:
+            accept(table, AWS_KEY, "CKV_AWS_119")
+        if not stage.keep_data:
+            accept(table, "The stage keeps no data: keep_data is false.", "AwsSolutions-DDB3", "CKV_AWS_28")
+        return table
 
 
 def _string(name: str) -> dynamodb.Attribute:

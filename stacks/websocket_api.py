@@ -1,17 +1,42 @@
 """The WebSocket API: three routes, a function behind each, and the stage that serves them."""
 
+import json
+
+import aws_cdk as cdk
+from aws_cdk import aws_apigateway as apigateway_v1
 from aws_cdk import aws_apigatewayv2 as apigateway
+from aws_cdk import aws_certificatemanager as acm
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk.aws_apigatewayv2_integrations import WebSocketLambdaIntegration
 from constructs import Construct
 
+from stacks.accepted import accept
 from stacks.function import Function
 from stacks.jwt_secret import JwtSecret
+from stacks.log_group import log_group
 from stacks.stage import Stage
 from stacks.tables import Tables
 
 _TIMEOUT_SECONDS = 10
 """Well under the 29 s after which API Gateway gives up on an integration."""
+
+_CLOUDWATCH_POLICY = "service-role/AmazonAPIGatewayPushToCloudWatchLogs"
+
+_ACCESS_LOG = {
+    "requestTime": "$context.requestTime",
+    "requestId": "$context.requestId",
+    "connectionId": "$context.connectionId",
+    "eventType": "$context.eventType",
+    "routeKey": "$context.routeKey",
+    "status": "$context.status",
+    "error": "$context.error.responseType",
+    "integrationStatus": "$context.integrationStatus",
+    "integrationLatency": "$context.integrationLatency",
+    "sourceIp": "$context.identity.sourceIp",
+}
+"""One line of the access log. No variable holds the query string, so no token gets there."""
 
 
 class WebSocketApi(Construct):
@@ -20,6 +45,7 @@ class WebSocketApi(Construct):
     Attributes:
         url: where browsers connect to, `wss://...`.
         callback_url: the base of the management API, `https://...`.
+        domain: the stage's own domain, where it has one.
     """
 
     def __init__(
@@ -31,83 +57,191 @@ class WebSocketApi(Construct):
         code: lambda_.Code,
         tables: Tables,
         jwt_secret: JwtSecret,
+        key: kms.IKey | None,
     ) -> None:
         super().__init__(scope, id_)
-        environment = {
-            "WEBSOCKET_CONNECTIONS_TABLE": tables.connections.table_name,
-            "WEBSOCKET_ROOMS_TABLE": tables.rooms.table_name,
-        }
-        connect = Function(
-            self,
-            "OnConnect",
-            name="Connect",
-            stage=stage,
-            code=code,
-            description="Checks the token of a new connection and keeps the connection.",
-            environment=environment
-            | {
-                "WEBSOCKET_JWT_SECRET_NAME": jwt_secret.name,
-                "WEBSOCKET_ALLOWED_ORIGINS": ",".join(stage.allowed_origins),
-            },
-            timeout=_TIMEOUT_SECONDS,
-        )
-        tables.grant_connections(connect.role, "PutItem")
-        jwt_secret.grant_read(connect.role)
-        disconnect = Function(
-            self,
-            "OnDisconnect",
-            name="Disconnect",
-            stage=stage,
-            code=code,
-            description="Forgets a closed connection and its memberships.",
-            environment=environment,
-            timeout=_TIMEOUT_SECONDS,
-        )
-        tables.grant_connections(disconnect.role, "DeleteItem", "PutItem")
-        tables.grant_rooms(disconnect.role, "BatchWriteItem")
-        default = Function(
-            self,
-            "OnMessage",
-            name="Default",
-            stage=stage,
-            code=code,
-            description="Does what a client asks, and answers by its return value.",
-            environment=environment,
-            timeout=_TIMEOUT_SECONDS,
-        )
-        tables.grant_connections(default.role, "GetItem", "UpdateItem")
-        tables.grant_rooms(default.role, "ConditionCheckItem", "DeleteItem", "PutItem")
-
-        api = apigateway.WebSocketApi(
+        self._stage = stage
+        self._api = apigateway.WebSocketApi(
             self,
             "Api",
             api_name=stage.stack_name,
             description=f"Realtime backend, stage {stage.name}",
             route_selection_expression="$request.body.action",
-            connect_route_options=_route("ConnectIntegration", connect),
-            disconnect_route_options=_route("DisconnectIntegration", disconnect),
-            # The one route whose function's answer goes to the client.
-            default_route_options=_route("DefaultIntegration", default, return_response=True),
         )
+        serving = self._serve(key)
+        self.url, self.callback_url = serving.url, serving.callback_url
+        self.domain = self._serve_at_domain(serving)
+        if self.domain:
+            # A mapping stands for API and stage: these URLs do not name the stage again.
+            place = "/".join(filter(None, (stage.domain_name, stage.domain_path)))
+            self.url, self.callback_url = f"wss://{place}", f"https://{place}"
+
+        def function(id_: str, name: str, description: str, environment: dict[str, str]) -> Function:
+            return Function(
+                self,
+                id_,
+                name=name,
+                stage=stage,
+                code=code,
+                key=key,
+                description=description,
+                environment=tables.environment | environment,
+                timeout=_TIMEOUT_SECONDS,
+            )
+
+        gate = {
+            **stage.environment,
+            "WEBSOCKET_API_ENDPOINT": self.callback_url,
+            "WEBSOCKET_JWT_SECRET_NAME": jwt_secret.name,
+        }
+        connect = function("OnConnect", "Connect", "Decides who is let in, and keeps the connection.", gate)
+        tables.grant_connections(connect.role, "BatchGetItem", "DeleteItem", "PutItem")
+        tables.grant_user_index(connect.role)
+        tables.grant_rooms(connect.role, "BatchWriteItem", "ConditionCheckItem", "DeleteItem")
+        jwt_secret.grant_read(connect.role)
+        self.grant_manage_connections(connect.role, "DELETE")
+
+        disconnect = function("OnDisconnect", "Disconnect", "Forgets a closed connection.", {})
+        tables.grant_connections(disconnect.role, "DeleteItem", "PutItem")
+        tables.grant_rooms(disconnect.role, "BatchWriteItem")
+
+        default = function("OnMessage", "Default", "Does what a client asks, and answers.", gate)
+        tables.grant_connections(default.role, "GetItem", "UpdateItem")
+        tables.grant_rooms(default.role, "ConditionCheckItem", "DeleteItem", "PutItem", "UpdateItem")
+        jwt_secret.grant_read(default.role)
+        self.grant_manage_connections(default.role, "DELETE", "POST")
+
+        routes = (("$connect", connect), ("$disconnect", disconnect), ("$default", default))
+        for route_key, target in routes:
+            route = self._api.add_route(
+                route_key,
+                integration=WebSocketLambdaIntegration(target.node.id, target.function),
+                return_response=route_key == "$default",  # its function's answer goes to the client
+            )
+            serving.node.add_dependency(route)  # the stage has settings for routes, which must be there then
+            accept(
+                route,
+                "The function of $connect decides who connects: an authorizer would be one more call, and "
+                "could stand on $connect alone.",
+                "AwsSolutions-APIG4",
+            )
+
+    def grant_manage_connections(self, grantee: iam.Role | iam.ManagedPolicy, *methods: str) -> None:
+        """Allow requests to the management API of this stage alone.
+
+        Args:
+            grantee: who.
+            methods: `POST` sends, `GET` looks, `DELETE` closes.
+        """
+        resource = self._api.node.default_child
+        assert isinstance(resource, cdk.CfnResource)  # noqa: S101  what CDK documents, for the type checker
+        api_id = cdk.Stack.of(self).get_logical_id(resource)
+        for method in methods:
+            connections = f"{self._stage.name}/{method}/@connections/*"
+            arn = cdk.Stack.of(self).format_arn(
+                service="execute-api", resource=self._api.api_id, resource_name=connections
+            )
+            iam.Grant.add_to_principal(
+                grantee=grantee, actions=["execute-api:ManageConnections"], resource_arns=[arn]
+            )
+            accept(
+                grantee,
+                "All connections of this one stage: which of them, is known only when it happens.",
+                "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:execute-api:<AWS::Region>:<AWS::AccountId>:"
+                f"<{api_id}>/{connections}]",
+            )
+
+    def _serve(self, key: kms.IKey | None) -> apigateway.WebSocketStage:
+        stage = self._stage
         serving = apigateway.WebSocketStage(
-            self,
-            "Stage",
-            web_socket_api=api,
-            stage_name=stage.name,
-            auto_deploy=True,
-            # Both always: detailed metrics without throttles would leave the throttle at 0.
-            detailed_metrics_enabled=True,
-            throttle=apigateway.ThrottleSettings(
-                rate_limit=stage.throttle_rate, burst_limit=stage.throttle_burst
-            ),
+            self, "Stage", web_socket_api=self._api, stage_name=stage.name, auto_deploy=True
         )
-        self.url = serving.url
-        self.callback_url = serving.callback_url
+        resource = serving.node.default_child
+        assert isinstance(resource, apigateway.CfnStage)  # noqa: S101  what CDK documents, for the type checker
+        level = "ERROR" if stage.gateway_logs else "OFF"
+        resource.default_route_settings = apigateway.CfnStage.RouteSettingsProperty(
+            throttling_rate_limit=stage.throttle_rate,
+            throttling_burst_limit=stage.throttle_burst,
+            detailed_metrics_enabled=True,  # never without throttles: they would be left at 0
+            logging_level=level,
+            data_trace_enabled=False,  # it would print messages and tokens
+        )
+        resource.route_settings = {
+            "$connect": {  # stands instead of the settings above, so it says all of them
+                "ThrottlingRateLimit": stage.connect_rate,
+                "ThrottlingBurstLimit": stage.connect_burst,
+                "DetailedMetricsEnabled": True,
+                "LoggingLevel": level,
+                "DataTraceEnabled": False,
+            }
+        }
+        if stage.gateway_logs:
+            access = log_group(self, "AccessLog", stage=stage, key=key)
+            # API Gateway would make this group by itself, and keep its lines for ever.
+            execution = f"/aws/apigateway/{self._api.api_id}/{stage.name}"
+            serving.node.add_dependency(log_group(self, "ExecutionLog", stage=stage, key=key, name=execution))
+            resource.access_log_settings = apigateway.CfnStage.AccessLogSettingsProperty(
+                destination_arn=cdk.Stack.of(self).format_arn(
+                    service="logs",
+                    resource="log-group",
+                    resource_name=access.log_group_name,
+                    arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+                ),
+                format=json.dumps(_ACCESS_LOG),
+            )
+        else:
+            accept(
+                serving,
+                "The stage wants no logs of API Gateway, so that it can be deployed into a fresh account.",
+                "AwsSolutions-APIG1",
+                "Serverless-APIGWAccessLogging",
+                "CKV_AWS_95",
+            )
+        if stage.own_cloudwatch_role:
+            serving.node.add_dependency(self._account())
+        return serving
 
+    def _account(self) -> apigateway_v1.CfnAccount:
+        """Tell the account, in this region, the role that API Gateway writes logs with.
 
-def _route(
-    id_: str, function: Function, *, return_response: bool = False
-) -> apigateway.WebSocketRouteOptions:
-    return apigateway.WebSocketRouteOptions(
-        integration=WebSocketLambdaIntegration(id_, function.function), return_response=return_response
-    )
+        There is one such setting for a region and all stacks in it: it must not go when this stack does.
+        """
+        role = iam.Role(
+            self,
+            "CloudWatchRole",
+            assumed_by=iam.ServicePrincipal("apigateway.amazonaws.com"),
+            description="API Gateway writes the logs of this account and region as this",
+            managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name(_CLOUDWATCH_POLICY)],
+        )
+        account = apigateway_v1.CfnAccount(self, "Account", cloud_watch_role_arn=role.role_arn)
+        accept(
+            role,
+            "The policy that API Gateway's documentation asks for; the account's setting is tested with it.",
+            f"AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{_CLOUDWATCH_POLICY}]",
+        )
+        role.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+        account.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+        return account
+
+    def _serve_at_domain(self, serving: apigateway.WebSocketStage) -> apigateway.DomainName | None:
+        stage = self._stage
+        if stage.domain_name is None or stage.domain_certificate_arn is None:
+            return None
+        domain = apigateway.DomainName(
+            self,
+            "Domain",
+            domain_name=stage.domain_name,
+            certificate=acm.Certificate.from_certificate_arn(
+                self, "Certificate", stage.domain_certificate_arn
+            ),
+            security_policy=apigateway.SecurityPolicy.TLS_1_2,
+        )
+        apigateway.ApiMapping(
+            self,
+            "Mapping",
+            api=self._api,
+            domain_name=domain,
+            stage=serving,
+            api_mapping_key=stage.domain_path,
+        )
+        return domain

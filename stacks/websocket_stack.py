@@ -3,6 +3,9 @@
 import aws_cdk as cdk
 from constructs import Construct
 
+from stacks.backend_policy import backend_policy
+from stacks.encryption import customer_key
+from stacks.fan_out import FanOut
 from stacks.jwt_secret import JwtSecret
 from stacks.lambda_code import lambda_code
 from stacks.stage import Stage
@@ -21,10 +24,15 @@ class WebSocketStack(cdk.Stack):
             termination_protection=stage.keep_data,
             tags={"realtime:stage": stage.name},
         )
-        tables = Tables(self, "Tables", stage=stage)
-        jwt_secret = JwtSecret(self, "JwtSecret", stage=stage)
+        key = customer_key(self, "Key", stage=stage)
+        tables = Tables(self, "Tables", stage=stage, key=key)
+        jwt_secret = JwtSecret(self, "JwtSecret", stage=stage, key=key)
         code = lambda_code(self)
-        api = WebSocketApi(self, "WebSocket", stage=stage, code=code, tables=tables, jwt_secret=jwt_secret)
+        api = WebSocketApi(
+            self, "WebSocket", stage=stage, code=code, tables=tables, jwt_secret=jwt_secret, key=key
+        )
+        fan_out = FanOut(self, "FanOut", stage=stage, code=code, tables=tables, api=api, key=key)
+        policy = backend_policy(self, "BackendPolicy", stage=stage, tables=tables, api=api, fan_out=fan_out)
         if any("example.com" in origin for origin in stage.allowed_origins):
             cdk.Annotations.of(self).add_warning_v2(
                 "realtime:allowed-origins",
@@ -35,6 +43,12 @@ class WebSocketStack(cdk.Stack):
         self._output("ConnectionsTableName", tables.connections.table_name, "Who is connected")
         self._output("RoomsTableName", tables.rooms.table_name, "Members and grants of the rooms")
         self._output("JwtSecretName", jwt_secret.name, "The secret that tokens are signed with")
+        self._output("FanOutQueueUrl", fan_out.queue.queue_url, "Takes large sends from any backend")
+        self._output("DeadLettersQueueUrl", fan_out.dead_letters.queue_url, "Sends that could not be done")
+        self._output("BackendPolicyArn", policy.managed_policy_arn, "Lets a backend's role send")
+        if api.domain:
+            target = api.domain.regional_domain_name
+            self._output("DomainTarget", target, "What the domain's CNAME or alias record points to")
 
     def _output(self, name: str, value: str, description: str) -> None:
         cdk.CfnOutput(self, name, value=value, description=description)

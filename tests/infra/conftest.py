@@ -14,11 +14,29 @@ from tests.infra.resources import Resources
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/6d0c8f9a-3b55-4c62-9a57-1f2e3d4c5b6a"
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "given-secret": {"jwt_secret_name": "shared/jwt", "prefix": "acme"},
+    "own-key": {"customer_key": True, "gateway_logs": True, "keep_data": True},
+    "own-role": {"own_cloudwatch_role": True, "gateway_logs": True},
+    "domain": {"domain_name": "ws.example.com", "domain_certificate_arn": CERTIFICATE, "domain_path": "v1"},
+    "strict": {
+        "jwt_audience": "realtime",
+        "jwt_issuer": "https://login.example.com",
+        "jwt_max_lifetime": 3600,
+        "browsers_only": True,
+        "max_connections_per_user": 3,
+        "over_max_connections": "refuse_new",
+        "actions_per_second": 5,
+        "actions_burst": 10,
+    },
 }
-"""Stages beside those of cdk.json: `dev` with one thing said otherwise."""
+"""Stages beside those of cdk.json: `dev` with something said otherwise."""
+
+SETTINGS: dict[str, Any] = CONTEXT["stages"] | {
+    name: CONTEXT["stages"]["dev"] | changes for name, changes in VARIANTS.items()
+}
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +44,8 @@ def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cloud assembly of all stages and variants."""
     outdir = tmp_path_factory.mktemp("cdk") / "out"
     app = cdk.App(outdir=str(outdir), context=CONTEXT | {"aws:cdk:enable-path-metadata": True})
-    settings = dict(CONTEXT["stages"])
-    settings |= {name: settings["dev"] | changes for name, changes in VARIANTS.items()}
-    for name in settings:
-        WebSocketStack(app, name, stage=Stage.from_context(name, settings))
+    for name in SETTINGS:
+        WebSocketStack(app, name, stage=Stage.from_context(name, SETTINGS))
     app.synth()
     return outdir
 

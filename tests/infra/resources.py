@@ -28,6 +28,11 @@ class Resources:
         properties: dict[str, Any] = found[0]
         return properties
 
+    def environment(self, function: str) -> dict[str, str]:
+        """The variables of a function."""
+        variables = self.function(function)["Environment"]["Variables"]
+        return {key: self.name(value) for key, value in variables.items()}
+
     def rights(self, function: str) -> dict[str, set[str]]:
         """What the role of a function may do: actions by the name of the resource.
 
@@ -36,10 +41,16 @@ class Resources:
         role = self.function(function)["Role"]["Fn::GetAtt"][0]
         assert not self.all[role]["Properties"].get("ManagedPolicyArns")
         assert not self.all[role]["Properties"].get("Policies")
+        policies = self.of_type("AWS::IAM::Policy").values()
+        return self._allowed(*(p for p in policies if {"Ref": role} in p["Properties"]["Roles"]))
+
+    def backend_rights(self) -> dict[str, set[str]]:
+        """What the policy for backends allows, in the same form."""
+        return self._allowed(*self.of_type("AWS::IAM::ManagedPolicy").values())
+
+    def _allowed(self, *policies: dict[str, Any]) -> dict[str, set[str]]:
         rights: dict[str, set[str]] = {}
-        for policy in self.of_type("AWS::IAM::Policy").values():
-            if {"Ref": role} not in policy["Properties"]["Roles"]:
-                continue
+        for policy in policies:
             for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
                 assert statement["Effect"] == "Allow"
                 assert set(statement) <= {"Action", "Effect", "Resource"}

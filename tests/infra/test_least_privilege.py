@@ -1,24 +1,45 @@
 """Each role may do exactly what its function's code does: no right is missing, none is left over."""
 
+import json
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import botocore.session
 import pytest
 from moto import mock_aws
 
-from lambdas import connect, default, disconnect
+from lambdas import connect, default, disconnect, fanout
 from realtime import rooms
-from realtime.store import Store
-from tests.builders import SECRET, connect_event, disconnect_event, message_event, token
+from realtime.identity import Identity
+from realtime.parts import parts
+from realtime.service import WebSocketService
+from realtime.store import Receiver, Store
+from tests.builders import (
+    OTHER_SECRET,
+    SECRET,
+    connect_event,
+    disconnect_event,
+    message_event,
+    token,
+)
+from tests.fakes.management_api import GONE, FakeManagementApi
 from tests.infra.resources import Resources
 
 CONNECTIONS = "landinghub-websocket-connections-prod"
 ROOMS = "landinghub-websocket-rooms-prod"
+MANAGEMENT_API = "arn:<partition>:execute-api:<region>:<accountid>:WebSocket/Api/prod"
+QUEUE = "landinghub-websocket-fanout-prod"
+POLLING = {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
+"""What Lambda itself does with the role, to read the queue."""
 
 RIGHTS = {
     "Connect": {
-        CONNECTIONS: {"dynamodb:PutItem"},
+        CONNECTIONS: {"dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:PutItem"},
+        f"{CONNECTIONS}/index/UserIdIndex": {"dynamodb:Query"},
+        ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem"},
+        f"{MANAGEMENT_API}/DELETE/@connections/*": {"execute-api:ManageConnections"},
         "JwtSecret/Secret": {"secretsmanager:GetSecretValue"},
         "WebSocket/OnConnect/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
     },
@@ -29,8 +50,24 @@ RIGHTS = {
     },
     "Default": {
         CONNECTIONS: {"dynamodb:GetItem", "dynamodb:UpdateItem"},
-        ROOMS: {"dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:PutItem"},
+        ROOMS: {
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:PutItem",
+            "dynamodb:UpdateItem",
+        },
+        f"{MANAGEMENT_API}/DELETE/@connections/*": {"execute-api:ManageConnections"},
+        f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
+        "JwtSecret/Secret": {"secretsmanager:GetSecretValue"},
         "WebSocket/OnMessage/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
+    },
+    "Fanout": {
+        CONNECTIONS: {"dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:Scan"},
+        f"{CONNECTIONS}/index/UserIdIndex": {"dynamodb:Query"},
+        ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:Query"},
+        QUEUE: {"sqs:ChangeMessageVisibility", "sqs:SendMessage", *POLLING},
+        f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
+        "FanOut/Worker/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
     },
 }
 
@@ -40,7 +77,10 @@ RIGHTS = {
 def test_a_role_may_do_this_and_nothing_else(
     resources: dict[str, Resources], stage: str, function: str
 ) -> None:
-    of_stage = {name.replace("-prod", f"-{stage}"): actions for name, actions in RIGHTS[function].items()}
+    of_stage = {
+        name.replace("-prod", f"-{stage}").replace("/prod/", f"/{stage}/"): actions
+        for name, actions in RIGHTS[function].items()
+    }
     assert resources[stage].rights(function) == of_stage
 
 
@@ -76,17 +116,41 @@ def _needs(operation: str, params: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from ((table, operation) for table in params["RequestItems"])
     elif "IndexName" in params:
         yield f"{params['TableName']}/index/{params['IndexName']}", operation
+    elif "QueueUrl" in params:
+        yield params["QueueUrl"].rpartition("/")[2], operation.removesuffix("Batch")
     else:
         yield params.get("TableName") or params["SecretId"], operation
 
 
+@dataclass
+class Backend:
+    """The tables of the template and its secret on moto, a management API, and what the functions call."""
+
+    store: Store
+    management_api: FakeManagementApi
+    calls: Calls
+    monkeypatch: pytest.MonkeyPatch
+
+    def tell(self, **settings: str) -> None:
+        """Change what the functions are told, and make them cold."""
+        for key, value in settings.items():
+            self.monkeypatch.setenv(key, value)
+        parts.cache_clear()
+
+    def take_rights(self) -> dict[str, set[str]]:
+        """The rights that the calls since the last time needed."""
+        rights, self.calls.rights = self.calls.rights, {}
+        for request in self.management_api.requests:
+            resource = f"{MANAGEMENT_API}/{request.method}/@connections/*"
+            rights[resource] = {"execute-api:ManageConnections"}
+        self.management_api.requests.clear()
+        return rights
+
+
 @pytest.fixture
-def backend(
-    resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Store, Calls]]:
-    """The tables of the template and its secret on moto, the functions cold, and what they call recorded."""
+def backend(resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     prod = resources["prod"]
-    with mock_aws():
+    with mock_aws(), FakeManagementApi(stage="/prod") as management_api:
         plain = botocore.session.get_session()
         dynamodb: Any = plain.create_client("dynamodb")
         creatable = (
@@ -98,54 +162,84 @@ def backend(
         )
         for table in prod.of_type("AWS::DynamoDB::Table").values():
             dynamodb.create_table(**{k: v for k, v in table["Properties"].items() if k in creatable})
+        sqs: Any = plain.create_client("sqs")
+        queue_url = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
         secrets: Any = plain.create_client("secretsmanager")
         secrets.create_secret(Name="JwtSecret/Secret", SecretString=SECRET)
-        for key, value in _environment(prod).items():
-            monkeypatch.setenv(key, value)
 
         calls = Calls()
         recording = botocore.session.get_session()
         recording.register("before-parameter-build.*.*", calls.record)
         monkeypatch.setattr("botocore.session.get_session", lambda: recording)
-        functions = (connect, disconnect, default)
-        for function in functions:
-            function.parts.cache_clear()
-        yield Store(dynamodb, CONNECTIONS, ROOMS), calls
-        for function in functions:
-            function.parts.cache_clear()
-
-
-def _environment(prod: Resources) -> dict[str, str]:
-    return {
-        key: prod.name(value)
-        for function in RIGHTS
-        for key, value in prod.function(function)["Environment"]["Variables"].items()
-    }
+        backend = Backend(Store(dynamodb, CONNECTIONS, ROOMS), management_api, calls, monkeypatch)
+        environment = {key: value for name in RIGHTS for key, value in prod.environment(name).items()}
+        here = {"WEBSOCKET_API_ENDPOINT": management_api.endpoint, "WEBSOCKET_FANOUT_QUEUE_URL": queue_url}
+        backend.tell(**environment | here)
+        yield backend
+        parts.cache_clear()
 
 
 def let_in(connection_id: str, **claims: Any) -> None:
-    assert connect.handler(connect_event(connection_id, token=token(**claims)), None) == {"statusCode": 200}
+    assert connect.handler(connect_event(connection_id, token=token(**claims)), None)["statusCode"] == 200
 
 
-def connecting(store: Store) -> None:
+def connecting(backend: Backend) -> None:
     let_in("c1=")
-    connect.handler(connect_event("c2=", token=token(secret="x" * 40)), None)  # the keys are read again
+    let_in("c2=", user_id="u2")
+    now = int(time.time())
+    connect.handler(connect_event("c3=", token=token(secret=OTHER_SECRET)), None)  # the keys are read again
+    backend.store.put_ticket("t" * 43, Identity("u3", "user", "", "", now + 60, now))
+    connect.handler(connect_event("c4=", ticket="t" * 43), None)
+    let_in("c5=", user_id="u4")
+    default.handler(message_event("c5=", action="dashboard:join"), None)
+    backend.tell(WEBSOCKET_MAX_CONNECTIONS_PER_USER="1")
+    let_in("c6=", user_id="u4")  # the oldest is closed
 
 
-def disconnecting(store: Store) -> None:
+def disconnecting(backend: Backend) -> None:
     let_in("c1=")
     default.handler(message_event("c1=", action="dashboard:join"), None)
     disconnect.handler(disconnect_event("c1="), None)
     disconnect.handler(disconnect_event("never-seen="), None)
 
 
-def talking(store: Store) -> None:
+def talking(backend: Backend) -> None:
     let_in("c1=")
-    store.grant(rooms.chat("r1"), "u1")
-    for action in ("dashboard:join", "dashboard:refresh", "dashboard:leave", "ping", "no such action"):
+    backend.store.grant(rooms.chat("r1"), "u1")
+    for action in ("dashboard:join", "dashboard:refresh", "ping", "no such action"):
         default.handler(message_event("c1=", action=action), None)
     for action in ("chat:join_room", "chat:leave_room"):
         default.handler(message_event("c1=", action=action, roomId="r1"), None)
+    backend.tell()  # cold: the secret is read here, and not by the handshake before
+    default.handler(message_event("c1=", action="auth:refresh", token=token(ttl=7200)), None)
+    default.handler(message_event("c1=", action="dashboard:leave"), None)
+    default.handler(message_event("unknown="), None)  # is told so, and closed
+
+
+def fanning_out(backend: Backend) -> None:
+    for user in ("u1", "u2"):
+        let_in(f"{user}=", user_id=user)
+        default.handler(message_event(f"{user}=", action="dashboard:join"), None)
+    sqs: Any = botocore.session.get_session().create_client("sqs")
+
+    queue = parts().settings.fanout_queue_url
+
+    def run(body: str) -> None:
+        """Let the worker have one job as SQS hands it out."""
+        sqs.send_message(QueueUrl=queue, MessageBody=body)
+        (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
+        record = {"messageId": message["MessageId"], "receiptHandle": message["ReceiptHandle"], "body": body}
+        fanout.handler({"Records": [record]}, None)
+        while left := sqs.receive_message(QueueUrl=queue).get("Messages"):
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=left[0]["ReceiptHandle"])
+
+    for to in ({"user": "u1"}, {"room": "dashboard_user_u1"}, {"all": True}):
+        run(json.dumps({"version": 1, "to": to, "event": "e", "data": {}}))
+    run("no job")  # is given back
+    backend.monkeypatch.setattr("realtime.fanout.JOB_RECEIVERS", 1)
+    run(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))  # more than one job
+    backend.management_api.script("u1=", GONE)
+    run(json.dumps({"version": 1, "to": {"room": "dashboard_user_u1"}, "event": "e", "data": {}}))
 
 
 @pytest.mark.parametrize(
@@ -154,27 +248,74 @@ def talking(store: Store) -> None:
         ("Connect", connect, connecting),
         ("Disconnect", disconnect, disconnecting),
         ("Default", default, talking),
+        ("Fanout", fanout, fanning_out),
     ],
 )
 def test_a_role_may_do_just_what_its_code_asks_of_aws(
-    backend: tuple[Store, Calls],
+    backend: Backend,
     monkeypatch: pytest.MonkeyPatch,
     function: str,
     module: Any,
-    act: Callable[[Store], None],
+    act: Callable[[Backend], None],
 ) -> None:
-    store, calls = backend
     asked: dict[str, set[str]] = {}
     handler = module.handler
 
-    def only_its_own(event: dict[str, Any], context: object) -> Any:
-        calls.rights = {}
+    def recorded(event: dict[str, Any], context: object) -> Any:
+        backend.take_rights()  # the other functions' and the test's own
         answer = handler(event, context)
-        for resource, actions in calls.rights.items():
+        for resource, actions in backend.take_rights().items():
             asked.setdefault(resource, set()).update(actions)
         return answer
 
-    monkeypatch.setattr(module, "handler", only_its_own)
-    act(store)
-    logs = {name for name in RIGHTS[function] if name.endswith("/Logs")}
-    assert asked == {name: actions for name, actions in RIGHTS[function].items() if name not in logs}
+    monkeypatch.setattr(module, "handler", recorded)
+    act(backend)
+    expected = {name: actions for name, actions in RIGHTS[function].items() if not name.endswith("/Logs")}
+    assert asked == {name: actions - POLLING for name, actions in expected.items()}
+
+
+BACKEND = {
+    CONNECTIONS: {
+        "dynamodb:BatchGetItem",
+        "dynamodb:DeleteItem",
+        "dynamodb:PutItem",
+        "dynamodb:Scan",
+        "dynamodb:UpdateItem",
+    },
+    f"{CONNECTIONS}/index/UserIdIndex": {"dynamodb:Query"},
+    ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:Query"},
+    f"{MANAGEMENT_API}/DELETE/@connections/*": {"execute-api:ManageConnections"},
+    f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
+    QUEUE: {"sqs:SendMessage"},
+}
+
+
+def test_the_policy_for_backends_allows_just_what_the_service_asks_of_aws(
+    backend: Backend, resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert resources["prod"].backend_rights() == BACKEND
+    monkeypatch.setattr("realtime.service.INDEX_LAG_SECONDS", 0)
+    service = WebSocketService.from_env()
+    service.grant_room("chat_room_r1", "u1")
+    for user in ("u1", "u2", "u3"):
+        let_in(f"{user}=", user_id=user)
+    for action in ("dashboard:join", "chat:join_room"):
+        default.handler(message_event("u1=", action=action, roomId="r1"), None)
+    backend.take_rights()  # of all that came before
+
+    service.send_to_user("u1", "e", {})
+    service.send_to_room("chat_room_r1", "e", {})
+    service.broadcast("e", {})
+    service.send_to_connection("u1=", "e", {})
+    service.grant_room("chat_room_r1", "u1")
+    service.revoke_room("chat_room_r1", "u1")
+    service.create_ticket("u1")
+    service.revoke_user("u1")
+    with monkeypatch.context() as patch:
+        vanished = Receiver("vanished=", "2026-11-23T00:00:00.000Z")
+        patch.setattr(Store, "user_receivers", lambda *_, **__: [vanished])  # closes while it is looked at
+        service.disconnect_user("u2")
+    monkeypatch.setattr("realtime.service.DIRECT_LIMIT", 1)
+    assert service.broadcast("e", {}).queued == 1
+    service.close()
+    assert backend.take_rights() == BACKEND

@@ -18,6 +18,11 @@ GOOD = {
     "memory_mb": 256,
     "throttle_rate": 100,
     "throttle_burst": 50,
+    "connect_rate": 10,
+    "connect_burst": 10,
+    "fanout_concurrency": 2,
+    "fanout_rate": 500,
+    "gateway_logs": False,
     "allowed_origins": ["https://www.example.com"],
 }
 
@@ -69,7 +74,32 @@ def test_the_longest_name_fits_a_function() -> None:
         ({"allowed_origins": ["*"]}, "stages.qa.allowed_origins: '*' is for the stage 'local' alone"),
         ({"prefix": "Acme"}, "stages.qa.prefix: must be 1 to 20 of a-z, 0-9 and '-'"),
         ({"jwt_secret_name": "a b"}, "stages.qa.jwt_secret_name: must be the name (not the ARN) of a secret"),
-        ({"memory": 256}, "stages.qa.memory: is no setting; there are allowed_origins, "),
+        (
+            {"domain_name": "ws.example.com"},
+            "stages.qa.domain_certificate_arn: must be set: domain_name needs it",
+        ),
+        ({"domain_path": "v1"}, "stages.qa.domain_name: must be set: domain_path needs it"),
+        ({"own_cloudwatch_role": True}, "stages.qa.gateway_logs: must be set: own_cloudwatch_role needs it"),
+        ({"domain_name": "https://ws.example.com"}, "stages.qa.domain_name: must be a domain name such as"),
+        (
+            {"domain_certificate_arn": "x"},
+            "stages.qa.domain_certificate_arn: must be an ACM certificate's ARN",
+        ),
+        ({"domain_path": "a/b"}, "stages.qa.domain_path: must be one segment of a path"),
+        ({"jwt_max_lifetime": 5}, "stages.qa.jwt_max_lifetime: must be a whole number from 60 to "),
+        ({"over_max_connections": "both"}, "stages.qa.over_max_connections: must be 'close_oldest' or"),
+        ({"fanout_concurrency": 1}, "stages.qa.fanout_concurrency: must be a whole number from 2 to 1000"),
+        ({"fanout_share": 1}, "stages.qa.fanout_share: must be a number from 0.05 to 0.95, not 1"),
+        (
+            {"fanout_concurrency": 15},
+            "stages.qa.fanout_rate: times fanout_concurrency must be at most 7000",
+        ),
+        (
+            {"account_requests_per_second": 1000},
+            "stages.qa.fanout_rate: times fanout_concurrency must be at most 700,",
+        ),
+        ({"memory": 256}, "stages.qa.memory: is no setting; did you mean memory_mb?"),
+        ({"x": 1}, "stages.qa.x: is no setting; there are account_requests_per_second, actions_burst, "),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_the_key(changes: dict[str, Any], message: str) -> None:

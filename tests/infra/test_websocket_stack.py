@@ -1,11 +1,13 @@
 """Facts of the templates that one would regret losing."""
 
+import json
 from typing import Any
 
 import pytest
 from aws_cdk.assertions import Match, Template
 
-from tests.infra.conftest import CONTEXT
+from realtime.settings import Settings, TokenRules
+from tests.infra.conftest import CERTIFICATE, CONTEXT
 from tests.infra.resources import Resources
 
 STAGES = sorted(CONTEXT["stages"])
@@ -64,14 +66,16 @@ def test_a_table_keeps_its_logical_id(resources: dict[str, Resources], stage: st
 def test_data_outlives_the_stack_where_the_stage_keeps_it(
     resources: dict[str, Resources], stage: str, policy: str
 ) -> None:
-    kept = ("AWS::DynamoDB::Table", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup")
-    for kind in kept:
-        for resource in resources[stage].of_type(kind).values():
-            assert resource["DeletionPolicy"] == policy
-            assert resource["UpdateReplacePolicy"] == policy
+    kinds = ("AWS::DynamoDB::Table", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup")
+    found = resources[stage]
+    kept = {id_ for kind in kinds for id_ in found.of_type(kind)}
+    kept |= {id_ for id_ in found.of_type("AWS::SQS::Queue") if "DeadLetters" in id_}
+    for id_ in kept:
+        assert found.all[id_]["DeletionPolicy"] == found.all[id_]["UpdateReplacePolicy"] == policy
+    # CDK says `Delete` of every queue.
     others = {
-        resource["Type"] for resource in resources[stage].all.values() if "DeletionPolicy" in resource
-    } - set(kept)
+        id_ for id_ in found.all.keys() - kept if found.all[id_].get("DeletionPolicy", "Delete") != "Delete"
+    }
     assert others == set()
 
 
@@ -89,7 +93,7 @@ def test_kept_tables_can_be_restored_and_are_not_deleted_by_mistake(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("name", ["Connect", "Disconnect", "Default"])
+@pytest.mark.parametrize("name", ["Connect", "Disconnect", "Default", "Fanout"])
 def test_a_function_has_landinghubs_name_and_handler(
     templates: dict[str, Template], stage: str, name: str
 ) -> None:
@@ -100,7 +104,7 @@ def test_a_function_has_landinghubs_name_and_handler(
             "Handler": f"{name.lower()}.handler",
             "Runtime": "python3.13",
             "Architectures": ["arm64"],
-            "MemorySize": CONTEXT["stages"][stage]["memory_mb"],
+            "MemorySize": 1769 if name == "Fanout" else CONTEXT["stages"][stage]["memory_mb"],
             "LoggingConfig": {"LogFormat": "JSON", "ApplicationLogLevel": "INFO", "SystemLogLevel": "WARN"},
         },
     )
@@ -122,25 +126,58 @@ def test_every_log_ends(templates: dict[str, Template], stage: str) -> None:
     templates[stage].all_resources_properties("AWS::Logs::LogGroup", {"RetentionInDays": days})
 
 
-def test_the_functions_are_told_their_tables_their_secret_and_the_origins(
-    resources: dict[str, Resources],
+TABLES = {
+    "WEBSOCKET_CONNECTIONS_TABLE": "landinghub-websocket-connections-{}",
+    "WEBSOCKET_ROOMS_TABLE": "landinghub-websocket-rooms-{}",
+}
+GATE = {
+    "WEBSOCKET_API_ENDPOINT": "https://WebSocket/Api.execute-api.<region>.<urlsuffix>/{}",
+    "WEBSOCKET_JWT_SECRET_NAME": "JwtSecret/Secret",
+    "WEBSOCKET_ALLOWED_ORIGINS": "https://www.example.com",
+    "WEBSOCKET_BROWSERS_ONLY": "false",
+    "WEBSOCKET_MAX_CONNECTIONS_PER_USER": "20",
+    "WEBSOCKET_OVER_MAX_CONNECTIONS": "close_oldest",
+    "WEBSOCKET_ACTIONS_PER_SECOND": "20",
+    "WEBSOCKET_ACTIONS_BURST": "40",
+}
+FANOUT = {
+    "WEBSOCKET_API_ENDPOINT": "https://WebSocket/Api.execute-api.<region>.<urlsuffix>/{}",
+    "WEBSOCKET_FANOUT_QUEUE_URL": "landinghub-websocket-fanout-{}",
+    "WEBSOCKET_FANOUT_RATE": "600",
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ("Connect", TABLES | GATE),
+        ("Disconnect", TABLES),
+        ("Default", TABLES | GATE),
+        ("Fanout", TABLES | FANOUT),
+    ],
+)
+def test_a_function_is_told_what_it_needs(
+    resources: dict[str, Resources], function: str, told: dict[str, str]
 ) -> None:
-    prod = resources["prod"]
-    both = {
-        "WEBSOCKET_CONNECTIONS_TABLE": "landinghub-websocket-connections-prod",
-        "WEBSOCKET_ROOMS_TABLE": "landinghub-websocket-rooms-prod",
-    }
+    environment = resources["prod"].environment(function)
+    assert environment == {key: value.format("prod") for key, value in told.items()}
+    Settings.from_env(environment)  # which takes every value
 
-    def told(function: str) -> dict[str, str]:
-        variables = prod.function(function)["Environment"]["Variables"]
-        return {key: prod.name(value) for key, value in variables.items()}
 
-    assert told("Connect") == both | {
-        "WEBSOCKET_JWT_SECRET_NAME": "JwtSecret/Secret",
-        "WEBSOCKET_ALLOWED_ORIGINS": "https://www.example.com",
-    }
-    assert told("Disconnect") == both
-    assert told("Default") == both
+def test_a_stage_says_who_is_let_in_and_how_much_a_client_may_do(resources: dict[str, Resources]) -> None:
+    for function in ("Connect", "Default"):
+        settings = Settings.from_env(resources["strict"].environment(function))
+        rules = TokenRules(audience="realtime", issuer="https://login.example.com", max_lifetime=3600)
+        assert settings.token_rules == rules
+        assert settings.browsers_only
+        assert (settings.max_connections, settings.when_over_max) == (3, "refuse_new")
+        assert (settings.actions_per_second, settings.actions_burst) == (5, 10)
+
+
+def test_a_setting_left_out_means_what_the_library_means_by_it(resources: dict[str, Resources]) -> None:
+    told = Settings.from_env(resources["prod"].environment("Connect"))
+    names = ("connections_table", "rooms_table", "api_endpoint", "jwt_secret_name", "allowed_origins")
+    assert told == Settings(**{name: getattr(told, name) for name in names})
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -172,6 +209,8 @@ def test_the_route_is_chosen_by_the_action(templates: dict[str, Template], stage
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_stage_deploys_itself_and_has_throttles(templates: dict[str, Template], stage: str) -> None:
     settings = CONTEXT["stages"][stage]
+    level = "ERROR" if settings["gateway_logs"] else "OFF"
+    both = {"DetailedMetricsEnabled": True, "LoggingLevel": level, "DataTraceEnabled": False}
     templates[stage].has_resource_properties(
         "AWS::ApiGatewayV2::Stage",
         {
@@ -180,10 +219,126 @@ def test_the_stage_deploys_itself_and_has_throttles(templates: dict[str, Templat
             "DefaultRouteSettings": {
                 "ThrottlingRateLimit": settings["throttle_rate"],
                 "ThrottlingBurstLimit": settings["throttle_burst"],
-                "DetailedMetricsEnabled": True,
+                **both,
+            },
+            "RouteSettings": {
+                "$connect": {
+                    "ThrottlingRateLimit": settings["connect_rate"],
+                    "ThrottlingBurstLimit": settings["connect_burst"],
+                    **both,
+                }
             },
         },
     )
+
+
+def test_the_stage_waits_for_the_routes_that_it_has_settings_for(resources: dict[str, Resources]) -> None:
+    (serving,) = resources["prod"].of_type("AWS::ApiGatewayV2::Stage").values()
+    assert set(resources["prod"].of_type("AWS::ApiGatewayV2::Route")) <= set(serving["DependsOn"])
+
+
+def test_access_logs_hold_no_query_and_execution_logs_end(resources: dict[str, Resources]) -> None:
+    prod = resources["prod"]
+    (serving,) = prod.of_type("AWS::ApiGatewayV2::Stage").values()
+    settings = serving["Properties"]["AccessLogSettings"]
+    arn = "arn:<partition>:logs:<region>:<accountid>:log-group:WebSocket/AccessLog"
+    assert prod.name(settings["DestinationArn"]) == arn
+    variables = set(json.loads(settings["Format"]).values())
+    assert "$context.requestId" in variables  # API Gateway refuses a format without it
+    assert not [variable for variable in variables if "query" in variable.lower() or "path" in variable]
+    # API Gateway would make the group of the execution log itself, and keep it for ever.
+    groups = prod.of_type("AWS::Logs::LogGroup")
+    named = {
+        prod.name(g["Properties"]["LogGroupName"]): id_
+        for id_, g in groups.items()
+        if "LogGroupName" in g["Properties"]
+    }
+    assert set(named) == {"/aws/apigateway/WebSocket/Api/prod"}
+    assert set(named.values()) <= set(serving["DependsOn"])
+
+
+@pytest.mark.parametrize("stage", ["dev", "local"])
+def test_a_stage_without_gateway_logs_needs_nothing_of_the_account(
+    resources: dict[str, Resources], stage: str
+) -> None:
+    """In a fresh account API Gateway may write no logs, and a stage that wants some cannot be deployed."""
+    (serving,) = resources[stage].of_type("AWS::ApiGatewayV2::Stage").values()
+    assert "AccessLogSettings" not in serving["Properties"]
+    assert resources[stage].of_type("AWS::ApiGateway::Account") == {}
+
+
+def test_the_accounts_role_is_owned_only_when_told_to_and_then_kept(resources: dict[str, Resources]) -> None:
+    assert resources["prod"].of_type("AWS::ApiGateway::Account") == {}
+    own = resources["own-role"]
+    ((id_, account),) = own.of_type("AWS::ApiGateway::Account").items()
+    role = own.all[account["Properties"]["CloudWatchRoleArn"]["Fn::GetAtt"][0]]
+    assert (account["DeletionPolicy"], role["DeletionPolicy"]) == ("Retain", "Retain")
+    (serving,) = own.of_type("AWS::ApiGatewayV2::Stage").values()
+    assert id_ in serving["DependsOn"]
+
+
+def test_one_key_of_the_accounts_own_encrypts_all_that_is_stored(resources: dict[str, Resources]) -> None:
+    own = resources["own-key"]
+    ((id_, key),) = own.of_type("AWS::KMS::Key").items()
+    assert key["Properties"]["EnableKeyRotation"] is True
+    assert key["DeletionPolicy"] == "Retain"
+    arn = {"Fn::GetAtt": [id_, "Arn"]}
+    where = {
+        "AWS::DynamoDB::Table": (
+            "SSESpecification",
+            {"KMSMasterKeyId": arn, "SSEEnabled": True, "SSEType": "KMS"},
+        ),
+        "AWS::SecretsManager::Secret": ("KmsKeyId", arn),
+        "AWS::Logs::LogGroup": ("KmsKeyId", arn),
+        "AWS::Lambda::Function": ("KmsKeyArn", arn),
+        "AWS::SQS::Queue": ("KmsMasterKeyId", arn),
+    }
+    for kind, (property_, value) in where.items():
+        found = own.of_type(kind).values()
+        assert found
+        assert [resource["Properties"].get(property_) for resource in found] == [value] * len(found)
+
+
+def test_the_own_key_works_through_services_of_this_account_alone(resources: dict[str, Resources]) -> None:
+    ((_, key),) = resources["own-key"].of_type("AWS::KMS::Key").items()
+    for statement in key["Properties"]["KeyPolicy"]["Statement"]:
+        if statement["Principal"] == {"AWS": "*"}:
+            conditions = statement["Condition"]["StringEquals"]
+            assert conditions["kms:CallerAccount"] == {"Ref": "AWS::AccountId"}
+            assert "kms:ViaService" in conditions
+        elif "Service" in statement["Principal"]:
+            assert statement["Condition"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_without_a_key_of_its_own_a_stage_pays_for_none(templates: dict[str, Template], stage: str) -> None:
+    templates[stage].resource_count_is("AWS::KMS::Key", 0)
+
+
+def test_at_a_domain_of_its_own_no_url_names_the_stage(
+    resources: dict[str, Resources], templates: dict[str, Template]
+) -> None:
+    templates["domain"].has_resource_properties(
+        "AWS::ApiGatewayV2::DomainName",
+        {
+            "DomainName": "ws.example.com",
+            "DomainNameConfigurations": [
+                {"CertificateArn": CERTIFICATE, "EndpointType": "REGIONAL", "SecurityPolicy": "TLS_1_2"}
+            ],
+        },
+    )
+    templates["domain"].has_resource_properties(
+        "AWS::ApiGatewayV2::ApiMapping", {"ApiMappingKey": "v1", "Stage": "domain"}
+    )
+    templates["domain"].has_output("WebSocketAPIUrl", {"Value": "wss://ws.example.com/v1"})
+    templates["domain"].has_output("WebSocketCallbackUrl", {"Value": "https://ws.example.com/v1"})
+    templates["domain"].has_output("DomainTarget", {})
+    for function in ("Connect", "Default", "Fanout"):
+        environment = resources["domain"].environment(function)
+        assert environment["WEBSOCKET_API_ENDPOINT"] == "https://ws.example.com/v1"
+    # The right is on the API and its stage all the same.
+    arn = "arn:<partition>:execute-api:<region>:<accountid>:WebSocket/Api/domain/POST/@connections/*"
+    assert resources["domain"].rights("Default")[arn] == {"execute-api:ManageConnections"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -233,6 +388,9 @@ def test_the_outputs_are_what_the_env_files_are_filled_from(
         "ConnectionsTableName": f"landinghub-websocket-connections-{stage}",
         "RoomsTableName": f"landinghub-websocket-rooms-{stage}",
         "JwtSecretName": "JwtSecret/Secret",
+        "FanOutQueueUrl": f"landinghub-websocket-fanout-{stage}",
+        "DeadLettersQueueUrl": "FanOut/DeadLetters",
+        "BackendPolicyArn": "BackendPolicy",
     }
 
 
@@ -251,3 +409,45 @@ def test_only_this_api_may_call_a_function(resources: dict[str, Resources], rout
 def test_a_template_asks_nothing_but_for_the_bootstrap(documents: dict[str, dict[str, Any]]) -> None:
     for document in documents.values():
         assert set(document.get("Parameters", {})) == {"BootstrapVersion"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_queue_waits_for_its_worker_and_keeps_what_fails(
+    resources: dict[str, Resources], stage: str
+) -> None:
+    queues = resources[stage].of_type("AWS::SQS::Queue")
+    by_name = {queue["Properties"].get("QueueName"): queue["Properties"] for queue in queues.values()}
+    queue, dead = by_name[f"landinghub-websocket-fanout-{stage}"], by_name[None]
+    timeout = resources[stage].function("Fanout")["Timeout"]
+    assert queue["VisibilityTimeout"] == 6 * timeout
+    assert resources[stage].name(queue["RedrivePolicy"]["deadLetterTargetArn"]) == "FanOut/DeadLetters"
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+    assert dead["MessageRetentionPeriod"] == 14 * 24 * 3600
+    assert queue["SqsManagedSseEnabled"] is dead["SqsManagedSseEnabled"] is True
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_queue_takes_a_request_without_tls(resources: dict[str, Resources], stage: str) -> None:
+    closed = {
+        policy["Properties"]["Queues"][0]["Ref"]
+        for policy in resources[stage].of_type("AWS::SQS::QueuePolicy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if (statement["Effect"], statement["Action"], statement["Principal"])
+        == ("Deny", "sqs:*", {"AWS": "*"})
+        and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    }
+    assert closed == set(resources[stage].of_type("AWS::SQS::Queue"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_workers_together_stay_under_their_share_of_the_accounts_requests(
+    resources: dict[str, Resources], stage: str
+) -> None:
+    (mapping,) = resources[stage].of_type("AWS::Lambda::EventSourceMapping").values()
+    properties = mapping["Properties"]
+    assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert properties["BatchSize"] == 1
+    workers = properties["ScalingConfig"]["MaximumConcurrency"]
+    pace = int(resources[stage].environment("Fanout")["WEBSOCKET_FANOUT_RATE"])
+    assert workers == CONTEXT["stages"][stage]["fanout_concurrency"]
+    assert workers * pace <= 0.7 * 10_000

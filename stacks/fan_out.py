@@ -1,0 +1,120 @@
+"""Fan-out: the queue that takes large sends, its worker, and where jobs go that cannot be done."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from stacks.accepted import AWS_KEY, accept
+from stacks.function import Function
+from stacks.stage import Stage
+from stacks.tables import Tables
+from stacks.websocket_api import WebSocketApi
+
+_TIMEOUT_SECONDS = 120
+_MEMORY_MB = 1769
+"""One vCPU: a worker signs and posts hundreds of messages a second, and enumerates a broadcast in one run."""
+_RECEIVES = 5
+"""AWS's advice for a queue that Lambda reads: fewer, and a moment's throttling looks like a bad job."""
+
+
+class FanOut(Construct):
+    """The fan-out queue and its worker.
+
+    Attributes:
+        queue: takes jobs from any backend.
+        dead_letters: keeps the jobs that could not be done, for 14 days.
+        worker: the function.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        stage: Stage,
+        code: lambda_.Code,
+        tables: Tables,
+        api: WebSocketApi,
+        key: kms.IKey | None,
+    ) -> None:
+        super().__init__(scope, id_)
+        encryption = sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED
+        removal = cdk.RemovalPolicy.RETAIN if stage.keep_data else cdk.RemovalPolicy.DESTROY
+        self.dead_letters = sqs.Queue(
+            self,
+            "DeadLetters",
+            retention_period=cdk.Duration.days(14),  # SQS's longest
+            encryption=encryption,
+            encryption_master_key=key,
+            enforce_ssl=True,
+            removal_policy=removal,
+        )
+        self.queue = sqs.Queue(
+            self,
+            "Queue",
+            queue_name=stage.queue_name,
+            # Six times the function's timeout, as Lambda asks for: below it a job may run twice at once.
+            visibility_timeout=cdk.Duration.seconds(6 * _TIMEOUT_SECONDS),
+            # A send that nobody could take for an hour is of no use to anybody's screen.
+            retention_period=cdk.Duration.hours(1),
+            encryption=encryption,
+            encryption_master_key=key,
+            enforce_ssl=True,
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=_RECEIVES),
+        )
+        self.worker = Function(
+            self,
+            "Worker",
+            name="Fanout",
+            stage=stage,
+            code=code,
+            key=key,
+            description="Posts a large send, job by job.",
+            environment=tables.environment
+            | {
+                "WEBSOCKET_API_ENDPOINT": api.callback_url,
+                "WEBSOCKET_FANOUT_QUEUE_URL": self.queue.queue_url,
+                "WEBSOCKET_FANOUT_RATE": str(stage.fanout_rate),
+            },
+            timeout=_TIMEOUT_SECONDS,
+            memory_mb=_MEMORY_MB,
+        )
+        role = self.worker.role
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=[
+                "sqs:ChangeMessageVisibility",
+                "sqs:DeleteMessage",
+                "sqs:GetQueueAttributes",
+                "sqs:ReceiveMessage",
+                "sqs:SendMessage",
+            ],
+            resource_arns=[self.queue.queue_arn],
+        )
+        tables.grant_connections(role, "BatchGetItem", "DeleteItem", "Scan")
+        tables.grant_user_index(role)
+        tables.grant_rooms(role, "BatchWriteItem", "Query")
+        api.grant_manage_connections(role, "POST")
+        mapping = lambda_.EventSourceMapping(
+            self,
+            "Mapping",
+            target=self.worker.function,
+            event_source_arn=self.queue.queue_arn,
+            batch_size=1,  # jobs are large already, and a worker's pace is for one at a time
+            report_batch_item_failures=True,
+            # Workers times the pace of each stays under the stage's share of the account's requests.
+            max_concurrency=stage.fanout_concurrency,
+        )
+        mapping.node.add_dependency(role)
+        accept(
+            mapping,
+            "The queue keeps what fails, and moves it to the dead letters.",
+            "Serverless-LambdaEventSourceMappingDestination",
+        )
+        accept(self.dead_letters, "It is where dead letters go.", "Serverless-SQSRedrivePolicy")
+        if key is None:
+            for queue in (self.queue, self.dead_letters):
+                accept(queue, AWS_KEY, "CKV_AWS_27")
