@@ -35,6 +35,7 @@ class Project:
         sources: what the template depends on; empty: every source file in the directory.
         source_path: import path of the functions' sources; empty: the code as it was when synthesized.
         watched: folders whose change gives the functions new workers.
+        stack: name of the stack to run, where several have a WebSocket API.
     """
 
     directory: Path
@@ -42,6 +43,7 @@ class Project:
     sources: Sequence[Path] = ()
     source_path: Sequence[Path] = ()
     watched: Sequence[Path] = ()
+    stack: str | None = None
 
     @property
     def cache(self) -> Path:
@@ -134,7 +136,7 @@ class LocalStack:
         self._sockets = listen(self.port)
         self.port = self._sockets[0].getsockname()[1]
         try:
-            self._template = template = load(await self._prepare())
+            self._template = template = load(await self._prepare(), self.project.stack)
             for warning in template.warnings:
                 self.console.problem(f"warning: {warning}")
             evaluated = await asyncio.to_thread(
