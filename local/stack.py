@@ -21,7 +21,7 @@ from local.gateway import Gateway
 from local.http import Handler
 from local.ministack import CREDENTIALS, MiniStack
 from local.queues import QueuePoller
-from local.server import HttpProtocol, listen
+from local.server import Listener, listen
 from local.template import Template, load
 
 
@@ -86,7 +86,7 @@ class LocalStack:
         self._host = FunctionHost(self.console.function)
         self._pollers: list[QueuePoller] = []
         self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
+        self._listener: Listener | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
 
@@ -173,12 +173,13 @@ class LocalStack:
     async def stop(self) -> None:
         """End everything that was started; may be called twice."""
         self._stopping.set()
-        for server in self._servers:
-            server.close()
-        for sock in self._sockets:
-            sock.close()
         if self._gateway is not None:
             await self._gateway.stop()
+        if self._listener is not None:
+            self._listener.close()
+            await self._listener.wait_closed()
+        for sock in self._sockets:
+            sock.close()
         for poller in self._pollers:
             await poller.stop()
         self._pollers.clear()
@@ -251,13 +252,8 @@ class LocalStack:
             time_scale=self._time_scale,
             quotas=self._quotas,
         )
-        loop = asyncio.get_running_loop()
-        for sock in self._sockets:
-            self._servers.append(
-                await loop.create_server(
-                    lambda: HttpProtocol(gateway.on_request, gateway.on_upgrade), sock=sock, backlog=4096
-                )
-            )
+        self._listener = Listener(gateway.on_request, gateway.on_upgrade)
+        await self._listener.start(self._sockets)
 
     async def _watch_ministack(self) -> None:
         status = await self._ministack.wait()
