@@ -14,7 +14,17 @@ from cli.target import ENV_FILE, EnvFileOption
 from realtime import RealtimeError
 
 
-def dev(port: int = typer.Option(3001, min=1, max=65535), env_file: EnvFileOption = ENV_FILE) -> None:
+def dev(
+    port: int = typer.Option(3001, min=1, max=65535),
+    env_file: EnvFileOption = ENV_FILE,
+    time_scale: float = typer.Option(
+        1.0, min=0.001, help="Run API Gateway's limits of 10 idle minutes and 2 hours so many times faster."
+    ),
+    quotas: float | None = typer.Option(
+        None, min=0.0, help="Enforce this share of an AWS account's quotas: 1.0 is all of them."
+    ),
+    quiet: bool = typer.Option(False, "--quiet", help="Show problems only."),
+) -> None:
     """Run a whole stage on this laptop, without an AWS account, until Ctrl-C.
 
     Writes --env-file, through which every other command finds the running stage.
@@ -22,11 +32,14 @@ def dev(port: int = typer.Option(3001, min=1, max=65535), env_file: EnvFileOptio
     \b
     Example:
       realtime dev --port 3002
+      realtime dev --time-scale 60      (an hour is a minute)
     """
     # Imported here, because no other command needs what it brings along.
     from local.main import run as run_local
 
-    raise typer.Exit(run_local(port=port, env_file=env_file))
+    raise typer.Exit(
+        run_local(port=port, env_file=env_file, time_scale=time_scale, quotas=quotas, quiet=quiet)
+    )
 
 
 app = typer.Typer(

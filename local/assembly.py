@@ -119,6 +119,8 @@ async def _run_app(directory: Path, context: Mapping[str, object], output: Path,
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # jsii's node must not stay
     if process.returncode != 0 or not (output / "manifest.json").exists():
-        for line in printed.decode(errors="replace").splitlines()[-40:]:
+        lines = [line for line in printed.decode(errors="replace").splitlines() if line.strip()]
+        for line in lines[-40:]:
             console.problem(f"  {line}")
-        raise SynthesisError(f"{config['app']} failed (exit status {process.returncode}): see above")
+        last = lines[-1].strip() if lines else "no output"
+        raise SynthesisError(f"{config['app']} failed (exit status {process.returncode}): {last}")

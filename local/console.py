@@ -10,13 +10,10 @@ import time
 from datetime import datetime
 from typing import TextIO
 
-_PLAIN = {"dim": "", "bold": "", "red": "", "green": "", "yellow": "", "reset": ""}
+_PLAIN = {"dim": "", "red": "", "reset": ""}
 _COLOURS = {
     "dim": "\x1b[2m",
-    "bold": "\x1b[1m",
     "red": "\x1b[31m",
-    "green": "\x1b[32m",
-    "yellow": "\x1b[33m",
     "reset": "\x1b[0m",
 }
 
@@ -35,7 +32,7 @@ class Console:
 
     def problem(self, text: str) -> None:
         """Something that went wrong."""
-        self._write(f"{self._style['red']}{text}{self._style['reset']}")
+        self._write(f"{self._style['red']}{_plain(text)}{self._style['reset']}")
 
     def event(
         self, route: str, connection_id: str, detail: str, *, started: float | None = None, error: str = ""
@@ -51,19 +48,28 @@ class Console:
         style = self._style
         took = f"{(time.perf_counter() - started) * 1000:5.0f} ms" if started is not None else ""
         now = datetime.now().strftime("%H:%M:%S.%f")[:-3]  # noqa: DTZ005 the wall clock of whoever reads it
-        line = f"{style['dim']}{now}{style['reset']} {route:<12} {connection_id:<16} {took:>8}  {detail}"
+        line = f"{style['dim']}{now}{style['reset']} {_plain(route):<12} {connection_id:<16} {took:>8}  "
+        line += _plain(detail)
         if error:
-            line += f"  {style['red']}{error}{style['reset']}"
+            line += f"  {style['red']}{_plain(error)}{style['reset']}"
         self._write(line)
 
     def function(self, name: str, request_id: str, line: str) -> None:
         """A line that a function wrote."""
-        if not self._quiet:
-            short = name.rsplit("-", 1)[-1]
-            self._write(f"{self._style['dim']}  {short} {request_id[:8]:<8} | {line}{self._style['reset']}")
+        if self._quiet:
+            return
+        # awslambdaric writes level, time, request id and message with tabs between; time and id are known.
+        parts = line.split("\t", 3)
+        text = f"{parts[0]} {parts[3]}" if len(parts) == 4 and parts[2] == request_id else line
+        style = self._style
+        short = name.rsplit("-", 1)[-1]
+        self._write(f"{style['dim']}             {short} {request_id[:8]} | {_plain(text)}{style['reset']}")
 
     def _write(self, line: str) -> None:
-        # What clients and functions send may hold control characters: they must not reach the terminal.
-        safe = "".join(c if c.isprintable() or c in "\x1b\t" else "?" for c in line)
-        self._stream.write(safe + "\n")
+        self._stream.write(line + "\n")
         self._stream.flush()
+
+
+def _plain(text: str) -> str:
+    """What clients and functions write may hold control characters: those must not reach the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)

@@ -24,7 +24,7 @@ from typing import Any
 
 from local.errors import LocalStackError
 from local.http import Request, Response
-from local.server import HttpProtocol, Reply
+from local.server import Listener, Reply, loopback_socket
 from local.template import REGION, Function
 
 MAX_WORKERS = 8  # ours: a laptop has few cores, and a hanging handler must not take all of them
@@ -65,7 +65,7 @@ class _Invocation:
 @dataclass(eq=False, slots=True)
 class _Worker:
     pool: _Pool
-    server: asyncio.Server | None = None
+    listener: Listener | None = None
     pid: int = 0
     next: Reply | None = None
     """The unanswered request for the next event: the worker is idle."""
@@ -323,12 +323,10 @@ class _Pool:
         read, write = os.pipe()
         worker = _Worker(self)
         try:
-            worker.server = server = await loop.create_server(
-                lambda: HttpProtocol(lambda request, reply: self._runtime_api(worker, request, reply)),
-                "127.0.0.1",
-                0,
-            )
-            port = server.sockets[0].getsockname()[1]
+            sock = loopback_socket()
+            port = sock.getsockname()[1]
+            worker.listener = Listener(lambda request, reply: self._runtime_api(worker, request, reply))
+            await worker.listener.start([sock])
             await loop.connect_read_pipe(lambda: _Output(worker), os.fdopen(read, "rb", 0))
             worker.pid = await self.host.fork(
                 self.function.handler,
@@ -459,8 +457,8 @@ class _Pool:
         self._workers.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
-        if worker.server is not None:
-            worker.server.close()
+        if worker.listener is not None:
+            worker.listener.close()
         if worker.timer is not None:
             worker.timer.cancel()
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -172,15 +172,12 @@ class Gateway:
             self._spawn(self._disconnect(connection, code, reason))
 
     async def stop(self) -> None:
-        """Close every connection (1001) and wait for nobody."""
+        """Close every connection (1001) and give up what is under way; waits for nobody."""
         self._stopping = True
         self._sweeper.cancel()
         for connection in list(self.connections.values()):
             connection.close(1001, "Going away")
-        await asyncio.sleep(0)  # lets the close frames leave
-        for connection in list(self.connections.values()):
-            if connection.websocket is not None:
-                connection.websocket.abort()
+        await asyncio.sleep(0.02)  # lets the close frames leave before the connections are cut
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

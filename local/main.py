@@ -20,6 +20,8 @@ from local.errors import LocalStackError
 from local.ministack import CREDENTIALS
 from local.stack import LocalStack, Project
 from local.template import REGION
+from realtime.errors import SettingsError
+from realtime.settings import check_secret
 
 ROOT = Path(__file__).parent.parent
 STAGE = "local"
@@ -103,7 +105,10 @@ async def _start(stack: LocalStack, env_file: Path) -> None:
 async def local_environment(stack: LocalStack, env_file: Path | None = None) -> dict[str, str]:
     """What a backend needs to reach this stack, as in the env file; sets the secret of the tokens."""
     kept = dotenv_values(env_file).get("JWT_SECRET") if env_file is not None and env_file.exists() else None
-    secret = kept or secrets.token_urlsafe(48)
+    try:
+        secret = check_secret("JWT_SECRET", kept) if kept else secrets.token_urlsafe(48)
+    except SettingsError as problem:
+        raise LocalStackError(f"{env_file}: {problem}") from problem
     connect = stack.function_environment("connect.handler")
     await asyncio.to_thread(stack.ministack.put_secret, connect["WEBSOCKET_JWT_SECRET_NAME"], secret)
     environment = {

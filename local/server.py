@@ -11,7 +11,7 @@ import asyncio
 import errno
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Protocol, cast
 
@@ -28,12 +28,45 @@ from local.http import Request, Response
 MAX_MESSAGE = 128 * 1024  # API Gateway quota: WebSocket message payload
 MAX_FRAME = 32 * 1024  # API Gateway quota: WebSocket frame
 MAX_BODY = 8 * 1024 * 1024  # ours: above Lambda's 6 MB answer and SQS's 1 MiB, below what hurts
+BACKLOG = 4096  # ours: handshakes that may wait, as when a thousand browsers reconnect at once
 CLOSE_TIMEOUT = 2.0  # ours: seconds a client gets to answer a close frame
 
 RESET = Response(0)  # an answer that is none: the connection is cut
 
 Reply = Callable[[Response], None]
 OnRequest = Callable[[Request, Reply], None]
+
+
+class Listener:
+    """A server on loopback and the connections that it has taken."""
+
+    def __init__(self, on_request: OnRequest, on_upgrade: Callable[[Upgrade], None] | None = None) -> None:
+        self._on_request = on_request
+        self._on_upgrade = on_upgrade
+        self._servers: list[asyncio.Server] = []
+        self.transports: set[asyncio.Transport] = set()
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Take connections from sockets that listen already."""
+        for sock in sockets:
+            self._servers.append(
+                await asyncio.get_running_loop().create_server(self._protocol, sock=sock, backlog=BACKLOG)
+            )
+
+    def close(self) -> None:
+        """Take no more connections, and cut those that are open."""
+        for server in self._servers:
+            server.close()
+        for transport in list(self.transports):
+            transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until every connection has been cut."""
+        while self.transports:
+            await asyncio.sleep(0)
+
+    def _protocol(self) -> HttpProtocol:
+        return HttpProtocol(self._on_request, self._on_upgrade, self.transports)
 
 
 class Upgrade:
@@ -72,7 +105,7 @@ class Upgrade:
         head = self._switching
         if subprotocol is not None:
             head = head[:-2] + f"Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n".encode()
-        websocket = WebSocket(transport, events)
+        websocket = WebSocket(transport, events, self._protocol.transports)
         transport.set_protocol(websocket)
         transport.write(head)
         early, self._protocol.early = self._protocol.early, bytearray()
@@ -96,8 +129,14 @@ class WebSocketEvents(Protocol):
 class HttpProtocol(asyncio.Protocol):
     """Parses requests, answers them in order, hands Upgrades on."""
 
-    def __init__(self, on_request: OnRequest, on_upgrade: Callable[[Upgrade], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_request: OnRequest,
+        on_upgrade: Callable[[Upgrade], None] | None,
+        transports: set[asyncio.Transport],
+    ) -> None:
         self.transport: asyncio.Transport | None = None
+        self.transports = transports
         self.early = bytearray()
         self._on_request = on_request
         self._on_upgrade = on_upgrade
@@ -119,11 +158,14 @@ class HttpProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self.transports.add(self.transport)
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        if self.transport is not None:
+            self.transports.discard(self.transport)
         self.transport = None
         self._waiting.clear()
 
@@ -232,15 +274,18 @@ class HttpProtocol(asyncio.Protocol):
 class WebSocket(asyncio.Protocol):
     """An open WebSocket. Text in by `on_text`; `on_close` comes exactly once, whatever ended it."""
 
-    __slots__ = ("_closed", "_events", "_timer", "_transport", "_ws", "parts")
+    __slots__ = ("_closed", "_events", "_parts", "_timer", "_transport", "_transports", "_ws")
 
-    def __init__(self, transport: asyncio.Transport, events: WebSocketEvents) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, events: WebSocketEvents, transports: set[asyncio.Transport]
+    ) -> None:
         self._transport = transport
+        self._transports = transports
         self._events = events
         self._ws = ServerProtocol(state=State.OPEN, max_size=(MAX_MESSAGE, MAX_FRAME))
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
-        self.parts: list[bytes] = []
+        self._parts: list[bytes] = []
 
     @property
     def open(self) -> bool:
@@ -276,9 +321,9 @@ class WebSocket(asyncio.Protocol):
             if not isinstance(frame, Frame):
                 continue
             if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
-                self.parts.append(bytes(frame.data))
+                self._parts.append(bytes(frame.data))
                 if frame.fin:
-                    payload, self.parts = b"".join(self.parts), []
+                    payload, self._parts = b"".join(self._parts), []
                     self._text(payload)
             elif frame.opcode is Opcode.BINARY:
                 self._fail(1003, "Binary frames are not supported")
@@ -297,6 +342,7 @@ class WebSocket(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._transports.discard(self._transport)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -335,6 +381,11 @@ class WebSocket(asyncio.Protocol):
             self._events.on_close(code, reason)
 
 
+def loopback_socket() -> socket.socket:
+    """Listen on a free port of 127.0.0.1."""
+    return _bind(socket.AF_INET, "127.0.0.1", 0)
+
+
 def listen(port: int) -> list[socket.socket]:
     """Bind and listen on 127.0.0.1 and, where it exists, ::1 (browsers take `localhost` for either).
 
@@ -363,7 +414,7 @@ def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
         sock.bind((host, port))
-        sock.listen(4096)
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:

@@ -21,7 +21,7 @@ from local.gateway import Gateway
 from local.http import Handler
 from local.ministack import CREDENTIALS, MiniStack
 from local.queues import QueuePoller
-from local.server import HttpProtocol, listen
+from local.server import Listener, listen
 from local.template import Template, load
 
 
@@ -35,6 +35,7 @@ class Project:
         sources: what the template depends on; empty: every source file in the directory.
         source_path: import path of the functions' sources; empty: the code as it was when synthesized.
         watched: folders whose change gives the functions new workers.
+        stack: name of the stack to run, where several have a WebSocket API.
     """
 
     directory: Path
@@ -42,6 +43,7 @@ class Project:
     sources: Sequence[Path] = ()
     source_path: Sequence[Path] = ()
     watched: Sequence[Path] = ()
+    stack: str | None = None
 
     @property
     def cache(self) -> Path:
@@ -84,7 +86,7 @@ class LocalStack:
         self._host = FunctionHost(self.console.function)
         self._pollers: list[QueuePoller] = []
         self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
+        self._listener: Listener | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
 
@@ -134,7 +136,7 @@ class LocalStack:
         self._sockets = listen(self.port)
         self.port = self._sockets[0].getsockname()[1]
         try:
-            self._template = template = load(await self._prepare())
+            self._template = template = load(await self._prepare(), self.project.stack)
             for warning in template.warnings:
                 self.console.problem(f"warning: {warning}")
             evaluated = await asyncio.to_thread(
@@ -171,12 +173,13 @@ class LocalStack:
     async def stop(self) -> None:
         """End everything that was started; may be called twice."""
         self._stopping.set()
-        for server in self._servers:
-            server.close()
-        for sock in self._sockets:
-            sock.close()
         if self._gateway is not None:
             await self._gateway.stop()
+        if self._listener is not None:
+            self._listener.close()
+            await self._listener.wait_closed()
+        for sock in self._sockets:
+            sock.close()
         for poller in self._pollers:
             await poller.stop()
         self._pollers.clear()
@@ -249,13 +252,8 @@ class LocalStack:
             time_scale=self._time_scale,
             quotas=self._quotas,
         )
-        loop = asyncio.get_running_loop()
-        for sock in self._sockets:
-            self._servers.append(
-                await loop.create_server(
-                    lambda: HttpProtocol(gateway.on_request, gateway.on_upgrade), sock=sock, backlog=4096
-                )
-            )
+        self._listener = Listener(gateway.on_request, gateway.on_upgrade)
+        await self._listener.start(self._sockets)
 
     async def _watch_ministack(self) -> None:
         status = await self._ministack.wait()

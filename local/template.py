@@ -146,8 +146,11 @@ class Template:
         return _EXECUTE_API.sub(lambda match: f"{'ws' if match[1] == 'wss' else 'http'}://{local_url}", text)
 
 
-def load(assembly: Path) -> Template:
+def load(assembly: Path, stack: str | None = None) -> Template:
     """Read the stack with the WebSocket API out of a synthesized assembly (a `cdk.out` folder).
+
+    Args:
+        stack: its name, where several stacks have a WebSocket API.
 
     Raises:
         TemplateError: no or several WebSocket APIs, or a part of it that cannot be run here.
@@ -158,14 +161,19 @@ def load(assembly: Path) -> Template:
         if artifact["type"] != "aws:cloudformation:stack":
             continue
         template = json.loads((assembly / artifact["properties"]["templateFile"]).read_text())
+        stack_name = artifact["properties"].get("stackName", name)
+        if stack not in (None, stack_name):
+            continue
         apis = [
             logical_id
             for logical_id, api in _of_type(template, "AWS::ApiGatewayV2::Api")
             if api["Properties"].get("ProtocolType") == "WEBSOCKET"
         ]
-        found += [(artifact["properties"].get("stackName", name), name, template, api) for api in apis]
+        found += [(stack_name, name, template, api) for api in apis]
     if len(found) != 1:
-        raise TemplateError(f"{len(found)} WebSocket APIs in {assembly}: the local run needs exactly one")
+        names = ", ".join(sorted(name for name, _, _, _ in found)) or "none"
+        where = f"stack {stack}" if stack else "the CDK app"
+        raise TemplateError(f"the local run needs exactly one WebSocket API, {where} has: {names}")
     stack_name, artifact_name, template, api = found[0]
     assets_file = assembly / f"{artifact_name}.assets.json"
     assets = json.loads(assets_file.read_text())["files"] if assets_file.exists() else {}

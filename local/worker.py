@@ -44,6 +44,9 @@ def main(fd: int) -> None:
                     for child in children:
                         with contextlib.suppress(ProcessLookupError):
                             os.kill(child, signal.SIGKILL)
+                    for child in children:
+                        with contextlib.suppress(ChildProcessError):
+                            os.waitpid(child, 0)
                     return
                 while not data.endswith(b"\n"):
                     data += control.recv(1 << 20)

@@ -1,0 +1,218 @@
+"""`realtime dev` as a process: how it starts, what it says when it cannot, and that it leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dotenv import dotenv_values
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+COMMAND = [sys.executable, "-c", "from cli.main import main; main()", "dev"]
+
+
+class Dev:
+    """One `realtime dev`."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        self.env_file = folder / ".env.local"
+        self.log = folder / "log"
+        self.port = free_port()
+        options = ["--port", str(self.port), "--env-file", str(self.env_file), *arguments]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*COMMAND, *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+
+    def wait_ready(self) -> None:
+        """Wait until it says so."""
+        deadline = time.monotonic() + 50
+        while "ready in" not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
+
+    def family(self) -> set[int]:
+        """The process and all its descendants."""
+        children: dict[int, list[int]] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                except (OSError, IndexError):
+                    continue  # it ended meanwhile
+                children.setdefault(parent, []).append(int(entry.name))
+        found, queue = set(), [self.process.pid]
+        while queue:
+            pid = queue.pop()
+            found.add(pid)
+            queue += children.get(pid, [])
+        return found
+
+    def token(self) -> str:
+        done = subprocess.run(
+            [*COMMAND[:-1], "token", "--user", "u1", "--env-file", str(self.env_file)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    def connect(self, token: str) -> Any:
+        return connect(f"ws://localhost:{self.port}/?token={token}", compression=None, open_timeout=10)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those of the processes that still run; a zombie does not."""
+    running = set()
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            continue
+        if state != "Z":
+            running.add(pid)
+    return running
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Dev]:
+    running = Dev(tmp_path)
+    try:
+        running.wait_ready()
+        yield running
+    finally:
+        running.process.kill()
+        running.process.wait()
+
+
+def test_it_writes_the_env_file_for_its_owner_alone(dev: Dev) -> None:
+    assert stat.S_IMODE(dev.env_file.stat().st_mode) == 0o600
+    settings = dotenv_values(dev.env_file)
+    assert settings["WEBSOCKET_API_ENDPOINT"] == f"ws://localhost:{dev.port}/local"
+    assert settings["REACT_APP_WEBSOCKET_URL"] == f"ws://localhost:{dev.port}"
+    assert set(settings) >= {
+        "WEBSOCKET_CONNECTIONS_TABLE",
+        "WEBSOCKET_ROOMS_TABLE",
+        "JWT_SECRET",
+        "AWS_ENDPOINT_URL",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_REGION",
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_within_three_seconds_and_leaves_no_process(dev: Dev, number: signal.Signals) -> None:
+    with dev.connect(dev.token()) as client:
+        client.send('{"action": "ping"}')
+        client.recv(timeout=10)
+        family = dev.family()
+        assert len(family) > 3
+        started = time.monotonic()
+        dev.process.send_signal(number)
+        assert dev.process.wait(timeout=10) == 0
+        assert time.monotonic() - started < 3
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=5)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+    assert alive(family) == set()
+
+
+def test_nothing_survives_when_it_is_killed(dev: Dev) -> None:
+    with dev.connect(dev.token()):
+        family = dev.family()
+        dev.process.kill()
+        dev.process.wait()
+        deadline = time.monotonic() + 3
+        while alive(family) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert alive(family) == set()
+
+
+def test_tokens_outlive_a_restart(dev: Dev, tmp_path: Path) -> None:
+    token = dev.token()
+    dev.process.send_signal(signal.SIGINT)
+    dev.process.wait(timeout=10)
+    again = Dev(tmp_path)
+    try:
+        again.wait_ready()
+        with again.connect(token) as client:
+            client.send('{"action": "ping"}')
+            assert '"pong"' in client.recv(timeout=10)
+    finally:
+        again.process.kill()
+        again.process.wait()
+
+
+def test_when_ministack_ends_it_says_so_and_ends_too(dev: Dev) -> None:
+    ministack = next(
+        pid for pid in dev.family() if b"local.ministack" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+    family = dev.family()
+    os.kill(ministack, signal.SIGKILL)
+    assert dev.process.wait(timeout=5) == 1
+    assert alive(family) == set()
+    assert "MiniStack ended" in dev.log.read_text().splitlines()[-1]
+
+
+def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        done = subprocess.run(
+            [*COMMAND, "--port", str(port), "--env-file", str(tmp_path / ".env.local")],
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).splitlines() == [
+        f"realtime dev: port {port} is in use: stop what listens there, or choose another with --port"
+    ]
+    assert not (tmp_path / ".env.local").exists()
+
+
+def test_a_missing_node_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A project of its own, because the real one may have been synthesized already.
+    root = tmp_path / "project"
+    (root / "stacks").mkdir(parents=True)
+    for name in ("local", "cli", "realtime", "lambdas"):
+        shutil.copytree(Path(__file__).parents[2] / name, root / name)
+    for name in ("app.py", "cdk.json", "requirements.txt"):
+        shutil.copy(Path(__file__).parents[2] / name, root / name)
+    done = subprocess.run(
+        [*COMMAND, "--port", str(free_port()), "--env-file", str(tmp_path / ".env.local")],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        cwd=root,
+        env={**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(root)},
+    )
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).splitlines() == [
+        "realtime dev: Node.js not found: install Node.js 20 or newer (CDK needs it to synthesize)"
+    ]

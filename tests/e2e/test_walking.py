@@ -1,0 +1,134 @@
+"""The main job on real input: real clients, real tokens, sends from the command line, one running stack."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from local.main import write_env_file
+from local.pytest_plugin import WebSocketStack
+from realtime import SendReport
+
+
+@pytest.fixture
+def env_file(websocket_stack: WebSocketStack, tmp_path: Path) -> Path:
+    """The env file of the running stack, as `realtime dev` writes it."""
+    path = tmp_path / ".env.local"
+    write_env_file(path, dict(websocket_stack.environment))
+    return path
+
+
+def realtime(env_file: Path, *arguments: str) -> str:
+    """Run the `realtime` command and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from cli.main import main; main()", *arguments, "--env-file", str(env_file)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+def rows(stack: WebSocketStack) -> list[dict[str, Any]]:
+    """Every row of both tables."""
+    names = ("WEBSOCKET_CONNECTIONS_TABLE", "WEBSOCKET_ROOMS_TABLE")
+    return [row for name in names for row in stack.rows(stack.environment[name])]
+
+
+def test_a_room_send_arrives_at_the_admin_alone(websocket_stack: WebSocketStack, env_file: Path) -> None:
+    admin_token = realtime(env_file, "token", "--user", "anna", "--role", "admin")
+    user_token = realtime(env_file, "token", "--user", "ben", "--role", "user")
+    admin = websocket_stack.connect(query={"token": admin_token})
+    user = websocket_stack.connect(query={"token": user_token})
+    admin.send("dashboard:join", id="1")
+    joined = admin.wait_for("dashboard:joined")
+    assert joined["data"] == {"success": True, "userRole": "admin", "room": "dashboard_admin"}
+    assert joined["replyTo"] == "1"
+    user.send("dashboard:join")
+    assert user.wait_for("dashboard:joined")["data"]["room"] == "dashboard_user_ben"
+
+    data = {"type": "new_order", "orderId": "123"}
+    realtime(env_file, "send", "room", "dashboard_admin", "dashboard:update", json.dumps(data))
+    update = admin.wait_for("dashboard:update")
+    assert update["data"] == data
+    assert set(update) >= {"event", "data", "timestamp", "id", "room"}
+    user.expect_silence()
+
+    realtime(env_file, "send", "user", "ben", "note", '{"n": 1}')
+    assert user.wait_for("note")["data"] == {"n": 1}
+    admin.expect_silence()
+
+    realtime(env_file, "send", "all", "news", '{"n": 2}')
+    assert [client.wait_for("news")["data"] for client in (admin, user)] == [{"n": 2}, {"n": 2}]
+
+
+def bad_tokens(stack: WebSocketStack) -> dict[str, str | None]:
+    now = int(time.time())
+    claims = {"userId": "mallory", "role": "admin", "iat": now, "exp": now + 600}
+    return {
+        "none at all": None,
+        "no token": "not-a-token",
+        "expired": stack.token("mallory", ttl=-60),
+        "unsigned": jwt.encode(claims, "", algorithm="none"),
+        "signed differently": jwt.encode(claims, "another secret that is long enough for HS256"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["none at all", "no token", "expired", "unsigned", "signed differently"])
+def test_a_bad_token_is_401_and_nothing_is_stored(websocket_stack: WebSocketStack, kind: str) -> None:
+    token = bad_tokens(websocket_stack)[kind]
+    websocket_stack.eventually(lambda: not rows(websocket_stack))
+    with pytest.raises(InvalidStatus) as refusal:
+        websocket_stack.connect(query={"token": token} if token else {})
+    assert refusal.value.response.status_code == 401
+    assert rows(websocket_stack) == []
+
+
+@pytest.mark.parametrize("how", ["clean", "abrupt"])
+def test_no_row_is_left_after_a_disconnect(websocket_stack: WebSocketStack, how: str) -> None:
+    client = websocket_stack.connect("anna", role="admin")
+    client.send("dashboard:join")
+    client.wait_for("dashboard:joined")
+    client.send("chat:join_room", roomId="r1")
+    client.wait_for("chat:joined_room")
+    connection_id = websocket_stack.connection_ids()[0]
+    assert len([row for row in rows(websocket_stack) if connection_id in json.dumps(row)]) == 3
+    if how == "clean":
+        client.close()
+    else:
+        websocket_stack.drop(connection_id)
+    websocket_stack.eventually(lambda: connection_id not in json.dumps(rows(websocket_stack)))
+
+
+def test_a_send_to_a_closed_connection_reports_gone_and_prunes(websocket_stack: WebSocketStack) -> None:
+    websocket_stack.faults.withhold_disconnect = True
+    client = websocket_stack.connect("carl", role="admin")
+    client.send("dashboard:join")
+    client.wait_for("dashboard:joined")
+    connection_id = websocket_stack.connection_ids()[0]
+    websocket_stack.drop(connection_id)
+    websocket_stack.eventually(lambda: not websocket_stack.connection_ids())
+    assert connection_id in json.dumps(rows(websocket_stack))
+    report: SendReport = websocket_stack.service.send_to_user("carl", "note", {})
+    assert (report.sent, report.gone, report.failed) == (0, 1, 0)
+    assert connection_id not in json.dumps(rows(websocket_stack))
+
+
+def test_an_unknown_action_and_a_bad_body_are_answered_not_fatal(websocket_stack: WebSocketStack) -> None:
+    client = websocket_stack.connect("dora")
+    client.send("no-such-action", id="7")
+    error = client.wait_for("error")
+    assert (error["data"]["code"], error["replyTo"]) == ("unknown_action", "7")
+    client.websocket.send("{no json")
+    assert "code" in client.wait_for("error")["data"]
+    client.send("ping")
+    client.wait_for("pong")

@@ -1,0 +1,133 @@
+"""Handshake: which status a client sees, and that nothing is open before `$connect` has answered."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+
+import pytest
+from websockets.exceptions import InvalidStatus, NegotiationError
+
+from local.pytest_plugin import WebSocketStack
+
+
+def refused(stack: WebSocketStack, **query: str) -> int:
+    """The status that a refused handshake answers with."""
+    with pytest.raises(InvalidStatus) as refusal:
+        stack.connect(query=query)
+    return refusal.value.response.status_code
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
+def test_the_status_of_a_refusal_is_the_functions_own(plain: WebSocketStack, status: int) -> None:
+    assert refused(plain, answer=str(status)) == status
+    assert plain.connection_ids() == []
+
+
+def test_a_redirect_is_a_refusal_too(plain: WebSocketStack) -> None:
+    answer = handshake(plain, "/v1?answer=301")
+    assert answer.status == 301
+
+
+@pytest.mark.parametrize("answer", ["raise", "malformed", "nothing"])
+def test_a_connect_function_that_raises_or_answers_nonsense_is_502(
+    plain: WebSocketStack, answer: str
+) -> None:
+    assert refused(plain, answer=answer) == 502
+
+
+def test_posting_from_inside_connect_gives_410(plain: WebSocketStack) -> None:
+    assert refused(plain, answer="post") == 410
+
+
+def test_the_subprotocol_that_connect_answers_with_is_sent_back(plain: WebSocketStack) -> None:
+    client = plain.connect(query={"answer": "subprotocol"}, options={"subprotocols": ["chat.v1", "chat.v2"]})
+    assert client.websocket.subprotocol == "chat.v2"
+
+
+def test_a_subprotocol_that_was_not_offered_breaks_the_handshake(plain: WebSocketStack) -> None:
+    with pytest.raises(NegotiationError):
+        plain.connect(query={"answer": "subprotocol"})
+
+
+def test_without_an_answer_no_subprotocol_is_chosen(plain: WebSocketStack) -> None:
+    client = plain.connect(options={"subprotocols": ["chat.v1"]})
+    assert client.websocket.subprotocol is None
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/"])
+def test_the_stage_and_the_root_take_clients(plain: WebSocketStack, path: str) -> None:
+    assert handshake(plain, path).status == 101
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v1/more", "//"])
+def test_any_other_path_is_403(plain: WebSocketStack, path: str) -> None:
+    assert handshake(plain, path).status == 403
+
+
+def test_a_url_over_4096_characters_is_refused(plain: WebSocketStack) -> None:
+    assert handshake(plain, "/v1?token=" + "x" * 4000).status == 101
+    assert handshake(plain, "/v1?token=" + "x" * 4100).status == 414
+
+
+def test_a_wrong_websocket_version_is_refused(plain: WebSocketStack) -> None:
+    answer = handshake(plain, "/v1", version="8")
+    assert answer.status in {400, 426}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_it_listens_on_both_loopback_addresses_alone(plain: WebSocketStack, host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.connect((host, plain.stack.port))
+        assert probe.getpeername()[0] == host
+    with socket.socket() as outside, pytest.raises(OSError, match="refused"):
+        outside.connect(("127.0.0.2", plain.stack.port))
+
+
+def test_a_message_sent_with_the_handshake_is_not_lost(plain: WebSocketStack) -> None:
+    mask = b"\x00\x00\x00\x00"
+    text = b'{"n": 7}'
+    frame = bytes([0x81, 0x80 | len(text)]) + mask + text
+    with socket.create_connection(("127.0.0.1", plain.stack.port), timeout=5) as sock:
+        sock.sendall(_request("/v1?answer=slow") + frame)
+        received = b""
+        while b'"n": 7}' not in received:
+            data = sock.recv(65536)
+            assert data, received
+            received += data
+    assert received.startswith(b"HTTP/1.1 101")
+
+
+def test_a_client_that_leaves_during_connect_is_cleaned_up(plain: WebSocketStack) -> None:
+    with socket.create_connection(("127.0.0.1", plain.stack.port)) as sock:
+        sock.sendall(_request("/v1?answer=slow&marker=left"))
+    table = plain.stack.outputs["EventsTable"]
+
+    def events() -> set[str]:
+        rows = plain.rows(table)
+        connection_ids = {
+            r["connectionId"]["S"]
+            for r in rows
+            if "marker=left" in r["event"]["S"] or '"marker": "left"' in r["event"]["S"]
+        }
+        return {r["eventType"]["S"] for r in rows if r["connectionId"]["S"] in connection_ids}
+
+    plain.eventually(lambda: events() == {"CONNECT", "DISCONNECT"})
+    assert plain.connection_ids() == []
+
+
+def _request(path: str, version: str = "13") -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: {version}\r\n\r\n"
+    ).encode()
+
+
+def handshake(stack: WebSocketStack, path: str, version: str = "13") -> http.client.HTTPResponse:
+    """Ask for a WebSocket by hand, and leave."""
+    with socket.create_connection(("127.0.0.1", stack.stack.port), timeout=10) as sock:
+        sock.sendall(_request(path, version))
+        response = http.client.HTTPResponse(sock)
+        response.begin()
+        return response
