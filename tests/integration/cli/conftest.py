@@ -1,6 +1,7 @@
 """A stage in moto with a management API beside it, and what tells commands where they find it."""
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,6 +11,9 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from realtime import rooms
+from realtime.identity import Identity
+from realtime.store import Store
 from tests.builders import SECRET
 from tests.fakes.management_api import FakeManagementApi
 from tests.unit.cli.conftest import own_directory as own_directory
@@ -20,6 +24,16 @@ from tests.unit.cli.conftest import realtime as realtime
 def management_api() -> Iterator[FakeManagementApi]:
     with FakeManagementApi() as api:
         yield api
+
+
+def connect(store: Store, connection_id: str, user_id: str, role: rooms.Role = "user") -> None:
+    """Connect a user and join the user's dashboard room."""
+    now = int(time.time())
+    who = Identity(user_id, role, user_id.title(), f"{user_id}@x.test", expires_at=now + 3600, issued_at=now)
+    assert store.connect(connection_id, who) == "connected"
+    connection = store.connection(connection_id)
+    assert connection is not None
+    assert store.join(connection, rooms.dashboard(role, user_id), needs_grant=False)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 
 from realtime import rooms
 from realtime.store import Store
-from tests.builders import identity
 from tests.fakes.management_api import FAILING, GONE, FakeManagementApi
+from tests.integration.cli.conftest import connect
 from tests.unit.cli.conftest import Realtime
 
 pytestmark = pytest.mark.usefixtures("local_stage")
@@ -23,12 +23,9 @@ OLD_ENOUGH = 60.0  # seconds ago: a 410 then means gone, not "not open yet"
 def online(dynamodb: Any) -> None:
     """An admin in the admins' room (a1=) and a user with two connections (u1=, u2=)."""
     store = Store(dynamodb, "connections", "rooms", clock=lambda: time.time() - OLD_ENOUGH)
-    for connection_id, user_id in (("a1=", "boss"), ("u1=", "u1"), ("u2=", "u1")):
-        role: rooms.Role = "admin" if user_id == "boss" else "user"
-        store.connect(connection_id, identity(user_id, role))
-        connection = store.connection(connection_id)
-        assert connection is not None
-        store.join(connection, rooms.dashboard(role, user_id), needs_grant=False)
+    connect(store, "a1=", "boss", "admin")
+    connect(store, "u1=", "u1")
+    connect(store, "u2=", "u1")
 
 
 @pytest.mark.parametrize(
