@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli import env, send, token
+from cli import cost, env, send, token
 from cli.env_file import EnvFileError
 from cli.target import ENV_FILE, EnvFileOption
 from realtime import RealtimeError
@@ -41,6 +41,7 @@ app.add_typer(send.app, name="send")
 app.command("grant")(send.grant)
 app.command("revoke")(send.revoke)
 app.command("env")(env.env)
+app.command("cost")(cost.cost)
 
 
 def run(arguments: Sequence[str]) -> int:
