@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli import cost, env, send, token
+from cli import cost, env, inspect, send, tail, token
 from cli.env_file import EnvFileError
 from cli.target import ENV_FILE, EnvFileOption
 from realtime import RealtimeError
@@ -41,6 +41,9 @@ app.add_typer(send.app, name="send")
 app.command("grant")(send.grant)
 app.command("revoke")(send.revoke)
 app.command("env")(env.env)
+app.command("inspect")(inspect.inspect)
+app.command("tail")(tail.tail)
+app.command("kick")(inspect.kick)
 app.command("cost")(cost.cost)
 
 
