@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli import env, redrive, send, token
+from cli import cost, env, inspect, redrive, send, tail, token
 from cli.env_file import EnvFileError
 from cli.target import ENV_FILE, EnvFileOption
 from realtime import RealtimeError
@@ -55,6 +55,10 @@ app.command("grant")(send.grant)
 app.command("revoke")(send.revoke)
 app.command("redrive")(redrive.redrive)
 app.command("env")(env.env)
+app.command("inspect")(inspect.inspect)
+app.command("tail")(tail.tail)
+app.command("kick")(inspect.kick)
+app.command("cost")(cost.cost)
 
 
 def run(arguments: Sequence[str]) -> int:

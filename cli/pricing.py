@@ -15,7 +15,7 @@ DAYS_A_MONTH = HOURS_A_MONTH / 24
 _MAX_CONNECTION_HOURS = 2  # API Gateway's limit; then the client connects again
 _MESSAGE_UNIT_KB = 32
 _DIRECT_LIMIT = 200  # receivers that a backend posts to itself; more go over the fan-out queue
-_JOB_RECEIVERS = 500
+_JOB_RECEIVERS = 100
 _POSTS_PER_SECOND = 500  # of one fan-out function, for its time
 _REQUESTS_PER_JOB = 3  # send, receive, delete
 _POLLS_A_MONTH = 5 * 3 * 60 * HOURS_A_MONTH  # Lambda keeps five long polls of 20 s on an idle queue
@@ -46,7 +46,8 @@ class Usage:
         messages_out: messages that each gets in an online hour from sends to users and rooms.
         room_size: online members of the room that a send goes to; 1 is a send to a user.
         broadcasts: sends a day to everybody who is online.
-        ping: a client pings after so many silent seconds, counted as if it were always silent; 0 for never.
+        ping: a client pings after so many silent seconds; 0 for never. Messages come at random moments
+            (Poisson), so the more there are, the fewer pings.
         message_kb: size of a message in KB.
         memory_mb: of each function.
         log_bytes: what a function writes to the log for each call.
@@ -92,7 +93,7 @@ def count(usage: Usage) -> Counts:
     units = max(1, math.ceil(usage.message_kb / _MESSAGE_UNIT_KB))
 
     actions = online_hours * usage.messages_in
-    pings = online_hours * 3600 / usage.ping if usage.ping else 0
+    pings = online_hours * _pings_an_hour(usage)
     received = online_hours * usage.messages_out
     sends = received / usage.room_size
     broadcasts = usage.broadcasts * DAYS_A_MONTH
@@ -261,15 +262,31 @@ def choices(usage: Usage) -> Mapping[str, Usage]:
     """The same usage under habits that cost more: what is seen in the field, one at a time."""
     return {
         "as it is": usage,
-        "a ping every 30 s": replace(usage, ping=30),
+        "a ping after 30 silent seconds": replace(usage, ping=30),
         "2 KB of log for each event": replace(usage, log_bytes=2048),
         "an acknowledgement of every message": replace(usage, acknowledged=True),
         "Scan of the connections for a room": replace(usage, scan_rooms=True),
     }
 
 
+def _pings_an_hour(usage: Usage) -> float:
+    """How often a connection is silent for `ping` seconds, where each message and each ping ends a silence.
+
+    With n messages an hour that come at random moments, a silence lasts T hours with probability
+    e^(-nT), and (1 - e^(-nT)) / n hours on average: so n / (e^(nT) - 1) pings an hour, and 1 / T for n = 0.
+    """
+    if not usage.ping:
+        return 0
+    messages = usage.messages_in + usage.messages_out + usage.broadcasts / 24
+    hours = usage.ping / 3600
+    expected = messages * hours
+    if expected > 700:  # e^700 is the end of what a double holds
+        return 0
+    return messages / math.expm1(expected) if expected else 1 / hours
+
+
 def _jobs(receivers: float) -> float:
-    """How many fan-out jobs one send makes: one that enumerates, and one for each 500 receivers."""
+    """How many fan-out jobs one send makes: one that enumerates, and the post jobs."""
     return 1 + math.ceil(receivers / _JOB_RECEIVERS) if receivers > _DIRECT_LIMIT else 0
 
 

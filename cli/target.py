@@ -17,6 +17,8 @@ from realtime.keys import SecretKeys
 from realtime.settings import check_secret
 
 if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
     from realtime import WebSocketService
 
 LOCAL = "local"
@@ -107,7 +109,7 @@ def stack_name(stage: str | None, stack: str | None) -> str:
     """
     if stack is None and stage is None:
         raise typer.TyperException("name the stage with --stage, or its stack with --stack")
-    name = stack or f"{STACK_PREFIX}-websocket-{stage}"
+    name = stack or f"{_prefix(stage)}-websocket-{stage}"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", name):
         raise typer.TyperException(f"{name!r} cannot be a stack: letters, digits and hyphens only")
     return name
@@ -132,6 +134,21 @@ def deployed(stack: str, outputs: Path | None) -> dict[str, str]:
     return {key: values[name] for name, key in KEYS.items() if values.get(name)}
 
 
+def resources(stack: str) -> dict[str, list[str]]:
+    """What a stack is made of: by type of resource, the names that AWS knows them by.
+
+    Raises:
+        typer.TyperException: there is no such stack.
+    """
+    found: dict[str, list[str]] = {}
+    with _stack_errors(stack) as client:
+        for page in client.get_paginator("list_stack_resources").paginate(StackName=stack):
+            for resource in page["StackResourceSummaries"]:
+                if "PhysicalResourceId" in resource:
+                    found.setdefault(resource["ResourceType"], []).append(resource["PhysicalResourceId"])
+    return found
+
+
 def _local(env_file: Path) -> dict[str, str]:
     if not env_file.is_file():
         raise typer.TyperException(
@@ -150,6 +167,15 @@ def _local(env_file: Path) -> dict[str, str]:
     return environ
 
 
+def _prefix(stage: str | None) -> str:
+    """What the stage's names begin with: its `prefix` in this directory's cdk.json, else LandingHub's."""
+    try:
+        settings = json.loads(Path("cdk.json").read_text(encoding="utf-8"))["context"]["stages"][stage]
+        return str(settings.get("prefix", STACK_PREFIX))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return STACK_PREFIX  # `app.py` checks that file; here it is a convenience
+
+
 def _outputs_from_file(stack: str, path: Path) -> dict[str, str]:
     try:
         stacks = json.loads(path.read_text(encoding="utf-8"))
@@ -164,14 +190,20 @@ def _outputs_from_file(stack: str, path: Path) -> dict[str, str]:
 
 
 def _outputs_from_cloudformation(stack: str) -> dict[str, str]:
+    with _stack_errors(stack) as client:
+        described = client.describe_stacks(StackName=stack)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+
+
+@contextmanager
+def _stack_errors(stack: str) -> Iterator["CloudFormationClient"]:
     client = boto3.client("cloudformation")
     try:
-        described = client.describe_stacks(StackName=stack)["Stacks"][0]
+        yield client
     except ClientError as error:
-        if error.response["Error"]["Code"] == "ValidationError":
-            region = client.meta.region_name
-            raise typer.TyperException(
-                f"no stack {stack} in {region} of this account: deploy it, or set AWS_REGION and AWS_PROFILE"
-            ) from None
-        raise
-    return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        raise typer.TyperException(
+            f"no stack {stack} in {client.meta.region_name} of this account:"
+            " deploy it, or set AWS_REGION and AWS_PROFILE"
+        ) from None

@@ -79,6 +79,8 @@ class Connection:
         ttl: epoch seconds at which its items may go.
         expires_at: epoch seconds at which its token ends.
         rooms: the names of the rooms that it is a member of.
+        name: of the user, to show.
+        email: likewise.
     """
 
     connection_id: str
@@ -88,6 +90,8 @@ class Connection:
     ttl: int
     expires_at: int
     rooms: frozenset[str]
+    name: str = ""
+    email: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,6 +428,27 @@ class Store:
         receivers = sorted(self._receivers(ids), key=lambda receiver: receiver.connected_at)
         return receivers[: max(len(receivers) - keep, 0)]
 
+    # Connections for people to look at
+
+    def connections(self) -> Iterator[Connection]:
+        """Every connection, by a paged Scan of the connections table."""
+        pages = self._client.get_paginator("scan").paginate(TableName=self._connections)
+        for page in pages:
+            yield from self._living(page["Items"])
+
+    def user_connections(self, user_id: str) -> Iterator[Connection]:
+        """A user's connections: a Query and a BatchGetItem."""
+        return self._living(self._items(self._user_connection_ids(user_id)))
+
+    def room_connections(self, room: Room) -> Iterator[Connection]:
+        """The members of a room: a Query and a BatchGetItem."""
+        return self._living(self._items(receiver.connection_id for receiver in self.room_receivers(room)))
+
+    def size(self) -> tuple[int, int]:
+        """About how many connections there are, and their bytes: DynamoDB counts every six hours."""
+        table = self._client.describe_table(TableName=self._connections)["Table"]
+        return table["ItemCount"], table["TableSizeBytes"]
+
     # Receivers of a send
 
     def room_receivers(self, room: Room) -> Iterator[Receiver]:
@@ -558,21 +583,23 @@ class Store:
             yield from (item["connectionId"]["S"] for item in page["Items"])
 
     def _receivers(self, connection_ids: Iterable[str], *, expired: bool = False) -> Iterator[Receiver]:
+        items = self._items(
+            connection_ids,
+            ProjectionExpression="connectionId, connectedAt, tat, #ttl, expiresAt",
+            ExpressionAttributeNames=_ALIVE_NAMES,
+        )
+        return (_receiver(item) for item in items if expired or self._alive(item))
+
+    def _living(self, items: Iterable[Any]) -> Iterator[Connection]:
+        return (_connection(item) for item in items if self._alive(item))
+
+    def _items(self, connection_ids: Iterable[str], **projection: Any) -> Iterator[Any]:
         ids = iter(connection_ids)
         while keys := [_connection_key(connection_id) for connection_id in itertools.islice(ids, _BATCH_GET)]:
-            wanted: Any = {
-                self._connections: {
-                    "Keys": keys,
-                    "ProjectionExpression": "connectionId, connectedAt, tat, #ttl, expiresAt",
-                    "ExpressionAttributeNames": _ALIVE_NAMES,
-                    "ConsistentRead": True,
-                }
-            }
+            wanted: Any = {self._connections: {"Keys": keys, "ConsistentRead": True, **projection}}
             for attempt in range(_ATTEMPTS):
                 answer = self._client.batch_get_item(RequestItems=wanted)
-                for item in answer["Responses"].get(self._connections, []):
-                    if expired or self._alive(item):
-                        yield _receiver(item)
+                yield from answer["Responses"].get(self._connections, [])
                 wanted = answer.get("UnprocessedKeys")
                 if not wanted:
                     break
@@ -705,6 +732,8 @@ def _connection(item: Mapping[str, Any]) -> Connection:
         ttl=int(item["ttl"]["N"]),
         expires_at=int(item["expiresAt"]["N"]),
         rooms=frozenset(_rooms_of(item)),
+        name=item.get("userName", {}).get("S", ""),
+        email=item.get("userEmail", {}).get("S", ""),
     )
 
 

@@ -1,7 +1,8 @@
 """A stage in moto with a management API beside it, and what tells commands where they find it."""
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -10,53 +11,71 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from realtime import rooms
+from realtime.identity import Identity
+from realtime.store import Store
 from tests.builders import SECRET
 from tests.fakes.management_api import FakeManagementApi
 from tests.unit.cli.conftest import own_directory as own_directory
 from tests.unit.cli.conftest import realtime as realtime
 
 
-@pytest.fixture
-def management_api() -> Iterator[FakeManagementApi]:
-    with FakeManagementApi() as api:
-        yield api
+def connect(store: Store, connection_id: str, user_id: str, role: rooms.Role = "user") -> None:
+    """Connect a user and join the user's dashboard room."""
+    now = int(time.time())
+    who = Identity(user_id, role, user_id.title(), f"{user_id}@x.test", expires_at=now + 3600, issued_at=now)
+    assert store.connect(connection_id, who) == "connected"
+    connection = store.connection(connection_id)
+    assert connection is not None
+    assert store.join(connection, rooms.dashboard(role, user_id), needs_grant=False)
 
 
 @pytest.fixture
-def local_stage(dynamodb: Any, management_api: FakeManagementApi, own_directory: Path) -> Path:
+def local_stage(dynamodb: Any, api: FakeManagementApi, own_directory: Path) -> Path:
     path = own_directory / ".env.local"
     path.write_text(
-        f"WEBSOCKET_API_ENDPOINT={management_api.endpoint}\nWEBSOCKET_CONNECTIONS_TABLE=connections\n"
+        f"WEBSOCKET_API_ENDPOINT={api.endpoint}\nWEBSOCKET_CONNECTIONS_TABLE=connections\n"
         f"WEBSOCKET_ROOMS_TABLE=rooms\nJWT_SECRET={SECRET}\nAWS_REGION=us-east-1\n"
     )
     return path
 
 
 class FakeCloudFormation(BaseHTTPRequestHandler):
-    """CloudFormation's `DescribeStacks`. moto's would need packages that nothing else here needs.
+    """As much of CloudFormation as commands ask. moto's would need packages that nothing else here needs.
 
     Attributes:
         stacks: by name, the outputs of each.
+        resources: of every stack: the type and the physical name of each.
     """
 
     stacks: dict[str, Mapping[str, str]]
+    resources: list[tuple[str, str]]
 
     def do_POST(self) -> None:
         query = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        assert query["Action"] == ["DescribeStacks"]
-        name = query["StackName"][0]
-        if name in self.stacks:
-            outputs = "".join(
-                f"<member><OutputKey>{escape(key)}</OutputKey><OutputValue>{escape(value)}</OutputValue></member>"
-                for key, value in self.stacks[name].items()
-            )
-            stack = f"<member><StackName>{escape(name)}</StackName><Outputs>{outputs}</Outputs></member>"
-            self._answer(200, f"<DescribeStacksResult><Stacks>{stack}</Stacks></DescribeStacksResult>")
-        else:
+        action, name = query["Action"][0], query["StackName"][0]
+        if name not in self.stacks:
             problem = (
                 f"<Code>ValidationError</Code><Message>Stack with id {escape(name)} does not exist</Message>"
             )
             self._answer(400, f"<Error><Type>Sender</Type>{problem}</Error>")
+        elif action == "DescribeStacks":
+            outputs = _members(
+                f"<OutputKey>{escape(key)}</OutputKey><OutputValue>{escape(value)}</OutputValue>"
+                for key, value in self.stacks[name].items()
+            )
+            stack = f"<StackName>{escape(name)}</StackName><Outputs>{outputs}</Outputs>"
+            self._answer(
+                200, f"<DescribeStacksResult><Stacks>{_members([stack])}</Stacks></DescribeStacksResult>"
+            )
+        else:
+            assert action == "ListStackResources"
+            summaries = _members(
+                f"<ResourceType>{kind}</ResourceType><PhysicalResourceId>{escape(id_)}</PhysicalResourceId>"
+                for kind, id_ in self.resources
+            )
+            inner = f"<StackResourceSummaries>{summaries}</StackResourceSummaries>"
+            self._answer(200, f"<ListStackResourcesResult>{inner}</ListStackResourcesResult>")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  http.server's name
         """Say nothing: pytest's output is for failures."""
@@ -69,9 +88,13 @@ class FakeCloudFormation(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def _members(items: Iterable[str]) -> str:
+    return "".join(f"<member>{item}</member>" for item in items)
+
+
 @pytest.fixture
 def cloudformation(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeCloudFormation]]:
-    FakeCloudFormation.stacks = {}
+    FakeCloudFormation.stacks, FakeCloudFormation.resources = {}, []
     with ThreadingHTTPServer(("127.0.0.1", 0), FakeCloudFormation) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", f"http://127.0.0.1:{server.server_port}")

@@ -55,9 +55,9 @@ def test_the_token_is_signed_with_the_stages_secret(realtime: Realtime, deploy: 
 
 
 def test_a_send_goes_to_the_stage(
-    realtime: Realtime, deploy: Deploy, dynamodb: Any, management_api: FakeManagementApi
+    realtime: Realtime, deploy: Deploy, dynamodb: Any, api: FakeManagementApi
 ) -> None:
-    deploy(**OUTPUTS | {"WebSocketAPIUrl": management_api.endpoint})
+    deploy(**OUTPUTS | {"WebSocketAPIUrl": api.endpoint})
     answer = realtime("send", "all", "x", "1", "--stage", "prod")
     assert answer.out.startswith("sent 0  gone 0  failed 0"), answer.err
 

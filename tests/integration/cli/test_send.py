@@ -10,8 +10,8 @@ import pytest
 
 from realtime import rooms
 from realtime.store import Store
-from tests.builders import identity
 from tests.fakes.management_api import FAILING, GONE, FakeManagementApi
+from tests.integration.cli.conftest import connect
 from tests.unit.cli.conftest import Realtime
 
 pytestmark = pytest.mark.usefixtures("local_stage")
@@ -23,12 +23,9 @@ OLD_ENOUGH = 60.0  # seconds ago: a 410 then means gone, not "not open yet"
 def online(dynamodb: Any) -> None:
     """An admin in the admins' room (a1=) and a user with two connections (u1=, u2=)."""
     store = Store(dynamodb, "connections", "rooms", clock=lambda: time.time() - OLD_ENOUGH)
-    for connection_id, user_id in (("a1=", "boss"), ("u1=", "u1"), ("u2=", "u1")):
-        role: rooms.Role = "admin" if user_id == "boss" else "user"
-        store.connect(connection_id, identity(user_id, role))
-        connection = store.connection(connection_id)
-        assert connection is not None
-        store.join(connection, rooms.dashboard(role, user_id), needs_grant=False)
+    connect(store, "a1=", "boss", "admin")
+    connect(store, "u1=", "u1")
+    connect(store, "u2=", "u1")
 
 
 @pytest.mark.parametrize(
@@ -43,15 +40,15 @@ def online(dynamodb: Any) -> None:
 def test_it_reaches_those_it_names_and_prints_the_report(
     realtime: Realtime,
     online: None,
-    management_api: FakeManagementApi,
+    api: FakeManagementApi,
     arguments: tuple[str, ...],
     receivers: set[str],
 ) -> None:
     answer = realtime("send", *arguments, "dashboard:update", '{"orderId":"123"}')
     assert (answer.code, answer.err) == (0, "")
-    assert set(management_api.delivered) == receivers
+    assert set(api.delivered) == receivers
     assert answer.out.startswith(f"sent {len(receivers)}  gone 0  failed 0  unknown 0  queued 0  id ")
-    for bodies in management_api.delivered.values():
+    for bodies in api.delivered.values():
         envelope = json.loads(bodies[0])
         assert envelope["event"] == "dashboard:update"
         assert envelope["data"] == {"orderId": "123"}
@@ -59,17 +56,17 @@ def test_it_reaches_those_it_names_and_prints_the_report(
 
 
 def test_data_comes_from_stdin(
-    realtime: Realtime, online: None, management_api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch
+    realtime: Realtime, online: None, api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO('["from", "a", "file"]'))
     assert realtime("send", "room", "dashboard_admin", "x", "-").code == 0
-    assert json.loads(management_api.delivered["a1="][0])["data"] == ["from", "a", "file"]
+    assert json.loads(api.delivered["a1="][0])["data"] == ["from", "a", "file"]
 
 
 def test_a_gone_connection_is_counted_and_pruned(
-    realtime: Realtime, online: None, management_api: FakeManagementApi, rows: Any
+    realtime: Realtime, online: None, api: FakeManagementApi, rows: Any
 ) -> None:
-    management_api.script("u1=", GONE)
+    api.script("u1=", GONE)
     answer = realtime("send", "user", "u1", "x", "1")
     assert answer.code == 0
     assert answer.out.startswith("sent 1  gone 1  failed 0")
@@ -77,9 +74,9 @@ def test_a_gone_connection_is_counted_and_pruned(
 
 
 def test_failed_receivers_make_the_exit_code_1(
-    realtime: Realtime, online: None, management_api: FakeManagementApi
+    realtime: Realtime, online: None, api: FakeManagementApi
 ) -> None:
-    management_api.script("a1=", FAILING)
+    api.script("a1=", FAILING)
     answer = realtime("send", "room", "dashboard_admin", "x", "1")
     assert answer.code == 1
     assert answer.out.startswith("sent 0  gone 0  failed 1")

@@ -25,41 +25,42 @@ def test_a_thousand_users_at_work_by_hand() -> None:
     """1,000 users, 8 hours a day, 10 actions and 10 messages an hour, a ping after 9 silent minutes.
 
     365 / 12 days x 8 h x 1,000        =    243,333.33 online hours
+    pings: 20 / (e^(20 x 0.15) - 1)    =          1.0479 an hour
     connection minutes                 = 14,600,000        x $0.25 / million           = $ 3.65
     connects: 4 a day of 2 hours       =    121,666.67
     messages: actions 2,433,333.33 + answers 2,433,333.33 + sends 2,433,333.33
-      + joins and answers 243,333.33 + pings and pongs 2 x 1,622,222.22
-                                       = 10,787,777.78     x $1.00 / million           = $10.7878
-    calls: actions 2,433,333.33 + pings 1,622,222.22 + joins, connects, disconnects 3 x 121,666.67
-                                       =  4,420,555.56     x $0.20 / million           = $ 0.8841
-    time: (4,177,222.22 x 12 ms + 121,666.67 x 37 ms) x 0.5 GB
-                                       =     27,314.17 GB-s x $0.0000133334            = $ 0.3642
-    writes: 121,666.67 x 12 + 4,177,222.22
-                                       =  5,637,222.22     x $0.625 / million          = $ 3.5233
+      + joins and answers 243,333.33 + pings and pongs 2 x 254,993.3
+                                       =  8,053,319.9      x $1.00 / million           = $ 8.0533
+    calls: actions 2,433,333.33 + pings 254,993.3 + joins, connects, disconnects 3 x 121,666.67
+                                       =  3,053,326.6      x $0.20 / million           = $ 0.6107
+    time: (2,809,993.3 x 12 ms + 121,666.67 x 37 ms) x 0.5 GB
+                                       =     19,110.79 GB-s x $0.0000133334            = $ 0.2548
+    writes: 121,666.67 x 12 + 2,809,993.3
+                                       =  4,269,993.3      x $0.625 / million          = $ 2.6687
     reads: 2,433,333.33 x 1.5 + 121,666.67 x 0.5
                                        =  3,710,833.33     x $0.125 / million          = $ 0.4639
     SQS: 5 polls x 3 a minute          =    657,000        x $0.40 / million           = $ 0.2628
     secret                                                                              = $ 0.40
     secret reads: 1,216.67             x $0.05 / 10,000                                 = $ 0.0061
-    logs: 4,420,555.56 x 250 bytes     =      1.0292 GB    x $0.50                      = $ 0.5146
+    logs: 3,053,326.6 x 250 bytes      =      0.7109 GB    x $0.50                      = $ 0.3555
     out: 4,866,666.67 x 1 KB           =      4.6412 GB    x $0.09                      = $ 0.4177
     """
     got = dollars(Usage(users=1000, hours=8, messages_in=10, messages_out=10, ping=540, memory_mb=512))
     by_hand = {
         "connection_minutes": 3.65,
-        "messages": 10.7878,
-        "invocations": 0.8841,
-        "gb_seconds": 0.3642,
-        "writes": 3.5233,
+        "messages": 8.0533,
+        "invocations": 0.6107,
+        "gb_seconds": 0.2548,
+        "writes": 2.6687,
         "reads": 0.4639,
         "queue_requests": 0.2628,
         "secrets": 0.40,
         "secret_calls": 0.0061,
-        "log_gb": 0.5146,
+        "log_gb": 0.3555,
         "out_gb": 0.4177,
     }
     assert got == pytest.approx(by_hand, abs=0.0001)
-    assert sum(got.values()) == pytest.approx(21.2745, rel=0.0001)
+    assert sum(got.values()) == pytest.approx(17.1435, rel=0.0001)
 
 
 def test_landinghubs_example_by_hand() -> None:
@@ -82,6 +83,16 @@ def test_after_9_silent_minutes_it_is_less_than_10_million() -> None:
     usage = replace(QUIET, users=1000, hours=24)
     pings = quantities(replace(usage, ping=540))["messages"] - quantities(usage)["messages"]
     assert pings == pytest.approx(2 * 1000 * 730 * 3600 / 540) == pytest.approx(9_733_333, abs=1)
+
+
+def test_who_gets_messages_needs_fewer_pings() -> None:
+    """10 messages an hour and a ping after 9 minutes: 10 / (e^1.5 - 1) = 2.872 pings an hour, not 6.667."""
+    usage = replace(QUIET, users=1, hours=24, ping=540)
+    assert count(usage)["invocations"]["pings"] == pytest.approx(730 * 6.6667, rel=0.0001)
+    assert count(replace(usage, messages_out=10))["invocations"]["pings"] == pytest.approx(
+        730 * 2.8721, rel=1e-4
+    )
+    assert "pings" not in count(replace(usage, messages_out=100_000))["invocations"]
 
 
 def test_the_second_billion_of_messages_is_cheaper() -> None:
@@ -115,12 +126,12 @@ def test_a_scan_reads_everybody_for_each_room_send() -> None:
 
 
 def test_a_broadcast_goes_over_the_queue() -> None:
-    """10,000 online: 1 + 20 jobs, 3 requests each; a Scan of 5,000 KB is 625 units."""
+    """10,000 online: 1 + 100 jobs, 3 requests each; a Scan of 5,000 KB is 625 units."""
     usage = replace(QUIET, users=30_000, hours=8, broadcasts=24)
     days = 730 / 24
     got = count(usage)
-    assert got["queue_requests"]["jobs"] == pytest.approx(24 * days * 21 * 3)
-    assert got["invocations"]["fan-out"] == pytest.approx(24 * days * 21)
+    assert got["queue_requests"]["jobs"] == pytest.approx(24 * days * 101 * 3)
+    assert got["invocations"]["fan-out"] == pytest.approx(24 * days * 101)
     assert got["messages"]["broadcasts"] == pytest.approx(24 * days * 10_000)
     assert got["reads"]["broadcasts"] == pytest.approx(24 * days * 625)
 
