@@ -23,6 +23,7 @@ from local.http import Handler, Request, Response
 from realtime import RealtimeError, WebSocketService
 from realtime.auth import sign_token
 from realtime.gateway import Gateway
+from realtime.rooms import Role
 from realtime.settings import Settings
 from realtime.store import Store
 
@@ -70,13 +71,11 @@ def create(environment: Mapping[str, str]) -> Handler:
             return _problem(415, "the body must be application/json")
         try:
             body = json.loads(request.body)
-            if not isinstance(body, dict):
-                raise ValueError("the body must be a JSON object")  # noqa: TRY004  what a client sent is a value
             # The library blocks while it posts; this event loop is the one that has to take those posts.
             return Response.json(await asyncio.to_thread(action, body))
         except KeyError as error:
             return _problem(400, f"{error.args[0]} is missing")
-        except (ValueError, RecursionError, RealtimeError) as error:
+        except (TypeError, ValueError, RecursionError, RealtimeError) as error:
             return _problem(400, str(error))
 
     return handle
@@ -91,8 +90,8 @@ def user_id(name: str) -> str:
 def _token(secret: str, body: dict[str, Any]) -> object:
     name = str(body["name"]).strip()[:100]
     user = user_id(name)
-    role = "admin" if body.get("role") == "admin" else "user"
-    token = sign_token(secret, user_id=user, role="admin" if role == "admin" else "user", name=name, ttl=TOKEN_SECONDS)
+    role: Role = "admin" if body.get("role") == "admin" else "user"
+    token = sign_token(secret, user_id=user, role=role, name=name, ttl=TOKEN_SECONDS)
     return {"token": token, "userId": user, "role": role, "name": name}
 
 
@@ -113,7 +112,7 @@ def _grant(service: WebSocketService, body: dict[str, Any]) -> object:
 
 
 def _service(environment: Mapping[str, str]) -> WebSocketService:
-    """The library as a backend has it. Not `from_env`: its AWS credentials are the process's, and may be real."""
+    """The library as a backend has it. Not `from_env`: it takes the process's AWS keys, which may be real."""
     settings = Settings.from_env(environment)
     key, secret = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
     region = environment["AWS_REGION"]
@@ -159,7 +158,7 @@ def _serve(request: Request, path: Path | None, content_type: str) -> Response:
 
 
 def _is_local(request: Request) -> bool:
-    """Whether the page's own origin asks. The name in `Host` is what a DNS name for this machine would change."""
+    """Whether the page's own origin asks; `Host` is what a DNS name for this machine would change."""
     host = request.headers.get("host", "")
     origin = request.headers.get("origin")
     try:

@@ -286,7 +286,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     }
   }
 
-  /** Events stop at the token's end, and nothing says so: a new token is sent a while before. */
+  /** Events stop at the token's end, and nothing says so: a while before, a new token is sent on or connected with. */
   function renewBefore(link: Link) {
     clearTimeout(renewal);
     const left = link.expires - Date.now();
@@ -298,18 +298,16 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
 
   async function renew() {
     const link = current!;
+    renewal = setTimeout(() => link.end("the token has expired", 0), link.expires - Date.now());
+    const token = await Promise.resolve(options.getToken()).catch(() => "");
+    if (!token || expiry(token) <= link.expires) return;
     try {
-      const token = await options.getToken();
-      if (token && expiry(token) > link.expires) {
-        await link.request(frame("auth:refresh", { token }), replyTimeout(), true);
-        link.expires = expiry(token);
-        if (link === current) renewBefore(link);
-        return;
-      }
+      await link.request(frame("auth:refresh", { token }), replyTimeout(), true);
+      link.expires = expiry(token);
+      if (link === current) renewBefore(link);
     } catch {
-      // As good as no newer token: the next attempt finds out.
+      if (link === current) rotate();
     }
-    if (link === current) renewal = setTimeout(() => link.end("the token has expired", 0), link.expires - Date.now());
   }
 
   function lost(code: number, reason: string) {

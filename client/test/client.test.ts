@@ -337,6 +337,17 @@ describe("a token's end", () => {
     expect(states.map(({ state }) => state)).toEqual(["connected"]);
   });
 
+  test("is moved by a new connection where the new token is not taken on the old one", async () => {
+    const { states } = await connected({ getToken: () => jwt(15 * 60) });
+    server.answer = (action) => {
+      if (action.action !== "auth:refresh") return reply(action);
+      return { event: "error", data: { code: "invalid_token", message: "no" }, replyTo: action.id };
+    };
+    await pass(16 * MINUTE);
+    expect(server.open).toEqual([server.connections[1]]);
+    expect(states.map(({ state }) => state)).toEqual(["connected"]);
+  });
+
   test("without a newer token is the end of the connection, and of a token that is refused then", async () => {
     const token = jwt(60 * 60);
     const { client, states } = await connected({ getToken: () => token });
