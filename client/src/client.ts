@@ -29,7 +29,7 @@ export interface ClientOptions {
   queueLimit?: number;
   /**
    * A connection that the server or the network cut is opened again at a random moment of so many
-   * milliseconds. API Gateway lets in 500 new connections a second for a whole account: 30,000, the
+   * milliseconds; while that fails, of up to four times as many. API Gateway lets in 500 new connections a second for a whole account: 30,000, the
    * default, is right for 10,000 clients cut at once; 1,000 for a few hundred.
    */
   reconnectWindow?: number;
@@ -79,7 +79,6 @@ interface Waiting {
 
 /** The first delay of an attempt that no fleet makes at the same moment. */
 const QUICK = 1_000;
-const MAX_DELAY = 120_000;
 const BACKOFF_FACTOR = 4;
 /** A connection that lasted so long was a good one: the next backoff starts from the beginning. */
 const MIN_UPTIME = 10_000;
@@ -146,6 +145,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     emit("client:state", { state, previous, code, reason });
   };
   const replyTimeout = () => options.replyTimeout ?? 10_000;
+  const reconnectWindow = () => options.reconnectWindow ?? 30_000;
   const offline = () => globalThis.navigator?.onLine === false;
 
   function receive(link: Link, text: string) {
@@ -316,7 +316,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     clearTimeout(rotation);
     clearTimeout(renewal);
     if (lasted >= MIN_UPTIME) attempts = 0;
-    window = code ? (options.reconnectWindow ?? 30_000) : QUICK;
+    window = code ? reconnectWindow() : QUICK;
     setState("connecting", code ? "lost" : "no_reply", reason);
     if (session) attempt(session.signal);
   }
@@ -351,7 +351,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
 
   /** Full jitter. */
   function backoff() {
-    return Math.random() * Math.min(MAX_DELAY, window * BACKOFF_FACTOR ** attempts++);
+    return Math.random() * Math.min(BACKOFF_FACTOR * reconnectWindow(), window * BACKOFF_FACTOR ** attempts++);
   }
 
   function stop(code: "requested" | "auth_failed", reason: string) {

@@ -74,7 +74,7 @@ test("a message of almost 32 KB passes, a larger one is refused here and costs n
 
 test("a token that ends is followed by a new one, and the application notices nothing", async () => {
   const tokens: string[] = [];
-  const { client, states } = make(() => (tokens.push(run.sign("u3", 10)), tokens.at(-1)!));
+  const { client, states } = make(() => (tokens.push(run.sign("u3", 10)), tokens.at(-1)!), { replyTimeout: 300 });
   await client.join("dashboard");
   const heard: number[] = [];
   client.on("tick", (data) => heard.push(data as number));
