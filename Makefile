@@ -14,6 +14,7 @@ dev: setup  ## run the whole stack at ws://localhost:3001
 test: setup  ## every test: unit, integration, infra, e2e, and the client's
 	$(BIN)/pytest
 	npm test --workspace client
+	npm run test:real --workspace client
 
 check: setup  ## format, lint, types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && npm run check --workspace client

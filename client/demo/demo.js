@@ -53,8 +53,8 @@ async function enter(name, role) {
 function begin() {
   $("enter").hidden = true;
   $("inside").hidden = false;
-  $("who").hidden = false;
-  $("who").textContent = `${me.name} · ${me.role} · ${me.userId}`;
+  $("who").hidden = $("state").hidden = false;
+  $("who").textContent = `${me.name} · ${me.role} · user id ${me.userId}`;
   document.title = `${me.name} (${me.role}) · Realtime`;
   const other = me.role === "admin" ? "user" : "admin";
   $("other-tab").textContent = `Open a second tab as ${other}`;

@@ -111,7 +111,7 @@ test("a link with name and role enters at once, and a reload comes back as the s
   await isConnected(page);
   await page.reload();
   await isConnected(page);
-  expect(await page.locator("#who").textContent()).toBe("Grace · admin · grace");
+  expect(await page.locator("#who").textContent()).toBe("Grace · admin · user id grace");
   await page.locator("#dashboard-room", { hasText: "dashboard_admin" }).waitFor();
 });
 
@@ -185,7 +185,7 @@ test("the run is stopped and started: both pages come back by themselves, with t
 
 test("hostile strings are shown as text, wherever they come from", async () => {
   const page = await enter(HOSTILE[0]!, "user");
-  const id = (await page.locator("#who").textContent())!.split(" · ").at(-1)!;
+  const id = (await page.locator("#who").textContent())!.split("user id ").at(-1)!;
   expect(await page.locator("#who").textContent()).toContain(HOSTILE[0]);
   for (const text of HOSTILE) {
     await run.send("user", id, text.slice(0, 100), { [text]: text });
