@@ -34,6 +34,11 @@ export class LocalRun {
     return `http://localhost:${this.port}/`;
   }
 
+  /** What a backend's `.env` holds. */
+  get environment(): Record<string, string> {
+    return Object.fromEntries([...readFileSync(this.envFile, "utf8").matchAll(/^(\w+)=(.*)$/gm)].map(([, key, value]) => [key, value]));
+  }
+
   private get envFile(): string {
     return join(this.folder, "env");
   }
@@ -79,7 +84,7 @@ export class LocalRun {
 
   /** A token as a backend of any language signs it, without waiting for a command. */
   sign(userId: string, ttl: number): string {
-    const secret = /^JWT_SECRET=(.*)$/m.exec(readFileSync(this.envFile, "utf8"))![1]!;
+    const secret = this.environment.JWT_SECRET!;
     const now = Math.floor(Date.now() / 1000);
     const text = [{ alg: "HS256", typ: "JWT" }, { userId, iat: now, exp: now + ttl }]
       .map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"))
