@@ -82,6 +82,13 @@ export class LocalRun {
     return this.command("token", "--user", user, "--role", role, "--ttl", `${ttl}`);
   }
 
+  /** Runs Python as a backend of this stack does, and gives back what it prints. */
+  async python(code: string): Promise<string> {
+    const env = { ...process.env, ...this.environment };
+    const { stdout } = await promisify(execFile)(join(root, ".venv", "bin", "python"), ["-c", code], { env });
+    return stdout.trim();
+  }
+
   /** A token as a backend of any language signs it, without waiting for a command. */
   sign(userId: string, ttl: number): string {
     const secret = this.environment.JWT_SECRET!;

@@ -2,10 +2,9 @@
  * Runs docs/migrating-from-socketio.md: its `run` blocks, in order, as one program against the local run.
  * What a `console.log(...)` with a comment behind it prints is to be what the comment says, and nothing else is printed.
  */
-import { execFile } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { inspect, promisify } from "node:util";
+import { inspect } from "node:util";
 import { expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
 import { LocalRun, until } from "./local-run.ts";
@@ -28,11 +27,7 @@ test("every example of the page does what it says", async () => {
     vi.stubGlobal("WebSocket", WebSocket);
     vi.stubGlobal("url", run.url);
     vi.stubGlobal("token", await run.token("u1"));
-    vi.stubGlobal("python", async (code: string) => {
-      await promisify(execFile)(join(root, ".venv", "bin", "python"), ["-c", code], {
-        env: { ...process.env, ...run.environment },
-      });
-    });
+    vi.stubGlobal("python", (code: string) => run.python(code));
     vi.spyOn(console, "log").mockImplementation((...values) => {
       printed.push(values.map((value) => (typeof value === "string" ? value : inspect(value))).join(" "));
     });
