@@ -14,6 +14,7 @@ dev: setup  ## run the whole stack at ws://localhost:3001
 test: setup .venv-checkov/.done  ## every test: unit, integration, infra, e2e, and the client's
 	$(BIN)/pytest
 	npm test --workspace client
+	npm run test:real --workspace client
 
 check: setup .venv-checkov/.done  ## format, lint, types; the templates under cfn-lint, cdk-nag and checkov
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && npm run check --workspace client

@@ -15,6 +15,7 @@ from typing import Any
 import uvloop
 from dotenv import dotenv_values
 
+from local import demo
 from local.console import Console
 from local.errors import LocalStackError
 from local.ministack import CREDENTIALS
@@ -99,7 +100,7 @@ async def _start(stack: LocalStack, env_file: Path) -> None:
     await stack.start()
     environment = await local_environment(stack, env_file)
     write_env_file(env_file, environment)
-    await stack.serve()
+    await stack.serve(demo.create(environment))
 
 
 async def local_environment(stack: LocalStack, env_file: Path | None = None) -> dict[str, str]:
@@ -125,6 +126,7 @@ async def local_environment(stack: LocalStack, env_file: Path | None = None) -> 
         "AWS_ENDPOINT_URL": stack.ministack.url,
         **CREDENTIALS,
         "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,  # the only name that boto3 reads
     }
 
 
@@ -148,6 +150,7 @@ def _greet(console: Console, stack: LocalStack, env_file: Path, seconds: float) 
         f"""
   Realtime backend on this machine, ready in {seconds:.1f} s. Ctrl-C ends it.
 
+    demo       http://{stack.address}/
     browser    ws://{stack.address}/?token=...
     callback   {stack.callback_url}/@connections/...
     settings   {env_file}

@@ -1,6 +1,6 @@
 /** The client: one connection that stays, told in three states. */
 import { createEmitter } from "./emitter.ts";
-import { check, frame, type Frame, type Link, openLink, type WebSocketClass } from "./link.ts";
+import { check, frame, type Frame, isError, type Link, openLink, type WebSocketClass } from "./link.ts";
 import {
   type ActionMap,
   type ClientEvents,
@@ -19,6 +19,11 @@ export interface ClientOptions {
   url: string | (() => string | Promise<string>);
   /** Asked before every attempt. Nothing (`null`, `undefined`, `""`) means: not logged in. */
   getToken: () => string | null | undefined | Promise<string | null | undefined>;
+  /**
+   * How it travels: `token`, the default, as `?token=`; `ticket`, a one-time ticket of the backend as `?ticket=`;
+   * `subprotocol`, beside `landinghub.v1` in `Sec-WebSocket-Protocol`, which keeps it out of URLs.
+   */
+  sendTokenAs?: "token" | "ticket" | "subprotocol";
   /** Where there is no global WebSocket, or a test wants another. */
   WebSocket?: WebSocketClass;
   /** `false`: nothing happens before `connect()`. */
@@ -29,8 +34,8 @@ export interface ClientOptions {
   queueLimit?: number;
   /**
    * A connection that the server or the network cut is opened again at a random moment of so many
-   * milliseconds. API Gateway lets in 500 new connections a second for a whole account: 30,000, the
-   * default, is right for 10,000 clients cut at once; 1,000 for a few hundred.
+   * milliseconds; while that fails, of up to four times as many. API Gateway lets in 500 new connections a second for a whole account, so
+   * take 3.2 milliseconds for each client: 32,000, the default, is right for 10,000 that are cut at once.
    */
   reconnectWindow?: number;
   /** After so many refused handshakes in a row, from a server that does answer, it is `auth_failed`: 4. */
@@ -77,9 +82,9 @@ interface Waiting {
   promise: Promise<any>;
 }
 
+const SUBPROTOCOL = "landinghub.v1";
 /** The first delay of an attempt that no fleet makes at the same moment. */
 const QUICK = 1_000;
-const MAX_DELAY = 120_000;
 const BACKOFF_FACTOR = 4;
 /** A connection that lasted so long was a good one: the next backoff starts from the beginning. */
 const MIN_UPTIME = 10_000;
@@ -146,6 +151,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     emit("client:state", { state, previous, code, reason });
   };
   const replyTimeout = () => options.replyTimeout ?? 10_000;
+  const reconnectWindow = () => options.reconnectWindow ?? 32_000;
   const offline = () => globalThis.navigator?.onLine === false;
 
   function receive(link: Link, text: string) {
@@ -168,7 +174,9 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
       }
     }
     // No send finds such a connection any more: a new one, with a token asked for anew, is what helps.
-    if (/^(unknown_connection|token_expired)$/.test(envelope.data?.code)) return link.end(envelope.data.message, 0);
+    if (isError(envelope) && /^(unknown_connection|token_expired)$/.test(envelope.data?.code)) {
+      return link.end(envelope.data.message, 0);
+    }
     if (link.settle(envelope)) return;
     if (!/^(client:|\*$)/.test(envelope.event)) emit(envelope.event, envelope.data, envelope);
     emit("*", envelope.data, envelope);
@@ -221,9 +229,12 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     signal.throwIfAborted();
     if (!token) throw new RealtimeError("auth_failed", "there is no token");
     if (!WebSocket) throw new TypeError("there is no WebSocket here: give one to createClient");
+    const way = options.sendTokenAs ?? "token";
     const link: Link = openLink(
-      `${address}${address.includes("?") ? "&" : "?"}token=${encodeURIComponent(token)}`,
-      WebSocket,
+      () =>
+        way === "subprotocol"
+          ? new WebSocket(address, [SUBPROTOCOL, token])
+          : new WebSocket(`${address}${address.includes("?") ? "&" : "?"}${way}=${encodeURIComponent(token)}`),
       (text) => receive(link, text),
       (code, reason) => {
         links.delete(link);
@@ -277,6 +288,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
 
   async function rotate() {
     const old = current;
+    clearTimeout(rotation);
     try {
       if (offline()) throw new Error();
       adopt(await open(true));
@@ -286,7 +298,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     }
   }
 
-  /** Events stop at the token's end, and nothing says so: a new token is sent a while before. */
+  /** Events stop at the token's end, and nothing says so: a while before, a new token is sent on or connected with. */
   function renewBefore(link: Link) {
     clearTimeout(renewal);
     const left = link.expires - Date.now();
@@ -298,18 +310,16 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
 
   async function renew() {
     const link = current!;
+    renewal = setTimeout(() => link.end("the token has expired", 0), link.expires - Date.now());
     try {
       const token = await options.getToken();
-      if (token && expiry(token) > link.expires) {
-        await link.request(frame("auth:refresh", { token }), replyTimeout(), true);
-        link.expires = expiry(token);
-        if (link === current) renewBefore(link);
-        return;
-      }
+      if (!token || expiry(token) <= link.expires) return;
+      await link.request(frame("auth:refresh", { token }), replyTimeout(), true);
+      link.expires = expiry(token);
+      if (link === current) renewBefore(link);
     } catch {
-      // As good as no newer token: the next attempt finds out.
+      if (link === current) rotate();
     }
-    if (link === current) renewal = setTimeout(() => link.end("the token has expired", 0), link.expires - Date.now());
   }
 
   function lost(code: number, reason: string) {
@@ -318,7 +328,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     clearTimeout(rotation);
     clearTimeout(renewal);
     if (lasted >= MIN_UPTIME) attempts = 0;
-    window = code ? (options.reconnectWindow ?? 30_000) : QUICK;
+    window = code ? reconnectWindow() : QUICK;
     setState("connecting", code ? "lost" : "no_reply", reason);
     if (session) attempt(session.signal);
   }
@@ -353,7 +363,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
 
   /** Full jitter. */
   function backoff() {
-    return Math.random() * Math.min(MAX_DELAY, window * BACKOFF_FACTOR ** attempts++);
+    return Math.random() * Math.min(BACKOFF_FACTOR * reconnectWindow(), window * BACKOFF_FACTOR ** attempts++);
   }
 
   function stop(code: "requested" | "auth_failed", reason: string) {

@@ -10,7 +10,7 @@ export interface WebSocketLike {
   send(text: string): void;
   close(code?: number): void;
 }
-export type WebSocketClass = new (url: string) => WebSocketLike;
+export type WebSocketClass = new (url: string, protocols?: string[]) => WebSocketLike;
 
 /** An action as text, made once and sent over whichever connection is there. */
 export interface Frame {
@@ -54,6 +54,8 @@ export function frame(action: string, data?: object): Frame {
   return { id, action, text };
 }
 
+export const isError = ({ event }: Envelope): boolean => /(^|:)error$/.test(event);
+
 /** Asks a connection that may be dead for a sign of life, and ends it when there is none. */
 export function check(link: Link): void {
   link
@@ -62,13 +64,12 @@ export function check(link: Link): void {
 }
 
 export function openLink(
-  url: string,
-  Socket: WebSocketClass,
+  start: () => WebSocketLike,
   onMessage: (text: string) => void,
   onEnd: (code: number, reason: string) => void,
 ): Link {
   const pending = new Map<string, { quiet: boolean; done: (envelope?: Envelope, code?: string) => void }>();
-  const socket = new Socket(url);
+  const socket = start();
   let over = false;
   let keepalive: ReturnType<typeof setTimeout>;
   let ending: ReturnType<typeof setTimeout>;
@@ -99,7 +100,7 @@ export function openLink(
           pending.delete(id);
           if (!envelope) {
             reject(new RealtimeError(code, `${action}: ${code === "timeout" ? `no reply in ${timeout} ms` : "the connection was lost"}`));
-          } else if (/(^|:)error$/.test(envelope.event)) {
+          } else if (isError(envelope)) {
             const data = envelope.data as any;
             reject(new RealtimeError(`${data?.code}`, `${action}: ${data?.message}`, data));
           } else {

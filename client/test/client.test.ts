@@ -70,11 +70,18 @@ describe("connecting", () => {
     expect(server.last.url).toBe("wss://example.test/prod?v=2&token=a%2Bb%2Fc%3D%26");
   });
 
+  test("sends the token as a ticket or as a subprotocol where it is told to", async () => {
+    await connected({ getToken: () => "a+b", sendTokenAs: "ticket" });
+    expect([server.last.url, server.last.protocols]).toEqual(["wss://example.test/prod?ticket=a%2Bb", undefined]);
+    await connected({ getToken: () => "a.b", sendTokenAs: "subprotocol" });
+    expect([server.last.url, server.last.protocols]).toEqual(["wss://example.test/prod", ["landinghub.v1", "a.b"]]);
+  });
+
   test("asks for URL and token before every attempt, and both may be promises", async () => {
     let asked = 0;
     await connected({ getToken: async () => `t${++asked}`, url: async () => `wss://example.test/${asked}` });
     server.cut();
-    await pass(31 * SECOND);
+    await pass(33 * SECOND);
     expect(server.attempts.map(({ url }) => url)).toEqual([
       "wss://example.test/0?token=t1",
       "wss://example.test/1?token=t2",
@@ -126,8 +133,8 @@ describe("reconnecting", () => {
   test("waits a random time of the whole window, and says why it lost the connection", async () => {
     for (const [random, delay] of [
       [0.0001, 3],
-      [0.5, 15_000],
-      [0.999, 29_970],
+      [0.5, 16_000],
+      [0.999, 31_968],
     ] as const) {
       const { client, states } = await connected();
       vi.spyOn(Math, "random").mockReturnValue(random);
@@ -144,7 +151,7 @@ describe("reconnecting", () => {
     }
   });
 
-  test("waits longer after each failure, never more than two minutes", async () => {
+  test("waits longer after each failure, never more than four times the window", async () => {
     const { client } = await connected();
     await pass(20 * SECOND);
     vi.spyOn(Math, "random").mockReturnValue(0.5);
@@ -153,7 +160,7 @@ describe("reconnecting", () => {
     server.admit = "down";
     server.cut();
     await pass(10 * MINUTE);
-    expect(delays.slice(0, 4)).toEqual([60_000, 60_000, 60_000, 60_000]);
+    expect(delays.slice(0, 4)).toEqual([64_000, 64_000, 64_000, 64_000]);
     expect(client.state).toBe("connecting");
   });
 
@@ -163,12 +170,12 @@ describe("reconnecting", () => {
     const { client } = make();
     const delays: number[] = [];
     client.on("client:retry", ({ delay }) => delays.push(delay));
-    await pass(6 * MINUTE);
-    expect(delays.slice(0, 5)).toEqual([1_000, 4_000, 16_000, 64_000, 120_000]);
+    await pass(7 * MINUTE);
+    expect(delays.slice(0, 5)).toEqual([1_000, 4_000, 16_000, 64_000, 128_000]);
   });
 
   test("forgets the failures only after a connection has lasted ten seconds", async () => {
-    const { client } = await connected({ reconnectWindow: 1_000 });
+    const { client } = await connected({ reconnectWindow: 10_000 });
     await pass(20 * SECOND);
     vi.spyOn(Math, "random").mockReturnValue(1);
     const gaps: number[] = [];
@@ -182,14 +189,14 @@ describe("reconnecting", () => {
       server.cut();
     };
     await cutAfter(0);
-    await pass(1_010);
+    await pass(10_010);
     await cutAfter(5 * SECOND);
-    await pass(4_010);
+    await pass(40_010);
     await cutAfter(5 * SECOND);
-    await pass(16_010);
+    await pass(40_010);
     await cutAfter(11 * SECOND);
-    await pass(1_010);
-    expect(gaps.map((gap) => Math.round(gap / 1000))).toEqual([1, 4, 16, 1]);
+    await pass(10_010);
+    expect(gaps.map((gap) => Math.round(gap / 1000))).toEqual([10, 40, 40, 10]);
   });
 
   test("joins the rooms again before connected is told", async () => {
@@ -200,7 +207,7 @@ describe("reconnecting", () => {
     client.on("client:state", ({ state }) => {
       if (state === "connected") before = server.last.actions;
     });
-    await pass(31 * SECOND);
+    await pass(33 * SECOND);
     expect(before).toEqual(["dashboard:join", "chat:join_room"]);
     expect(server.last.received[1]).toMatchObject({ roomId: "7" });
   });
@@ -212,7 +219,7 @@ describe("reconnecting", () => {
     client.on("client:room_lost", (data) => lost.push(data));
     server.answer = (action) => (action.action === "chat:join_room" ? forbidden(action) : reply(action));
     server.cut();
-    await pass(31 * SECOND);
+    await pass(33 * SECOND);
     expect(client.state).toBe("connected");
     expect(lost).toEqual([
       { room: "chat_room_7", code: "forbidden", message: "chat:join_room: You may not join this room" },
@@ -226,13 +233,13 @@ describe("reconnecting", () => {
     vi.spyOn(Math, "random").mockReturnValue(0.5);
     server.answer = () => undefined;
     server.cut();
-    await pass(15 * SECOND + 10);
+    await pass(16 * SECOND + 10);
     expect(server.last.actions).toEqual(["dashboard:join"]);
     await pass(10 * SECOND);
     expect(server.open).toHaveLength(0);
     expect(client.state).toBe("connecting");
     server.answer = reply;
-    await pass(MINUTE + 10);
+    await pass(64 * SECOND + 10);
     expect(client.state).toBe("connected");
     expect(server.open).toHaveLength(1);
   });
@@ -246,7 +253,7 @@ describe("reconnecting", () => {
       return { event: "error", data, replyTo: action.id };
     };
     const joined = client.join("dashboard");
-    await pass(31 * SECOND);
+    await pass(33 * SECOND);
     expect(await joined).toMatchObject({ success: true });
     expect(server.open).toEqual([server.connections[1]]);
   });
@@ -281,7 +288,7 @@ describe("a refused token", () => {
     await Promise.all([client.join("dashboard"), pass(10)]);
     token = "";
     server.cut();
-    await pass(31 * SECOND);
+    await pass(33 * SECOND);
     expect(client.state).toBe("disconnected");
     token = "better";
     client.connect();
@@ -296,7 +303,7 @@ describe("a refused token", () => {
     await pass(60 * MINUTE);
     expect(client.state).toBe("connecting");
     server.admit = "open";
-    await pass(2 * MINUTE + 10);
+    await pass(128 * SECOND + 10);
     expect(client.state).toBe("connected");
   });
 
@@ -308,7 +315,7 @@ describe("a refused token", () => {
     server.admit = "down";
     await pass(30 * MINUTE);
     server.admit = "refuse";
-    await pass(4 * MINUTE + SECOND); // two more
+    await pass(4.2 * MINUTE + SECOND); // two more
     expect(client.state).toBe("connecting");
     await pass(2 * MINUTE);
     expect(client.state).toBe("disconnected");
@@ -334,6 +341,17 @@ describe("a token's end", () => {
     await pass(60 * MINUTE);
     expect(server.last.actions.filter((action) => action === "auth:refresh")).toHaveLength(5);
     expect(server.connections).toHaveLength(1);
+    expect(states.map(({ state }) => state)).toEqual(["connected"]);
+  });
+
+  test("is moved by a new connection where the new token is not taken on the old one", async () => {
+    const { states } = await connected({ getToken: () => jwt(15 * 60) });
+    server.answer = (action) => {
+      if (action.action !== "auth:refresh") return reply(action);
+      return { event: "error", data: { code: "invalid_token", message: "no" }, replyTo: action.id };
+    };
+    await pass(16 * MINUTE);
+    expect(server.open).toEqual([server.connections[1]]);
     expect(states.map(({ state }) => state)).toEqual(["connected"]);
   });
 
@@ -365,6 +383,31 @@ describe("a token's end", () => {
     const { states } = await connected({ getToken: () => token });
     await pass(60 * MINUTE);
     expect(states.map(({ state }) => state)).toEqual(["connected"]);
+  });
+
+  test("in the application's own data means nothing to the client", async () => {
+    const { states } = await connected();
+    server.say("payment", { code: "token_expired" });
+    await pass(SECOND);
+    expect(states.map(({ state }) => state)).toEqual(["connected"]);
+  });
+
+  test("is asked for again when asking failed, until it comes", async () => {
+    const answers = [jwt(15 * 60)];
+    const { client, states } = await connected({
+      getToken() {
+        const token = answers.pop();
+        if (!token) throw new Error("503");
+        return token;
+      },
+    });
+    await pass(14 * MINUTE + 30 * SECOND);
+    expect(client.state).toBe("connected");
+    await pass(20 * SECOND);
+    answers.push(jwt(15 * 60), jwt(15 * 60));
+    await pass(2 * MINUTE);
+    expect(client.state).toBe("connected");
+    expect(states.length).toBeLessThanOrEqual(3);
   });
 
   test("far away or unknown is left to the rotation", async () => {
@@ -574,7 +617,7 @@ describe("rooms", () => {
     await pass(10);
     server.answer = reply;
     server.cut();
-    await pass(31 * SECOND);
+    await pass(33 * SECOND);
     expect(await joined).toMatchObject({ success: true });
   });
 
@@ -639,7 +682,7 @@ describe("rooms", () => {
     await Promise.all([client.join("dashboard"), pass(10)]);
     server.cut();
     await client.leave("dashboard");
-    await pass(31 * SECOND);
+    await pass(33 * SECOND);
     expect(server.last.actions).toEqual([]);
   });
 

@@ -22,13 +22,13 @@ export class FakeServer {
   connections: FakeConnection[] = [];
   /** What an action is answered with; `undefined` is silence. */
   answer: (action: Action, connection: FakeConnection) => object | undefined = (action) => reply(action);
-  readonly WebSocket: new (url: string) => WebSocketLike;
+  readonly WebSocket: new (url: string, protocols?: string[]) => WebSocketLike;
 
   constructor() {
     const server = this;
     this.WebSocket = class extends FakeConnection {
-      constructor(url: string) {
-        super(server, url);
+      constructor(url: string, protocols?: string[]) {
+        super(server, url, protocols);
       }
     };
     // The client asks by HTTP whether the server is there at all.
@@ -66,8 +66,10 @@ export class FakeConnection implements WebSocketLike {
   private readonly timers = new Set<ReturnType<typeof setTimeout>>();
   readonly server: FakeServer;
   readonly url: string;
+  readonly protocols: string[] | undefined;
 
-  constructor(server: FakeServer, url: string) {
+  constructor(server: FakeServer, url: string, protocols?: string[]) {
+    this.protocols = protocols;
     this.server = server;
     this.url = url;
     server.connections.push(this);

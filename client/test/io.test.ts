@@ -34,7 +34,7 @@ test("asks an auth function before every attempt; socket.auth can be replaced", 
   start({ auth: (callback) => callback({ token: `t${++number}` }) });
   await pass(10);
   server.cut();
-  await pass(31_000);
+  await pass(33_000);
   socket.disconnect();
   socket.auth = { token: "new" };
   socket.connect();
@@ -49,7 +49,7 @@ test("disconnect has Socket.IO's reasons, and connect comes again by itself", as
   socket.on("disconnect", (reason) => heard.push(reason));
   await pass(10);
   server.cut();
-  await pass(31_000);
+  await pass(33_000);
   socket.disconnect();
   expect(heard).toEqual(["connect", "transport close", "connect", "io client disconnect"]);
   expect(socket.id).toBeUndefined();
@@ -107,12 +107,12 @@ test("a room that is joined by emit is joined again after a reconnect, until it 
   socket.emit("chat:join_room", { roomId: "7" }, (data: unknown) => acks.push(data));
   await pass(10);
   server.cut();
-  await pass(31_000);
+  await pass(33_000);
   expect(server.last.actions).toEqual(["dashboard:join", "chat:join_room"]);
   socket.emit("chat:leave_room", { roomId: "7" }, (data: unknown) => acks.push(data));
   await pass(10);
   server.cut();
-  await pass(61_000);
+  await pass(65_000);
   expect(server.last.actions).toEqual(["dashboard:join"]);
   expect(acks).toEqual([
     { roomId: "7", success: true },
