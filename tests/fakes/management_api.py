@@ -14,6 +14,7 @@ It runs on a thread of its own, so that both plain and asyncio code can talk to 
 
 import asyncio
 import json
+import socket
 import ssl
 import threading
 from collections import defaultdict, deque
@@ -111,14 +112,13 @@ class FakeManagementApi:
     _conversations: "set[_Conversation]" = field(default_factory=set)
 
     def __enter__(self) -> Self:
+        # Bound here, so that a port in use is an error here; served on the thread, whatever runs here.
+        sock = socket.create_server(("127.0.0.1", self.port), backlog=512)
+        self.port = sock.getsockname()[1]
         self._loop = asyncio.SelectorEventLoop()
-        context = self.certificate.server_context() if self.certificate else None
-        listening = self._loop.create_server(
-            lambda: _Conversation(self), "127.0.0.1", self.port, ssl=context, backlog=512
+        self._thread = threading.Thread(
+            target=self._serve, args=(sock,), name="fake-management-api", daemon=True
         )
-        self._server = self._loop.run_until_complete(listening)
-        self.port = self._server.sockets[0].getsockname()[1]
-        self._thread = threading.Thread(target=self._serve, name="fake-management-api", daemon=True)
         self._thread.start()
         return self
 
@@ -170,9 +170,12 @@ class FakeManagementApi:
                 self.delivered[request.connection_id].append(request.body)
         return reply
 
-    def _serve(self) -> None:
+    def _serve(self, sock: socket.socket) -> None:
+        context = self.certificate.server_context() if self.certificate else None
+        listening = self._loop.create_server(lambda: _Conversation(self), sock=sock, ssl=context)
+        server = self._loop.run_until_complete(listening)
         self._loop.run_forever()
-        self._server.close()
+        server.close()
         for conversation in list(self._conversations):
             conversation.hang_up()
         self._loop.run_until_complete(asyncio.sleep(0.01))  # the transports close in callbacks
