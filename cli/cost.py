@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
-import boto3
 import typer
 from rich import box
 from rich.console import Console
@@ -157,7 +156,7 @@ def measure(stack: str, *, connection_minutes: float, memory_mb: float, message_
         *(("AWS/Logs", "IncomingBytes", {"LogGroupName": group}) for group in logs),
     ]
     sums: dict[str, float] = {}
-    for (_, metric, _), value in zip(wanted, _sums(boto3.client("cloudwatch"), wanted), strict=True):
+    for (_, metric, _), value in zip(wanted, _sums(target.client("cloudwatch"), wanted), strict=True):
         sums[metric] = sums.get(metric, 0) + value
 
     def total(metric: str) -> float:

@@ -57,8 +57,8 @@ def tail(
             # The token goes beside the URL, so that it stands in no access log.
             with connect(
                 url,
-                subprotocols=[SUBPROTOCOL, token],
-                origin=origin,
+                subprotocols=[Subprotocol(SUBPROTOCOL), Subprotocol(token)],
+                origin=Origin(origin) if origin else None,
                 ping_interval=None,
                 open_timeout=_REPLY_TIMEOUT,
             ) as socket:

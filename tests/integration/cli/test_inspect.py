@@ -1,0 +1,185 @@
+"""`realtime inspect` and `kick` against tables that hold people."""
+
+import time
+from typing import Any
+
+import pytest
+
+from realtime import rooms
+from realtime.identity import Identity
+from realtime.store import Store
+from tests.fakes.management_api import GONE, FakeManagementApi
+from tests.integration.cli.conftest import connect
+from tests.unit.cli.conftest import Realtime
+
+pytestmark = pytest.mark.usefixtures("local_stage", "people")
+
+
+@pytest.fixture
+def people(dynamodb: Any) -> None:
+    """An admin (a1=), a user with two connections (u1=, u2=), the newer in a chat room; one whose token ended."""
+    now = time.time()
+
+    def store_of(age: float) -> Store:
+        return Store(dynamodb, "connections", "rooms", clock=lambda: now - age)
+
+    connect(store_of(7300), "a1=", "boss", "admin")
+    connect(store_of(200), "u1=", "u1")
+    store = store_of(130)
+    connect(store, "u2=", "u1")
+    store.grant(rooms.chat("42"), "u1")
+    connection = store.connection("u2=")
+    assert connection is not None
+    assert store.join(connection, rooms.chat("42"), needs_grant=True)
+    store.connect(
+        "old=", Identity("old", "user", "[bold]Old", "", expires_at=int(now) - 1, issued_at=int(now))
+    )
+
+
+def lines(text: str) -> list[list[str]]:
+    """The cells of each line below the heads."""
+    body = text.split("─\n", 1)[1] if "─\n" in text else text.split("── \n", 1)[1]
+    return [
+        [cell.strip() for cell in line.split("  ") if cell.strip()]
+        for line in body.splitlines()
+        if line.strip()
+    ]
+
+
+def test_the_connections_newest_first_without_those_whose_token_ended(realtime: Realtime) -> None:
+    answer = realtime("inspect")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith("local stage: 3 connections of 2 users in 3 rooms")
+    assert lines(answer.out) == [
+        ["u1", "user", "U1", "chat_room_42, dashboard_user_u1", "2 min", "59 min", "u2="],
+        ["u1", "user", "U1", "dashboard_user_u1", "3 min", "59 min", "u1="],
+        ["boss", "admin", "Boss", "dashboard_admin", "2 h 01 min", "59 min", "a1="],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "connections"),
+    [
+        (("--user", "u1"), ["u2=", "u1="]),
+        (("--user", "nobody"), []),
+        (("--room", "chat_room_42"), ["u2="]),
+        (("--room", "dashboard_user_u1"), ["u2=", "u1="]),
+        (("--role", "admin"), ["a1="]),
+        (("--room", "dashboard_admin", "--role", "user"), []),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_filters(realtime: Realtime, arguments: tuple[str, ...], connections: list[str]) -> None:
+    answer = realtime("inspect", *arguments)
+    assert answer.code == 0, answer.err
+    assert [line[-1] for line in lines(answer.out)] == connections
+
+
+def test_rooms_with_the_largest_first(realtime: Realtime) -> None:
+    assert lines(realtime("inspect", "rooms").out) == [
+        ["dashboard_user_u1", "2", "1", "2 min"],
+        ["chat_room_42", "1", "1", "2 min"],
+        ["dashboard_admin", "1", "1", "2 h 01 min"],
+    ]
+
+
+def test_users(realtime: Realtime) -> None:
+    assert [line[:4] for line in lines(realtime("inspect", "users").out)] == [
+        ["u1", "user", "U1", "2"],
+        ["boss", "admin", "Boss", "1"],
+    ]
+
+
+def test_more_than_the_limit_are_counted_not_shown(realtime: Realtime) -> None:
+    out = realtime("inspect", "--limit", "1").out
+    assert "and 2 more" in out
+    assert "a1=" not in out
+
+
+def test_a_name_is_shown_as_it_is(realtime: Realtime, dynamodb: Any) -> None:
+    now = int(time.time())
+    who = Identity("u9", "user", "[red]Ann[/red]", "", expires_at=now + 60, issued_at=now)
+    Store(dynamodb, "connections", "rooms").connect("u9=", who)
+    assert "[red]Ann[/red]" in realtime("inspect", "--user", "u9").out
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"), [("y\n", 0), ("n\n", 1), ("", 1)], ids=["yes", "no", "nobody to answer"]
+)
+def test_a_large_listing_says_what_it_costs_and_asks(
+    realtime: Realtime, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    monkeypatch.setattr(Store, "size", lambda self: (2_000_000, 1_000_000_000))
+    monkeypatch.setattr("typer.confirm", _confirm_with(answer))
+    got = realtime("inspect")
+    assert got.code == code
+    assert "About 2,000,000 connections: 122,070 read units ($0.0153 in us-east-1), 200 s." in got.err
+    assert ("u2=" in got.out) == (code == 0)
+
+
+def _confirm_with(answer: str) -> Any:
+    import typer
+
+    def confirm(text: str, *, abort: bool, err: bool) -> bool:
+        if answer != "y\n":
+            raise typer.Abort
+        return True
+
+    return confirm
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--yes",), ("--user", "u1"), ("--room", "chat_room_42")], ids=" ".join
+)
+def test_what_is_cheap_or_wanted_is_not_asked(
+    realtime: Realtime, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(Store, "size", lambda self: (2_000_000, 1_000_000_000))
+    assert realtime("inspect", *arguments).code == 0
+
+
+def test_live_looks_again_until_ctrl_c(realtime: Realtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.inspect.time.sleep", sleep)
+    answer = realtime("inspect", "--live", "--every", "5")
+    assert (answer.code, looks) == (130, [5, 5, 5])
+    assert "u2=" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--user", "u1", "--room", "dashboard_admin"), 2, "--user, --room"),
+        (("--user", "a b"), 1, "user id 'a b'"),
+        (("--room", "lobby"), 1, "room 'lobby'"),
+        (("everything",), 2, "everything"),
+    ],
+)
+def test_bad_input_is_one_line(realtime: Realtime, arguments: tuple[str, ...], code: int, said: str) -> None:
+    answer = realtime("inspect", *arguments)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (code, "", 1)
+    assert said in answer.err
+
+
+def test_kick_closes_all_connections_of_a_user(realtime: Realtime, api: FakeManagementApi, rows: Any) -> None:
+    api.script("u1=", GONE)
+    answer = realtime("kick", "u1")
+    assert (answer.code, answer.out) == (0, "closed 1 of u1\n")
+    assert set(api.deleted) == {"u2="}
+    assert {row["connectionId"] for row in rows("connections")} & {"u1=", "u2="} == set()
+
+
+def test_kick_may_keep_the_user_out(realtime: Realtime, dynamodb: Any) -> None:
+    assert realtime("kick", "u1", "--keep-out").out == "closed 2 of u1; only a newer token lets them in\n"
+    now = int(time.time())
+    older = Identity("u1", "user", "", "", expires_at=now + 60, issued_at=now - 5)
+    newer = Identity("u1", "user", "", "", expires_at=now + 60, issued_at=now + 5)
+    store = Store(dynamodb, "connections", "rooms")
+    assert store.connect("u5=", older) == "revoked"
+    assert store.connect("u6=", newer) == "connected"

@@ -1,0 +1,191 @@
+"""`realtime tail` against a WebSocket server that plays the gateway."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from websockets.http11 import Request, Response
+from websockets.sync.server import ServerConnection, serve
+
+from tests.builders import SECRET
+from tests.unit.cli.conftest import Realtime
+
+
+class Gateway:
+    """Answers joins, then says what the test wants; each connection's claims and actions are kept.
+
+    Attributes:
+        url: where it listens.
+        claims: of each token that came.
+        actions: as they came.
+        says: what each connection is told after its join, one list a connection.
+        refuse: the status that handshakes get, if not 101.
+    """
+
+    def __init__(self) -> None:
+        self.claims: list[dict[str, Any]] = []
+        self.actions: list[dict[str, Any]] = []
+        self.says: list[list[object]] = []
+        self.refuse: int | None = None
+        self.url = ""
+
+    def conversation(self, connection: ServerConnection) -> None:
+        action = json.loads(connection.recv())
+        self.actions.append(action)
+        connection.send(json.dumps({"event": "hello", "data": 1, "room": "another"}))
+        connection.send(json.dumps({"event": "x:joined", "data": {}, "replyTo": action["id"]}))
+        for message in self.says.pop(0) if self.says else []:
+            connection.send(json.dumps(message))
+
+    def handshake(self, connection: ServerConnection, request: Request) -> Response | None:
+        if self.refuse:
+            return connection.respond(self.refuse, "")
+        return None
+
+    def select(self, _: ServerConnection, offered: Any) -> Any:
+        name, token = offered
+        self.claims.append(jwt.decode(token, SECRET, algorithms=["HS256"]))
+        return name
+
+
+@pytest.fixture
+def gateway(own_directory: Path) -> Iterator[Gateway]:
+    gateway = Gateway()
+    with serve(
+        gateway.conversation,
+        "127.0.0.1",
+        0,
+        select_subprotocol=gateway.select,
+        process_request=gateway.handshake,
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        gateway.url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/local"
+        (own_directory / ".env.local").write_text(
+            f"WEBSOCKET_API_ENDPOINT={gateway.url}\nWEBSOCKET_CONNECTIONS_TABLE=connections\n"
+            f"WEBSOCKET_ROOMS_TABLE=rooms\nJWT_SECRET={SECRET}\n"
+        )
+        yield gateway
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Ctrl-C comes when the tail is about to connect again for the n-th time."""
+    left = [1]
+
+    def sleep(_: float) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.tail.time.sleep", sleep)
+    return lambda times: left.__setitem__(0, times)
+
+
+def event(room: str | None, data: object, **more: object) -> dict[str, object]:
+    return {"event": "news", "data": data, "timestamp": "2026-11-23T10:30:00.000Z", "room": room, **more}
+
+
+def test_it_shows_what_is_sent_in_the_room_and_nothing_else(realtime: Realtime, gateway: Gateway) -> None:
+    gateway.says = [
+        [
+            event("dashboard_admin", {"n": 1}),
+            event(None, {"n": 2}),
+            event("dashboard_admin_2", {"n": 3}),
+            event("dashboard_admin", None, replyTo="other"),
+            event("dashboard_admin", "esc \x1b[31m é"),
+        ]
+    ]
+    answer = realtime("tail", "dashboard_admin")
+    assert answer.code == 130
+    assert answer.out.splitlines() == [
+        '2026-11-23T10:30:00.000Z  news  {"n":1}',
+        '2026-11-23T10:30:00.000Z  news  "esc \\u001b[31m é"',
+    ]
+    assert "joined dashboard_admin" in answer.err
+
+
+def test_all_shows_broadcasts_too(realtime: Realtime, gateway: Gateway) -> None:
+    gateway.says = [[event(None, 1), event("dashboard_admin", 2)]]
+    assert len(realtime("tail", "dashboard_admin", "--all").out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("room", "user", "role", "action"),
+    [
+        ("dashboard_admin", "realtime-tail", "admin", {"action": "dashboard:join", "id": "join"}),
+        (
+            "chat_room_42",
+            "realtime-tail",
+            "admin",
+            {"action": "chat:join_room", "roomId": "42", "id": "join"},
+        ),
+        ("dashboard_user_u1", "u1", "user", {"action": "dashboard:join", "id": "join"}),
+    ],
+)
+def test_it_joins_as_who_may(
+    realtime: Realtime, gateway: Gateway, room: str, user: str, role: str, action: dict[str, str]
+) -> None:
+    realtime("tail", room)
+    assert (gateway.claims[0]["userId"], gateway.claims[0]["role"]) == (user, role)
+    assert gateway.actions == [action]
+
+
+def test_after_a_close_it_connects_again_and_says_so(
+    realtime: Realtime, gateway: Gateway, stop_after: Callable[[int], None]
+) -> None:
+    stop_after(2)
+    gateway.says = [[event("chat_room_1", 1)], [event("chat_room_1", 2)]]
+    answer = realtime("tail", "chat_room_1")
+    assert [line[-1] for line in answer.out.splitlines()] == ["1", "2"]
+    assert answer.err.count("closed (1000)") == 2
+
+
+def test_a_refused_handshake_is_one_line(realtime: Realtime, gateway: Gateway) -> None:
+    gateway.refuse = 401
+    answer = realtime("tail", "dashboard_admin")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    assert "HTTP 401" in answer.err
+
+
+def test_a_refused_join_is_one_line(
+    realtime: Realtime, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(connection: ServerConnection) -> None:
+        connection.recv()
+        error = {"code": "forbidden", "message": "You may not join this room"}
+        connection.send(json.dumps({"event": "chat:error", "data": error, "replyTo": "join"}))
+
+    monkeypatch.setattr(gateway, "conversation", refuse)
+    with serve(refuse, "127.0.0.1", 0, select_subprotocol=gateway.select) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        env = Path(".env.local")
+        env.write_text(
+            env.read_text().replace(gateway.url, f"ws://127.0.0.1:{server.socket.getsockname()[1]}/local")
+        )
+        answer = realtime("tail", "chat_room_1")
+        server.shutdown()
+        thread.join()
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert "chat_room_1 cannot be joined: You may not join this room" in answer.err
+
+
+def test_nobody_listening_is_one_line(realtime: Realtime, own_directory: Path) -> None:
+    (own_directory / ".env.local").write_text(
+        f"WEBSOCKET_API_ENDPOINT=ws://127.0.0.1:9/local\nJWT_SECRET={SECRET}\n"
+    )
+    answer = realtime("tail", "dashboard_admin")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert "cannot be reached" in answer.err
+
+
+def test_an_unknown_room_is_one_line(realtime: Realtime, gateway: Gateway) -> None:
+    answer = realtime("tail", "lobby")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
