@@ -1,0 +1,77 @@
+"""One marked token and one marked message go every way there is, and are seen where they belong alone."""
+
+import io
+import json
+from collections.abc import Iterator
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from local.console import Console
+from local.pytest_plugin import WebSocketStack, run_stack
+from local.stack import Project
+from realtime import fanout
+
+MARK = "canary-7c1f"
+
+
+@pytest.fixture
+def output() -> io.StringIO:
+    """All that the stack and its functions print."""
+    return io.StringIO()
+
+
+@pytest.fixture
+def stack(
+    websocket_project: Project, output: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[WebSocketStack]:
+    with run_stack(websocket_project, console=Console(output)) as stack:
+        for name, value in stack.environment.items():
+            monkeypatch.setenv(name, value)
+        yield stack
+
+
+def test_no_token_and_no_message_is_seen_anywhere_else(
+    stack: WebSocketStack,
+    output: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG", logger="realtime")
+    token = stack.token("u1", role="admin")
+    expired = stack.token("u1", ttl=-60)
+    ticket = stack.service.create_ticket("u1")
+    for query in ({"token": expired}, {"token": token[:-4] + "AAAA"}, {"ticket": MARK}):
+        with pytest.raises(InvalidStatus):
+            stack.connect(query=query)
+    protocol = ["landinghub.v1", token]
+    clients = [
+        stack.connect(query={"token": token}),
+        stack.connect(options={"subprotocols": protocol}),
+        stack.connect(query={"ticket": ticket}),
+    ]
+    client = clients[0]
+    client.send("dashboard:join", note=MARK)
+    client.send("auth:refresh", token=token)
+    client.send("auth:refresh", token=expired)
+    client.send("chat:join_room", roomId="a/b " + MARK)
+    client.websocket.send('{"action": "ping", "broken": "' + MARK)
+    for event in ("dashboard:joined", "auth:refreshed", "chat:error", "error", "error"):
+        client.wait_for(event)
+    service = stack.service
+    service.send_to_room("dashboard_admin", "e", {"text": MARK})
+    service.send_to_user("u1", "e", {"text": MARK})
+    monkeypatch.setattr(fanout, "DIRECT_LIMIT", 0)
+    monkeypatch.setattr("realtime.service.DIRECT_LIMIT", 0)
+    assert service.broadcast("last", {"text": MARK}).queued == 1  # and over the queue
+    for other in clients:
+        assert other.wait_for("last", timeout=20)["data"] == {"text": MARK}
+    shown = output.getvalue() + caplog.text
+    tables = json.dumps(
+        [stack.rows(stack.environment[f"WEBSOCKET_{name}_TABLE"]) for name in ("CONNECTIONS", "ROOMS")]
+    )
+    assert "connected" in shown
+    assert "u1" in tables
+    for secret in (MARK, token, expired, ticket, token.rpartition(".")[2]):
+        assert secret not in shown
+        assert secret not in tables
