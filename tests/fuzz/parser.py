@@ -10,7 +10,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports():
-    import json.decoder
+    import json.decoder  # noqa: F401  so that the fuzzer sees into it
 
     from realtime import auth, envelope, fanout
     from realtime.errors import ActionError, AuthError, JobError

@@ -445,7 +445,7 @@ def run(dynamodb_client: Any, *, examples: int, store: type[Store] = Store, shri
         store_class = store
 
     phases = [Phase.generate, *([Phase.shrink] if shrink else [])]
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Machine,
         settings=settings(
             max_examples=examples,

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ class Document:
 
 
 @pytest.fixture
-def document(tmp_path: Path) -> Iterator[Document]:
+def document(tmp_path: Path) -> Document:
     return Document(tmp_path / "jwks.json")
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("local_stage", "people")
 
 @pytest.fixture
 def people(dynamodb: Any) -> None:
-    """An admin (a1=), a user with two connections (u1=, u2=), the newer in a chat room; one whose token ended."""
+    """An admin (a1=), a user with two connections (u1=, u2=), the newer in a chat room; one too old."""
     now = time.time()
 
     def store_of(age: float) -> Store:
