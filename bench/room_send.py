@@ -1,8 +1,8 @@
 """What a room send reads: realtime's Query of the room beside LandingHub's Scan of all connections.
 
 On AWS's DynamoDB Local with `ReturnConsumedCapacity`. Rooms of 10, 100 and 1,000 members, while the
-connections grow from 1,000 to 100,000. Read units are what DynamoDB bills; the times are of this machine. With
-`--quick` the Scan is done for the rooms of 100 alone: it reads the same for all.
+connections grow from 1,000 to 100,000. Read units are what DynamoDB bills; the times are of this machine.
+With `--quick` the Scan is done for the rooms of 100 alone: it reads the same for all.
 """
 
 import sys
