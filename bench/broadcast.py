@@ -1,0 +1,195 @@
+"""The time until the last receiver has a broadcast, over the floor that the rate sets (receivers / rate).
+
+10,000 connections in DynamoDB Local are run for real: a send job on MiniStack's queue, five workers as the
+stack has them, each a process of its own with its share of the rate, and a fake management API that notes
+each arrival. With the constants measured there, 100,000 and 1,000,000 are simulated: five workers take jobs
+as they appear, one of them is busy with the enumeration first, and each keeps its pace.
+"""
+
+import asyncio
+import heapq
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bench.peers.common import PEERS, ROOT, finish, options
+from bench.peers.dynamodb_local import dynamodb_local
+from local.ministack import MiniStack
+from realtime.fanout import JOB_RECEIVERS
+from realtime.store import Store
+from tests.builders import create_tables
+from tests.fakes.management_api import FakeManagementApi
+
+RECEIVERS = 10_000
+WORKERS = 5
+RATE = 600  # posts a second of one worker: together 30 % of an account's 10,000
+SLACK = 0.25  # s; what a worker makes up for, as realtime.gateway does
+TARGETS = {f"over_floor_{size}": ("<=", 1.2) for size in ("10k", "100k", "1m")}
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What one run shows of the pipeline, in seconds.
+
+    Attributes:
+        start: from the send to the worker that enumerates.
+        first: from there to the first post job on the queue.
+        per_receiver: of the enumeration.
+        fetch: to receive a post job and to delete it.
+        post: what a post job takes beyond its paced posts.
+    """
+
+    start: float
+    first: float
+    per_receiver: float
+    fetch: float
+    post: float
+
+
+def simulate(receivers: int, constants: Constants) -> float:
+    """Seconds until the last receiver has it."""
+    enumerated = constants.start + max(constants.first, receivers * constants.per_receiver)
+    # (free at, the pace's next slot) of each worker; the first one enumerates.
+    workers = [(enumerated, 0.0), *[(constants.start, 0.0)] * (WORKERS - 1)]
+    heapq.heapify(workers)
+    last = 0.0
+    for job in range(-(-receivers // JOB_RECEIVERS)):
+        posts = min(JOB_RECEIVERS, receivers - job * JOB_RECEIVERS)
+        enumeration = (job + 1) * JOB_RECEIVERS * constants.per_receiver
+        queued = constants.start + max(constants.first, enumeration)
+        free, slot = heapq.heappop(workers)
+        begins = max(free, queued) + constants.fetch
+        slot = max(slot, begins - SLACK) + posts / RATE
+        ends = max(begins, slot) + constants.post
+        last = max(last, ends)
+        heapq.heappush(workers, (ends, slot))
+    return last
+
+
+async def measure() -> tuple[float, Constants]:
+    """Run 10,000 for real: the seconds until the last one had it, and the constants."""
+    ministack = MiniStack()
+    await ministack.start()
+    workers: list[subprocess.Popen[str]] = []
+    try:
+        with FakeManagementApi() as api, dynamodb_local() as dynamodb:
+            await asyncio.to_thread(_fill, dynamodb)
+            sqs = ministack.client("sqs")
+            url = sqs.create_queue(QueueName="fanout")["QueueUrl"]
+            environ = {
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "AWS_ENDPOINT_URL": ministack.url,
+                "AWS_ENDPOINT_URL_DYNAMODB": dynamodb.meta.endpoint_url,
+                "AWS_ACCESS_KEY_ID": "test",
+                "AWS_SECRET_ACCESS_KEY": "test",
+                "AWS_REGION": "us-east-1",
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "WEBSOCKET_CONNECTIONS_TABLE": "connections",
+                "WEBSOCKET_ROOMS_TABLE": "rooms",
+                "WEBSOCKET_API_ENDPOINT": api.endpoint,
+                "WEBSOCKET_FANOUT_QUEUE_URL": url,
+                "WEBSOCKET_FANOUT_RATE": str(RATE),
+            }
+            command = [sys.executable, str(PEERS / "broadcast_worker.py")]
+            workers += [
+                subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
+                for _ in range(WORKERS)
+            ]
+            for worker in workers:
+                assert worker.stdout
+                assert worker.stdout.readline() == "ready\n"
+            store = Store(dynamodb, "connections", "rooms")
+            for _ in range(5):  # DynamoDB is warm; a Java process that has just started is not
+                assert sum(map(len, store.all_receiver_pages(4))) == RECEIVERS
+            job = {"version": 1, "to": {"all": True}, "event": "notice", "data": {"text": "x" * 200}}
+            began = time.monotonic()
+            sqs.send_message(QueueUrl=url, MessageBody=json.dumps(job))
+            while len(api.delivered) < RECEIVERS:
+                if time.monotonic() - began > 120:
+                    sys.exit(f"only {len(api.delivered)} of {RECEIVERS} were reached in 120 s")
+                await asyncio.sleep(0.01)
+            took = max(request.at for request in api.requests) - began
+            assert len(api.requests) == RECEIVERS, "a receiver was posted to twice"
+            await asyncio.sleep(0.5)  # until the last job is deleted
+            for worker in workers:
+                worker.terminate()
+            lines = [json.loads(line) for worker in workers for line in _rest(worker)]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+        await ministack.stop()
+    return took, _constants(began, lines)
+
+
+def _rest(worker: "subprocess.Popen[str]") -> list[str]:
+    assert worker.stdout
+    return [line for line in worker.stdout.read().splitlines() if line.endswith("}")]
+
+
+def _constants(began: float, lines: list[dict[str, float]]) -> Constants:
+    [enumeration] = [line for line in lines if not line["receivers"]]
+    posts = [line for line in lines if line["receivers"]]
+    first = min(line["received"] for line in posts) - enumeration["received"]
+    # What a full job takes beyond 100 posts at the pace; less where it makes up for time lost before.
+    beyond = [line["done"] - line["received"] - line["receivers"] / RATE for line in posts]
+    return Constants(
+        start=enumeration["received"] - began,
+        first=first,
+        per_receiver=(enumeration["done"] - enumeration["received"]) / RECEIVERS,
+        fetch=statistics.mean(line["deleted"] - line["done"] for line in posts) * 2,
+        post=max(0.0, statistics.median(beyond)),
+    )
+
+
+def _fill(dynamodb: Any) -> None:
+    """The tables, and 10,000 connections."""
+    create_tables(dynamodb)
+    end = {"N": "9999999999"}
+    for start in range(0, RECEIVERS, 25):
+        items: list[Any] = [
+            {
+                "connectionId": {"S": f"TWegAcC4EowC{number:06}="},
+                "userId": {"S": f"user-{number}"},
+                "userRole": {"S": "user"},
+                "userName": {"S": "A Name"},
+                "userEmail": {"S": "name@example.test"},
+                "connectedAt": {"S": "2026-01-01T00:00:00.000Z"},
+                "ttl": end,
+                "expiresAt": end,
+            }
+            for number in range(start, start + 25)
+        ]
+        requests = [{"PutRequest": {"Item": item}} for item in items]
+        dynamodb.batch_write_item(RequestItems={"connections": requests})
+
+
+def main() -> None:
+    """Measure, simulate, show, write."""
+    chosen = options(__doc__.splitlines()[0])
+    runs = [asyncio.run(measure()) for _ in range(1 if chosen.quick else 3)]
+    took, constants = sorted(runs, key=lambda run: run[0])[(len(runs) - 1) // 2]
+    rate = WORKERS * RATE
+    print(f"{WORKERS} workers of {RATE} posts/s each; jobs of {JOB_RECEIVERS}; {constants}")
+    figures = {"over_floor_10k": took / (RECEIVERS / rate)}
+    print(f"   10,000 measured   {took:8.2f} s, floor {RECEIVERS / rate:8.2f} s")
+    print(f"   10,000 simulated  {simulate(RECEIVERS, constants):8.2f} s (how well the simulation does)")
+    for size, receivers in (("100k", 100_000), ("1m", 1_000_000)):
+        seconds, floor = simulate(receivers, constants), receivers / rate
+        print(f"{receivers:9,} simulated  {seconds:8.2f} s, floor {floor:8.2f} s")
+        figures[f"over_floor_{size}"] = seconds / floor
+    figures["over_floor_10k_simulated"] = simulate(RECEIVERS, constants) / (RECEIVERS / rate)
+    finish(figures, TARGETS, chosen.json)
+
+
+if __name__ == "__main__":
+    main()
