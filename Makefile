@@ -2,9 +2,10 @@
 STAGE ?= dev
 PYTHON ?= python3
 BIN := .venv/bin
+BACKEND_ENV ?= .env
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
-.PHONY: setup dev test check synth deploy bench lock
+.PHONY: setup dev test check synth deploy destroy logs bench lock
 
 setup: .venv/.done client/dist/index.js  ## the virtual environment, the node packages, the built client
 
@@ -23,8 +24,17 @@ check: setup .venv-checkov/.done  ## format, lint, types; the templates under cf
 synth: setup  ## write the template of STAGE to cdk.out/
 	npx cdk synth --quiet -c stage=$(STAGE)
 
-deploy: setup  ## put STAGE into the AWS account, then fill the .env files
-	npx cdk deploy -c stage=$(STAGE) --outputs-file cdk.out/outputs.json && $(BIN)/realtime env --stage $(STAGE) --outputs cdk.out/outputs.json
+deploy: synth  ## show what changes, ask before prod, put STAGE into the AWS account, then fill the .env file
+	npx cdk diff --app cdk.out
+	@test $(STAGE) != prod || { printf 'Deploy this to prod? [y/N] ' && read -r answer && test "$$answer" = y; }
+	npx cdk deploy --app cdk.out --require-approval never --outputs-file cdk.out/outputs.json
+	$(BIN)/realtime env --stage $(STAGE) --outputs cdk.out/outputs.json --backend $(BACKEND_ENV)
+
+destroy: setup  ## take STAGE out of the AWS account, but for what it keeps
+	npx cdk destroy -c stage=$(STAGE)
+
+logs: setup  ## follow what the functions of STAGE say
+	$(BIN)/realtime logs --stage $(STAGE) --follow
 
 bench: setup  ## every claim, measured beside its peer
 	for script in bench/*.py; do $(BIN)/python $$script --quick || exit 1; done

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli import cost, env, inspect, redrive, send, tail, token
+from cli import cost, env, inspect, logs, redrive, send, tail, token
 from cli.env_file import EnvFileError
 from cli.target import ENV_FILE, EnvFileOption
 from realtime import RealtimeError
@@ -56,6 +56,7 @@ app.command("revoke")(send.revoke)
 app.command("redrive")(redrive.redrive)
 app.command("env")(env.env)
 app.command("inspect")(inspect.inspect)
+app.command("logs")(logs.logs)
 app.command("tail")(tail.tail)
 app.command("kick")(inspect.kick)
 app.command("cost")(cost.cost)

@@ -86,6 +86,22 @@ class Cloud:
         assert isinstance(values, dict)
         return values
 
+    @property
+    def env_file(self) -> Path:
+        return self.directory / "backend.env"
+
+    def make(self, *arguments: str, answer: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run make as a person does, with one answer at hand. What `make setup` does has been done."""
+        return subprocess.run(
+            ["make", "-o", "setup", *arguments, f"BACKEND_ENV={self.env_file}"],
+            cwd=ROOT,
+            env=self.environ,
+            input=answer,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def assembly(self, stage: str) -> Path:
         return self.directory / f"{stage}.out"
 
@@ -125,6 +141,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
                     break
             assert process.poll() is None, (here.directory / "ministack.log").read_text()
             time.sleep(0.1)
+        here.env_file.write_text("MINE=1\n")
         here.cdk("bootstrap", "aws://000000000000/us-east-1", "-c", "stage=dev")
         yield here
     finally:
@@ -147,7 +164,13 @@ def changed(cloud: Cloud) -> Path:
 
 @pytest.fixture(scope="module")
 def dev(cloud: Cloud) -> dict[str, str]:
-    return cloud.deploy("dev")
+    """What the README says: `make deploy STAGE=dev`."""
+    run = cloud.make("deploy", "STAGE=dev")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "AWS::DynamoDB::Table" in run.stdout + run.stderr  # it shows the diff
+    (values,) = json.loads((ROOT / "cdk.out" / "outputs.json").read_text()).values()
+    assert isinstance(values, dict)
+    return values
 
 
 @pytest.fixture(scope="module")
@@ -160,26 +183,12 @@ def api_id(outputs: dict[str, str]) -> str:
     return outputs["WebSocketAPIUrl"].removeprefix("wss://").partition(".")[0]
 
 
-def test_the_env_files_are_filled_from_the_outputs_file(
-    cloud: Cloud, dev: dict[str, str], tmp_path: Path
-) -> None:
-    backend, frontend = tmp_path / ".env", tmp_path / "web.env"
-    backend.write_text("MINE=1\n")
-    subprocess.run(
-        [
-            *(Path(sys.executable).with_name("realtime"), "env", "--stage", "dev"),
-            *("--outputs", cloud.directory / "dev.json", "--backend", backend, "--frontend", frontend),
-        ],
-        cwd=ROOT,
-        env=cloud.environ,
-        check=True,
-        capture_output=True,
-    )
-    lines = backend.read_text().splitlines()
+def test_the_env_file_is_filled(cloud: Cloud, dev: dict[str, str]) -> None:
+    lines = cloud.env_file.read_text().splitlines()
     assert lines[0] == "MINE=1"
     assert f"WEBSOCKET_API_ENDPOINT={dev['WebSocketAPIUrl']}" in lines
-    assert "WEBSOCKET_CONNECTIONS_TABLE=landinghub-websocket-connections-dev" in lines
-    assert f"REACT_APP_WEBSOCKET_URL={dev['WebSocketAPIUrl']}" in frontend.read_text()
+    assert f"WEBSOCKET_FANOUT_QUEUE_URL={dev['FanOutQueueUrl']}" in lines
+    assert f"REACT_APP_WEBSOCKET_URL={dev['WebSocketAPIUrl']}" in lines
 
 
 def test_the_deployed_functions_let_in_join_and_send(
@@ -207,6 +216,27 @@ def test_the_deployed_functions_let_in_join_and_send(
         update = json.loads(browser.recv(timeout=30))
         assert (update["event"], update["data"]) == ("dashboard:update", {"orderId": "123"})
     service.close()
+
+
+def test_prod_is_not_touched_before_somebody_says_so(cloud: Cloud) -> None:
+    run = cloud.make("deploy", "STAGE=prod", answer="n\n")
+    assert run.returncode != 0
+    assert "Deploy this to prod? [y/N]" in run.stdout
+    stacks = cloud.client("cloudformation").describe_stacks()["Stacks"]
+    assert "landinghub-websocket-prod" not in {stack["StackName"] for stack in stacks}
+
+
+def test_the_logs_of_a_stage_can_be_read(cloud: Cloud, dev: dict[str, str]) -> None:
+    assert dev
+    run = subprocess.run(
+        [Path(sys.executable).with_name("realtime"), "logs", "--stage", "dev"],
+        cwd=ROOT,
+        env=cloud.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_stages_stand_beside_each_other(cloud: Cloud, dev: dict[str, str], kept: dict[str, str]) -> None:
