@@ -125,6 +125,7 @@ async def local_environment(stack: LocalStack, env_file: Path | None = None) -> 
         "AWS_ENDPOINT_URL": stack.ministack.url,
         **CREDENTIALS,
         "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,  # the one that boto3 reads
     }
 
 
