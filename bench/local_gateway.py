@@ -677,6 +677,7 @@ async def measure(peer: Peer, *, quick: bool) -> dict[str, Any]:
         result["memory_after_mb"] = peer.memory_mb()
     finally:
         peer.stop()
+        print("  " + ", ".join(f"{key} {value:.4g}" for key, value in result.items()), flush=True)
     return result
 
 
