@@ -120,6 +120,7 @@ def test_it_writes_the_env_file_for_its_owner_alone(dev: Dev) -> None:
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_REGION",
+        "AWS_DEFAULT_REGION",
     }
 
 

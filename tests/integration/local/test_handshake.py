@@ -75,6 +75,25 @@ def test_a_wrong_websocket_version_is_refused(plain: WebSocketStack) -> None:
     assert answer.status in {400, 426}
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "Connection: keep-alive, Upgrade\r\nSec-WebSocket-Extensions: permessage-deflate\r\nOrigin: http://x",
+        "connection: upgrade\r\nsec-websocket-extensions: permessage-deflate; client_max_window_bits",
+    ],
+    ids=["Firefox", "wscat"],
+)
+def test_the_ways_that_clients_ask_are_taken_and_no_extension_is_agreed(
+    plain: WebSocketStack, shape: str
+) -> None:
+    with socket.create_connection(("127.0.0.1", plain.stack.port), timeout=10) as sock:
+        sock.sendall(_request("/v1").replace(b"Connection: Upgrade", shape.encode()))
+        head = sock.recv(65536)
+    assert head.startswith(b"HTTP/1.1 101")
+    assert b"sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=" in head.lower()
+    assert b"sec-websocket-extensions" not in head.lower()
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_it_listens_on_both_loopback_addresses_alone(plain: WebSocketStack, host: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
