@@ -9,6 +9,7 @@ The peer is what one would write without the command: boto3's resource, a Scan, 
 import argparse
 import asyncio
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -58,13 +59,20 @@ def fill(client: Any, count: int) -> None:
         client.batch_write_item(RequestItems={TABLES[0]: writes})
 
 
-def seconds(command: list[str], environ: dict[str, str], runs: int) -> float:
-    times = []
+def seconds(command: list[str], environ: dict[str, str], runs: int) -> tuple[float, float]:
+    """Median seconds of a command: on the wall clock, and of its own processor time."""
+    wall, cpu = [], []
     for _ in range(runs):
-        began = time.perf_counter()
+        before, began = _children(), time.perf_counter()
         subprocess.run(command, env=environ, stdout=subprocess.DEVNULL, check=True, cwd=ROOT)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+        wall.append(time.perf_counter() - began)
+        cpu.append(_children() - before)
+    return statistics.median(wall), statistics.median(cpu)
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure(endpoint: str, count: int, runs: int) -> None:
@@ -91,10 +99,13 @@ def measure(endpoint: str, count: int, runs: int) -> None:
         for table in TABLES:
             client.delete_table(TableName=table)
     print(f"{count:,} connections, median of {runs}, process start included:")
-    print(f"  realtime inspect          {ours:6.2f} s")
-    print(f"  realtime inspect rooms    {rooms:6.2f} s")
-    print(f"  boto3 resource, Scan      {peer:6.2f} s")
-    print(f"  ratio peer / ours         {peer / ours:6.2f}")
+    for name, (wall, cpu) in (
+        ("realtime inspect", ours),
+        ("realtime inspect rooms", rooms),
+        ("boto3, Scan", peer),
+    ):
+        print(f"  {name:24}{wall:6.2f} s, of it {cpu:5.2f} s processor time")
+    print(f"  ratio peer / ours       {peer[0] / ours[0]:6.2f}   {peer[1] / ours[1]:13.2f}")
 
 
 async def with_ministack(count: int, runs: int) -> None:

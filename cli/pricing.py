@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from realtime.fanout import DIRECT_LIMIT, JOB_RECEIVERS
+
 HOURS_A_MONTH = 730  # 365 days / 12, as AWS counts
 DAYS_A_MONTH = HOURS_A_MONTH / 24
 _MAX_CONNECTION_HOURS = 2  # API Gateway's limit; then the client connects again
 _MESSAGE_UNIT_KB = 32
-_DIRECT_LIMIT = 200  # receivers that a backend posts to itself; more go over the fan-out queue
-_JOB_RECEIVERS = 100
-_POSTS_PER_SECOND = 500  # of one fan-out function, for its time
+_FANOUT_GB, _POSTS_PER_SECOND = 1769 / 1024, 600  # of a worker: stacks/fan_out.py, cdk.json
 _REQUESTS_PER_JOB = 3  # send, receive, delete
 _POLLS_A_MONTH = 5 * 3 * 60 * HOURS_A_MONTH  # Lambda keeps five long polls of 20 s on an idle queue
 _CONNECT_MS, _ACTION_MS, _DISCONNECT_MS = 25, 12, 12  # billed time of warm calls
@@ -49,8 +49,8 @@ class Usage:
         ping: a client pings after so many silent seconds; 0 for never. Messages come at random moments
             (Poisson), so the more there are, the fewer pings.
         message_kb: size of a message in KB.
-        memory_mb: of each function.
-        log_bytes: what a function writes to the log for each call.
+        memory_mb: of the functions that clients call.
+        log_bytes: of logs for each call: a line of the function's and a line of the access log.
         acknowledged: whether a client acknowledges every message that it gets.
         scan_rooms: whether a room send looks through all connections (not here: to compare).
     """
@@ -64,7 +64,7 @@ class Usage:
     ping: float = 540
     message_kb: float = 1
     memory_mb: float = 512
-    log_bytes: float = 250
+    log_bytes: float = 600
     acknowledged: bool = False
     scan_rooms: bool = False
 
@@ -103,7 +103,7 @@ def count(usage: Usage) -> Counts:
     calls = actions + pings + joins + acknowledgements
 
     jobs = sends * _jobs(usage.room_size) + broadcasts * _jobs(online)
-    job_posts = received * (usage.room_size > _DIRECT_LIMIT) + broadcast_posts * (online > _DIRECT_LIMIT)
+    job_posts = received * (usage.room_size > DIRECT_LIMIT) + broadcast_posts * (online > DIRECT_LIMIT)
     gb = usage.memory_mb / 1024
 
     if usage.scan_rooms and usage.room_size > 1:
@@ -141,7 +141,7 @@ def count(usage: Usage) -> Counts:
             {
                 "actions": calls * _ACTION_MS / 1000 * gb,
                 "connects": connects * (_CONNECT_MS + _DISCONNECT_MS) / 1000 * gb,
-                "fan-out": job_posts / _POSTS_PER_SECOND * gb,
+                "fan-out": job_posts / _POSTS_PER_SECOND * _FANOUT_GB,
             }
         ),
         "writes": _some(
@@ -287,7 +287,7 @@ def _pings_an_hour(usage: Usage) -> float:
 
 def _jobs(receivers: float) -> float:
     """How many fan-out jobs one send makes: one that enumerates, and the post jobs."""
-    return 1 + math.ceil(receivers / _JOB_RECEIVERS) if receivers > _DIRECT_LIMIT else 0
+    return 1 + math.ceil(receivers / JOB_RECEIVERS) if receivers > DIRECT_LIMIT else 0
 
 
 def _read_units(items: float, item_kb: float, kb_per_unit: float) -> float:

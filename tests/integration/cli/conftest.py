@@ -23,7 +23,7 @@ from tests.unit.cli.conftest import realtime as realtime
 def connect(store: Store, connection_id: str, user_id: str, role: rooms.Role = "user") -> None:
     """Connect a user and join the user's dashboard room."""
     now = int(time.time())
-    who = Identity(user_id, role, user_id.title(), f"{user_id}@x.test", expires_at=now + 3600, issued_at=now)
+    who = Identity(user_id, role, user_id.title(), f"{user_id}@x.test", expires_at=now + 5430, issued_at=now)
     assert store.connect(connection_id, who) == "connected"
     connection = store.connection(connection_id)
     assert connection is not None

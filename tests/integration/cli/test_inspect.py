@@ -17,7 +17,11 @@ pytestmark = pytest.mark.usefixtures("local_stage", "people")
 
 @pytest.fixture
 def people(dynamodb: Any) -> None:
+<<<<<<< HEAD
     """An admin (a1=), a user with two connections (u1=, u2=), the newer in a chat room; one too old."""
+=======
+    """An admin (a1=), a user twice (u1=, u2=), the newer in a chat room, and one whose token has ended."""
+>>>>>>> cli
     now = time.time()
 
     def store_of(age: float) -> Store:
@@ -51,9 +55,9 @@ def test_the_connections_newest_first_without_those_whose_token_ended(realtime: 
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.startswith("local stage: 3 connections of 2 users in 3 rooms")
     assert lines(answer.out) == [
-        ["u1", "user", "U1", "chat_room_42, dashboard_user_u1", "2 min", "59 min", "u2="],
-        ["u1", "user", "U1", "dashboard_user_u1", "3 min", "59 min", "u1="],
-        ["boss", "admin", "Boss", "dashboard_admin", "2 h 01 min", "59 min", "a1="],
+        ["u1", "user", "U1", "chat_room_42, dashboard_user_u1", "2 min", "1 h 30 min", "u2="],
+        ["u1", "user", "U1", "dashboard_user_u1", "3 min", "1 h 30 min", "u1="],
+        ["boss", "admin", "Boss", "dashboard_admin", "2 h 01 min", "1 h 30 min", "a1="],
     ]
 
 

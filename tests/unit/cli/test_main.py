@@ -178,5 +178,6 @@ def test_dev_runs_the_local_stage_and_ends_with_its_exit_code(
     module = ModuleType("local.main")
     vars(module)["run"] = run
     monkeypatch.setitem(sys.modules, "local.main", module)
-    assert realtime("dev", "--port", "3002", "--env-file", "here").code == 3
-    assert calls == [{"port": 3002, "env_file": Path("here")}]
+    assert realtime("dev", "--port", "3002", "--env-file", "here", "--quiet").code == 3
+    defaults = {"time_scale": 1.0, "quotas": None}
+    assert calls == [{"port": 3002, "env_file": Path("here"), "quiet": True, **defaults}]

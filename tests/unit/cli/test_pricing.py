@@ -42,7 +42,7 @@ def test_a_thousand_users_at_work_by_hand() -> None:
     SQS: 5 polls x 3 a minute          =    657,000        x $0.40 / million           = $ 0.2628
     secret                                                                              = $ 0.40
     secret reads: 1,216.67             x $0.05 / 10,000                                 = $ 0.0061
-    logs: 3,053,326.6 x 250 bytes      =      0.7109 GB    x $0.50                      = $ 0.3555
+    logs: 3,053,326.6 x 600 bytes      =      1.7062 GB    x $0.50                      = $ 0.8531
     out: 4,866,666.67 x 1 KB           =      4.6412 GB    x $0.09                      = $ 0.4177
     """
     got = dollars(Usage(users=1000, hours=8, messages_in=10, messages_out=10, ping=540, memory_mb=512))
@@ -56,11 +56,11 @@ def test_a_thousand_users_at_work_by_hand() -> None:
         "queue_requests": 0.2628,
         "secrets": 0.40,
         "secret_calls": 0.0061,
-        "log_gb": 0.3555,
+        "log_gb": 0.8531,
         "out_gb": 0.4177,
     }
     assert got == pytest.approx(by_hand, abs=0.0001)
-    assert sum(got.values()) == pytest.approx(17.1435, rel=0.0001)
+    assert sum(got.values()) == pytest.approx(17.6411, rel=0.0001)
 
 
 def test_landinghubs_example_by_hand() -> None:
