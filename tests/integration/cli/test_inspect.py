@@ -17,11 +17,7 @@ pytestmark = pytest.mark.usefixtures("local_stage", "people")
 
 @pytest.fixture
 def people(dynamodb: Any) -> None:
-<<<<<<< HEAD
-    """An admin (a1=), a user with two connections (u1=, u2=), the newer in a chat room; one too old."""
-=======
     """An admin (a1=), a user twice (u1=, u2=), the newer in a chat room, and one whose token has ended."""
->>>>>>> cli
     now = time.time()
 
     def store_of(age: float) -> Store:
