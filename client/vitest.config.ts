@@ -6,7 +6,7 @@ export default defineConfig({
     // The tests against real processes are run by pytest, which starts those processes.
     exclude: ["test/real/**", "node_modules/**"],
     restoreMocks: true,
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     unstubGlobals: true,
     maxWorkers: 2,
   },

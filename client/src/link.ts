@@ -99,7 +99,8 @@ export function openLink(
           clearTimeout(timer);
           pending.delete(id);
           if (!envelope) {
-            reject(new RealtimeError(code, `${action}: ${code === "timeout" ? `no reply in ${timeout} ms` : "the connection was lost"}`));
+            const why = code === "timeout" ? `no reply in ${timeout} ms` : "the connection was lost";
+            reject(new RealtimeError(code, `${action}: ${why}`));
           } else if (isError(envelope)) {
             const data = envelope.data as any;
             reject(new RealtimeError(`${data?.code}`, `${action}: ${data?.message}`, data));

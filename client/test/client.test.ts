@@ -99,6 +99,18 @@ describe("connecting", () => {
     expect(client.state).toBe("connected");
   });
 
+  test("does not call a connection connected that was closed as soon as it was open", async () => {
+    server.admit = "flash";
+    const { client, states } = make();
+    await pass(10 * MINUTE);
+    expect(client.state).toBe("connecting");
+    expect(states).toEqual([]);
+    expect(server.attempts.length).toBeLessThan(30);
+    server.admit = "open";
+    await pass(128 * SECOND + 10);
+    expect(client.state).toBe("connected");
+  });
+
   test("disconnect() in the middle of an attempt ends it", async () => {
     server.admit = "hang";
     const { client } = make();
@@ -423,6 +435,18 @@ describe("a token's end", () => {
 });
 
 describe("events", () => {
+  test("of a connection that was given up are not heard any more", async () => {
+    const { client } = await connected();
+    const listener = vi.fn();
+    client.on("a", listener);
+    client.disconnect();
+    server.last.state = "open"; // a real socket may still hand out what it had received
+    server.last.say("a", 1);
+    server.last.cut();
+    expect(listener).not.toHaveBeenCalled();
+    expect(client.state).toBe("disconnected");
+  });
+
   test("reach every listener, the cleanup and off() end it, once() hears one", async () => {
     const { client } = await connected();
     const heard: string[] = [];
@@ -675,6 +699,30 @@ describe("rooms", () => {
     expect(await Promise.all(joins)).toHaveLength(50);
     expect(lost).not.toHaveBeenCalled();
     vi.clearAllTimers();
+  });
+
+  test("join() is made good whatever moment of connecting it comes in", async () => {
+    for (let moment = 0; moment < 20; moment++) {
+      const { client } = make();
+      void client.join("dashboard").then(async () => {
+        for (let step = 0; step < moment; step++) await null;
+        await client.join("chat_room_1");
+      });
+      await pass(100);
+      expect(server.last.actions).toEqual(["dashboard:join", "chat:join_room"]);
+      client.disconnect();
+    }
+  });
+
+  test("leave() that the connection loses has left", async () => {
+    const { client } = await connected();
+    await Promise.all([client.join("dashboard"), pass(10)]);
+    server.answer = () => undefined;
+    const left = client.leave("dashboard");
+    await pass(10);
+    server.cut();
+    await left;
+    expect(client.rooms).toEqual([]);
   });
 
   test("leave() while away is not joined again", async () => {

@@ -10,8 +10,8 @@
 import { vi } from "vitest";
 import type { WebSocketLike } from "../src/index.ts";
 
-/** What a handshake comes to: open, refused as by a 401, down (nobody listens), or never answered. */
-export type Admit = "open" | "refuse" | "down" | "hang";
+/** What a handshake comes to: open, open and closed at once, refused as by a 401, down (nobody listens), or never answered. */
+export type Admit = "open" | "flash" | "refuse" | "down" | "hang";
 type Action = { action: string; id: string; [field: string]: unknown };
 
 export class FakeServer {
@@ -76,10 +76,11 @@ export class FakeConnection implements WebSocketLike {
     server.attempts.push({ at: Date.now(), url });
     if (server.admit === "hang") return;
     this.after(server.latency, () => {
-      if (server.admit === "open") {
+      if (server.admit === "open" || server.admit === "flash") {
         this.state = "open";
         this.onopen?.({});
-      } else {
+      }
+      if (server.admit !== "open") {
         this.cut(1006);
       }
     });

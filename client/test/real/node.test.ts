@@ -33,6 +33,8 @@ test("every action of the protocol has its typed reply", async () => {
   await expect(client.join("chat_room_r1")).rejects.toMatchObject({ code: "forbidden" });
   await run.command("grant", "chat_room_r1", "u1");
   expect(await client.join("chat_room_r1")).toEqual({ roomId: "r1", success: true });
+  expect(await client.send("auth:refresh", { token: run.sign("u1", 7200) })).toMatchObject({ success: true });
+  await expect(client.send("auth:refresh", { token: run.sign("u2", 7200) })).rejects.toMatchObject({ code: "invalid_token" });
   await client.leave("chat_room_r1");
   await client.leave("dashboard");
   await expect(client.join("chat_room_a b" as any)).rejects.toMatchObject({ code: "invalid_room" });
