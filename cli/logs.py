@@ -45,9 +45,7 @@ def logs(
             del seen[id_]
 
 
-def _new(
-    client: Any, groups: list[str], start: int, seen: dict[str, int]
-) -> Iterator[tuple[datetime, str]]:
+def _new(client: Any, groups: list[str], start: int, seen: dict[str, int]) -> Iterator[tuple[datetime, str]]:
     lines: list[tuple[int, str]] = []
     for group in groups:
         pages = client.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=start)
