@@ -25,6 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from bench.peers.dynamodb_local import dynamodb_local
 from realtime import actions, service
 from realtime.gateway import PostReport
 from realtime.identity import Identity
@@ -462,6 +463,13 @@ def run(dynamodb_client: Any, *, examples: int, store: type[Store] = Store, shri
 @pytest.mark.timeout(300)
 def test_state_stays_right_in_any_interleaving(dynamodb_client: Any) -> None:
     run(dynamodb_client, examples=40)
+
+
+@pytest.mark.dynamodb_local
+@pytest.mark.timeout(600)
+def test_it_does_so_on_dynamodb_local_too() -> None:
+    with dynamodb_local() as client:
+        run(client, examples=40)
 
 
 class JoinsWithoutLooking(Store):
