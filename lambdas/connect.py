@@ -3,11 +3,13 @@
 import logging
 from typing import Any
 
-from realtime import handshake
+from realtime import handshake, metrics
 from realtime.parts import parts
 
 log = logging.getLogger("realtime")
 log.setLevel(logging.INFO)
+
+_REFUSED = {403: "RefusedOrigin", 429: "RefusedLimit"}
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001
@@ -20,5 +22,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         )
     except handshake.RefusedError as error:
         log.warning("refused connectionId=%s status=%d reason=%s", connection_id, error.status, error.reason)
+        metrics.emit({_REFUSED.get(error.status, "RefusedCredentials"): 1})
         return {"statusCode": error.status}
+    metrics.emit({"Connected": 1})
     return {"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else {}}

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from realtime import metrics
 from realtime.parts import parts
 
 log = logging.getLogger("realtime")
@@ -15,4 +16,5 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     parts().store.disconnect(request["connectionId"])
     code = request.get("disconnectStatusCode")
     log.info("disconnected connectionId=%s code=%s", request["connectionId"], code)
+    metrics.emit({"Disconnected": 1})
     return {"statusCode": 200}

@@ -17,12 +17,13 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from botocore.exceptions import ClientError
 
-from realtime import envelope, rooms
+from realtime import envelope, metrics, rooms
 from realtime.errors import InvalidDataError, InvalidNameError, JobError, PayloadTooLargeError
 from realtime.gateway import Gateway, PostReport
 from realtime.rooms import Room
@@ -393,11 +394,25 @@ class Worker:
             len(left),
             (time.monotonic() - began) * 1000,
         )
+        metrics.emit(
+            {
+                "Sent": len(report.sent),
+                "Gone": len(report.gone),
+                "Failed": len(report.failed),
+                "Unknown": len(report.unknown),
+                "PublishToPost": (self._clock() - _sent_at(job.text)) * 1000,
+            }
+        )
         if left and len(left) == len(receivers):
             raise _NotDoneError(next(iter(report.reasons)))
         if left and job.round + 1 < MAX_ROUNDS:
             smaller = replace(job, receivers=tuple(receivers[i] for i in left), round=job.round + 1)
             self._queue.put([smaller], delay=_pause(job.round))
+
+
+def _sent_at(text: str) -> float:
+    """When an envelope says that it was sent, in epoch seconds."""
+    return datetime.fromisoformat(json.loads(text)["timestamp"]).timestamp()
 
 
 class _NotDoneError(Exception):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import botocore.session
 from botocore.loaders import Loader
 
+from realtime import metrics
 from realtime.errors import SettingsError
 from realtime.settings import Settings
 from realtime.store import Store
@@ -113,4 +114,5 @@ class Parts:
 @functools.cache
 def parts() -> Parts:
     """The parts of the stage that the environment names."""
+    metrics.emit({"ColdStarts": 1})
     return Parts(Settings.from_env())

@@ -44,14 +44,17 @@ class Function(Construct):
         memory_mb: int | None = None,
     ) -> None:
         super().__init__(scope, id_)
-        logs = log_group(self, "Logs", stage=stage, key=key)
+        self.name = name
+        self.memory_mb = memory_mb or stage.memory_mb
+        self.logs = log_group(self, "Logs", stage=stage, key=key)
+        watched = {"WEBSOCKET_METRICS": stage.stack_name} if stage.monitoring else {}
         self.role = iam.Role(
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             description=f"{stage.function_name(name)} runs as this",
         )
-        logs.grant_write(self.role)
+        self.logs.grant_write(self.role)
         self.function = lambda_.Function(
             self,
             "Function",
@@ -61,12 +64,12 @@ class Function(Construct):
             architecture=lambda_.Architecture.ARM_64,
             code=code,
             handler=f"{name.lower()}.handler",
-            memory_size=memory_mb or stage.memory_mb,
+            memory_size=self.memory_mb,
             timeout=cdk.Duration.seconds(timeout),
-            environment=dict(environment),
+            environment=dict(environment) | watched,
             environment_encryption=key,
             role=self.role,
-            log_group=logs,
+            log_group=self.logs,
             logging_format=lambda_.LoggingFormat.JSON,
             application_log_level_v2=lambda_.ApplicationLogLevel.INFO,
             # Without START, END and REPORT of every invocation: 1 KB of logs costs half as much as a message.

@@ -46,6 +46,8 @@ class Stage:
         fanout_rate: posts a second of one worker.
         gateway_logs: whether API Gateway writes an access log and its errors. It can only where the account
             has told it a role to write with (once for each region).
+        monitoring: whether there are metrics, a dashboard and alarms, which cost some dollars a month.
+        alarm_email: who is told of alarms, once the address has confirmed it.
         account_requests_per_second: API Gateway's quota for all APIs of an account in a region. In newer
             regions it is 2,500; AWS raises it when asked.
         fanout_share: how much of it the workers may take together, 0.05 to 0.95.
@@ -77,7 +79,9 @@ class Stage:
     fanout_concurrency: int
     fanout_rate: int
     gateway_logs: bool
+    monitoring: bool
     allowed_origins: tuple[str, ...]
+    alarm_email: str | None = None
     account_requests_per_second: int = 10_000
     fanout_share: float = 0.7
     own_cloudwatch_role: bool = False
@@ -231,6 +235,7 @@ _NEEDS = {
     "domain_certificate_arn": "domain_name",
     "domain_path": "domain_name",
     "own_cloudwatch_role": "gateway_logs",
+    "alarm_email": "monitoring",
 }
 _RULES: Mapping[str, _Rule] = {
     "keep_data": _flag(),
@@ -245,6 +250,8 @@ _RULES: Mapping[str, _Rule] = {
     "connect_burst": _whole(1, 50_000),
     "fanout_concurrency": _whole(2, 1000),
     "fanout_rate": _whole(1, 2000),
+    "monitoring": _flag(),
+    "alarm_email": _text(r"[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address"),
     "account_requests_per_second": _whole(100, 1_000_000),
     "fanout_share": _Rule(
         "a number from 0.05 to 0.95",

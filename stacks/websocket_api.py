@@ -45,6 +45,8 @@ class WebSocketApi(Construct):
     Attributes:
         url: where browsers connect to, `wss://...`.
         callback_url: the base of the management API, `https://...`.
+        api_id: for the names of its metrics.
+        functions: of the three routes.
         domain: the stage's own domain, where it has one.
     """
 
@@ -69,6 +71,7 @@ class WebSocketApi(Construct):
             route_selection_expression="$request.body.action",
         )
         serving = self._serve(key)
+        self.api_id = self._api.api_id
         self.url, self.callback_url = serving.url, serving.callback_url
         self.domain = self._serve_at_domain(serving)
         if self.domain:
@@ -111,6 +114,7 @@ class WebSocketApi(Construct):
         jwt_secret.grant_read(default.role)
         self.grant_manage_connections(default.role, "DELETE", "POST")
 
+        self.functions = (connect, disconnect, default)
         routes = (("$connect", connect), ("$disconnect", disconnect), ("$default", default))
         for route_key, target in routes:
             route = self._api.add_route(

@@ -8,6 +8,7 @@ from stacks.encryption import customer_key
 from stacks.fan_out import FanOut
 from stacks.jwt_secret import JwtSecret
 from stacks.lambda_code import lambda_code
+from stacks.monitoring import Monitoring
 from stacks.stage import Stage
 from stacks.tables import Tables
 from stacks.websocket_api import WebSocketApi
@@ -33,6 +34,8 @@ class WebSocketStack(cdk.Stack):
         )
         fan_out = FanOut(self, "FanOut", stage=stage, code=code, tables=tables, api=api, key=key)
         policy = backend_policy(self, "BackendPolicy", stage=stage, tables=tables, api=api, fan_out=fan_out)
+        if stage.monitoring:
+            Monitoring(self, "Monitoring", stage=stage, tables=tables, api=api, fan_out=fan_out, key=key)
         if any("example.com" in origin for origin in stage.allowed_origins):
             cdk.Annotations.of(self).add_warning_v2(
                 "realtime:allowed-origins",

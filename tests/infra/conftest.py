@@ -18,10 +18,12 @@ CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/6d0c8f9a-3b55-4c62
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "given-secret": {"jwt_secret_name": "shared/jwt", "prefix": "acme"},
-    "own-key": {"customer_key": True, "gateway_logs": True, "keep_data": True},
+    "own-key": {"customer_key": True, "gateway_logs": True, "keep_data": True, "monitoring": True},
     "own-role": {"own_cloudwatch_role": True, "gateway_logs": True},
     "domain": {"domain_name": "ws.example.com", "domain_certificate_arn": CERTIFICATE, "domain_path": "v1"},
     "strict": {
+        "monitoring": True,
+        "alarm_email": "ops@example.com",
         "jwt_audience": "realtime",
         "jwt_issuer": "https://login.example.com",
         "jwt_max_lifetime": 3600,

@@ -63,7 +63,7 @@ class Resources:
         match value:
             case str():
                 return value
-            case {"Fn::GetAtt": [id_, "Arn"]} | {"Ref": id_}:
+            case {"Fn::GetAtt": [id_, "Arn" | "QueueName" | "TopicName"]} | {"Ref": id_}:
                 return self._name(id_)
             case {"Fn::Join": [separator, parts]}:
                 return str(separator).join(self.name(part) for part in parts)

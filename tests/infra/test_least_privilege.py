@@ -216,30 +216,29 @@ def talking(backend: Backend) -> None:
     default.handler(message_event("unknown="), None)  # is told so, and closed
 
 
+def run_job(body: str) -> None:
+    """Let the worker have one job as SQS hands it out."""
+    sqs: Any = botocore.session.get_session().create_client("sqs")
+    queue = parts().settings.fanout_queue_url
+    sqs.send_message(QueueUrl=queue, MessageBody=body)
+    (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
+    record = {"messageId": message["MessageId"], "receiptHandle": message["ReceiptHandle"], "body": body}
+    fanout.handler({"Records": [record]}, None)
+    while left := sqs.receive_message(QueueUrl=queue).get("Messages"):
+        sqs.delete_message(QueueUrl=queue, ReceiptHandle=left[0]["ReceiptHandle"])
+
+
 def fanning_out(backend: Backend) -> None:
     for user in ("u1", "u2"):
         let_in(f"{user}=", user_id=user)
         default.handler(message_event(f"{user}=", action="dashboard:join"), None)
-    sqs: Any = botocore.session.get_session().create_client("sqs")
-
-    queue = parts().settings.fanout_queue_url
-
-    def run(body: str) -> None:
-        """Let the worker have one job as SQS hands it out."""
-        sqs.send_message(QueueUrl=queue, MessageBody=body)
-        (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
-        record = {"messageId": message["MessageId"], "receiptHandle": message["ReceiptHandle"], "body": body}
-        fanout.handler({"Records": [record]}, None)
-        while left := sqs.receive_message(QueueUrl=queue).get("Messages"):
-            sqs.delete_message(QueueUrl=queue, ReceiptHandle=left[0]["ReceiptHandle"])
-
     for to in ({"user": "u1"}, {"room": "dashboard_user_u1"}, {"all": True}):
-        run(json.dumps({"version": 1, "to": to, "event": "e", "data": {}}))
-    run("no job")  # is given back
+        run_job(json.dumps({"version": 1, "to": to, "event": "e", "data": {}}))
+    run_job("no job")  # is given back
     backend.monkeypatch.setattr("realtime.fanout.JOB_RECEIVERS", 1)
-    run(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))  # more than one job
+    run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))  # more than one job
     backend.management_api.script("u1=", GONE)
-    run(json.dumps({"version": 1, "to": {"room": "dashboard_user_u1"}, "event": "e", "data": {}}))
+    run_job(json.dumps({"version": 1, "to": {"room": "dashboard_user_u1"}, "event": "e", "data": {}}))
 
 
 @pytest.mark.parametrize(

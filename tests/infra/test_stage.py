@@ -23,6 +23,7 @@ GOOD = {
     "fanout_concurrency": 2,
     "fanout_rate": 500,
     "gateway_logs": False,
+    "monitoring": False,
     "allowed_origins": ["https://www.example.com"],
 }
 
@@ -98,6 +99,8 @@ def test_the_longest_name_fits_a_function() -> None:
             {"account_requests_per_second": 1000},
             "stages.qa.fanout_rate: times fanout_concurrency must be at most 700,",
         ),
+        ({"alarm_email": "ops@example.com"}, "stages.qa.monitoring: must be set: alarm_email needs it"),
+        ({"alarm_email": "ops"}, "stages.qa.alarm_email: must be an e-mail address, not 'ops'"),
         ({"memory": 256}, "stages.qa.memory: is no setting; did you mean memory_mb?"),
         ({"x": 1}, "stages.qa.x: is no setting; there are account_requests_per_second, actions_burst, "),
     ],

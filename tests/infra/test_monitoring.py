@@ -1,0 +1,173 @@
+"""What a stage is watched with: every metric exists, every alarm says what to do."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_cdk.assertions import Template
+
+from lambdas import connect, disconnect
+from realtime import metrics
+from tests.builders import connect_event, disconnect_event, token
+from tests.infra.conftest import ROOT
+from tests.infra.resources import Resources
+from tests.infra.test_least_privilege import Backend, run_job
+from tests.infra.test_least_privilege import backend as backend
+
+PUBLISHED = {
+    "AWS/ApiGateway": {
+        *("ConnectCount", "MessageCount", "ClientError", "IntegrationError", "ExecutionError"),
+        "IntegrationLatency",
+    },
+    "AWS/DynamoDB": {
+        *("ConsumedReadCapacityUnits", "ConsumedWriteCapacityUnits"),
+        *("ReadThrottleEvents", "WriteThrottleEvents", "TimeToLiveDeletedItemCount"),
+    },
+    "AWS/Lambda": {"Duration", "Errors", "Invocations", "Throttles"},
+    "AWS/SQS": {"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"},
+}
+"""What AWS publishes, by its documentation of each service (those that are used here)."""
+
+
+def dashboard(resources: Resources) -> dict[str, Any]:
+    """The dashboard's body, with the names of resources in the place of references."""
+    (board,) = resources.of_type("AWS::CloudWatch::Dashboard").values()
+    body: dict[str, Any] = json.loads(resources.name(board["Properties"]["DashboardBody"]))
+    return body
+
+
+def named_by_widgets(resources: Resources) -> set[tuple[str, str]]:
+    """Namespace and name of each metric in the dashboard, with the shorthand `...` and `.` resolved."""
+    found = set()
+    for widget in dashboard(resources)["widgets"]:
+        before: list[Any] = []
+        for line in widget["properties"].get("metrics", []):
+            if isinstance(line[0], dict):  # an expression
+                continue
+            full = [before[i] if part == "." else part for i, part in enumerate(line)]
+            if line[0] == "...":
+                full = before
+            found.add((full[0], full[1]))
+            before = full
+    return found
+
+
+def named_by_alarms(resources: Resources) -> set[tuple[str, str]]:
+    found = set()
+    for alarm in resources.of_type("AWS::CloudWatch::Alarm").values():
+        properties = alarm["Properties"]
+        if "MetricName" in properties:
+            found.add((properties["Namespace"], properties["MetricName"]))
+        for query in properties.get("Metrics", []):
+            if "MetricStat" in query:
+                metric = query["MetricStat"]["Metric"]
+                found.add((metric["Namespace"], metric["MetricName"]))
+    return found
+
+
+def test_every_metric_is_one_that_the_functions_write_or_aws_publishes(
+    resources: dict[str, Resources],
+) -> None:
+    named = named_by_widgets(resources["prod"]) | named_by_alarms(resources["prod"])
+    assert len(named) > 20
+    known = {(metrics.NAMESPACE, name) for name in metrics.UNITS}
+    known |= {(namespace, name) for namespace, names in PUBLISHED.items() for name in names}
+    assert named - known == set()
+
+
+def test_every_metric_that_the_functions_write_is_looked_at(resources: dict[str, Resources]) -> None:
+    looked_at = {
+        name for namespace, name in named_by_widgets(resources["prod"]) if namespace == metrics.NAMESPACE
+    }
+    assert looked_at == set(metrics.UNITS)
+
+
+@pytest.mark.parametrize("stage", ["prod", "own-key", "strict"])
+def test_metrics_are_asked_for_under_the_dimension_they_are_written_with(
+    resources: dict[str, Resources], stage: str
+) -> None:
+    (written,) = {resources[stage].environment(name)["WEBSOCKET_METRICS"] for name in ("Connect", "Fanout")}
+    body = json.dumps(dashboard(resources[stage]))
+    assert f'"{metrics.NAMESPACE}", "Connected", "Stack", "{written}"' in body
+
+
+def test_every_alarm_says_what_to_do_and_tells_the_topic(resources: dict[str, Resources]) -> None:
+    prod = resources["prod"]
+    (topic,) = prod.of_type("AWS::SNS::Topic")
+    alarms = {id_: alarm["Properties"] for id_, alarm in prod.of_type("AWS::CloudWatch::Alarm").items()}
+    assert len(alarms) == 8
+    for alarm in alarms.values():
+        assert "What to do: " in alarm["AlarmDescription"]
+        assert "docs/operations.md#" in alarm["AlarmDescription"]
+        assert alarm["TreatMissingData"] == "notBreaching"
+        assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": topic}]
+
+
+def test_the_queries_look_for_lines_that_the_code_writes(resources: dict[str, Resources]) -> None:
+    code = "".join(path.read_text() for top in ("realtime", "lambdas") for path in (ROOT / top).glob("*.py"))
+    queries = resources["prod"].of_type("AWS::Logs::QueryDefinition").values()
+    assert len(queries) == 3
+    text = "\n".join(query["Properties"]["QueryString"] for query in queries)
+    for part in ("refused connectionId=", "status=", "reason=", "userId=", "id="):
+        assert part in text
+        assert f"{part}%" in code
+    for query in queries:
+        assert len(query["Properties"]["LogGroupNames"]) == 4
+
+
+def test_an_email_address_is_told_where_the_stage_names_one(templates: dict[str, Template]) -> None:
+    templates["prod"].resource_count_is("AWS::SNS::Subscription", 0)
+    subscription = {"Protocol": "email", "Endpoint": "ops@example.com"}
+    templates["strict"].has_resource_properties("AWS::SNS::Subscription", subscription)
+
+
+@pytest.mark.parametrize("stage", ["dev", "local"])
+def test_a_stage_that_is_not_watched_pays_for_nothing(resources: dict[str, Resources], stage: str) -> None:
+    for kind in ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard", "AWS::SNS::Topic"):
+        assert resources[stage].of_type(kind) == {}
+    for name in ("Connect", "Disconnect", "Default", "Fanout"):
+        assert "WEBSOCKET_METRICS" not in resources[stage].environment(name)
+
+
+def test_the_money_is_of_the_price_list(resources: dict[str, Resources]) -> None:
+    prices = json.loads(Path(ROOT / "cli" / "prices.json").read_text())["regions"]["us-east-1"]
+    (widget,) = [
+        w for w in dashboard(resources["prod"])["widgets"] if "US$" in w["properties"].get("title", "")
+    ]
+    (expression,) = [
+        line[0]["expression"] for line in widget["properties"]["metrics"] if "expression" in line[0]
+    ]
+    messages = prices["messages"]["tiers"][0][1] / prices["messages"]["per"]
+    assert expression.startswith(f"{messages:.12g} * FILL(m0, 0) + ")
+    assert len(expression.split(" + ")) == 1 + 4 + 4 + 2 + 2  # messages, calls, time, reads, writes
+
+
+def test_every_metric_is_written_when_it_happens(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend.tell(WEBSOCKET_MAX_CONNECTIONS_PER_USER="1", WEBSOCKET_OVER_MAX_CONNECTIONS="refuse_new")
+    for id_, query, headers in (
+        ("c1=", {"token": token("u1")}, {}),
+        ("c2=", {"token": token("u1")}, {}),
+        ("c3=", {}, {}),
+        ("c4=", {"token": token("u2")}, {"Origin": "https://elsewhere.example"}),
+    ):
+        connect.handler(connect_event(id_, headers, **query), None)
+    run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))
+    disconnect.handler(disconnect_event("c1="), None)
+
+    written: Counter[str] = Counter()
+    for line in capsys.readouterr().out.splitlines():
+        values = json.loads(line)
+        assert values.pop("_aws")["CloudWatchMetrics"][0]["Namespace"] == metrics.NAMESPACE
+        assert values.pop("Stack") == "landinghub-websocket-prod"
+        assert 0 <= values.pop("PublishToPost", 0) < 60_000
+        written.update(values)
+    assert written == Counter(
+        {"ColdStarts": 1, "Connected": 1, "Disconnected": 1, "Sent": 1}
+        | {"RefusedCredentials": 1, "RefusedLimit": 1, "RefusedOrigin": 1}
+        | {"Gone": 0, "Failed": 0, "Unknown": 0}
+    )
+    assert written.keys() | {"PublishToPost"} == set(metrics.UNITS)
