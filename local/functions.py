@@ -28,7 +28,11 @@ from local.server import Listener, Reply, loopback_socket
 from local.template import REGION, Function
 
 MAX_WORKERS = 8  # ours: a laptop has few cores, and a hanging handler must not take all of them
-GROW_AFTER = 0.05  # ours: seconds that an event waits before the pool starts one more worker
+GROW_AFTER = 0.05  # ours: seconds that an event waits before the pool may start one more worker
+BUSY_WORKERS = max(2, os.cpu_count() or 1)  # ours: more do not help those that compute, only those that wait
+BLOCKED_AFTER = (
+    0.1  # ours: seconds without an event done after which all workers count as waiting for something
+)
 SHRINK_AFTER = 10.0  # ours: seconds of idleness after which all workers but one end
 INIT_TIMEOUT = 10.0  # Lambda quota: seconds for the import of the code
 MAX_ANSWER = 6 * 1024 * 1024  # Lambda quota: response payload of a synchronous invocation
@@ -265,6 +269,7 @@ class _Pool:
         self._idle: list[_Worker] = []
         self._waiting: deque[_Invocation] = deque()
         self._growing = 0
+        self._last_done = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def invoke(self, event: bytes) -> Any:
@@ -285,7 +290,8 @@ class _Pool:
 
     def _grow_for(self, invocation: _Invocation) -> None:
         if invocation in self._waiting:
-            if not self._growing:
+            blocked = time.monotonic() - self._last_done > BLOCKED_AFTER
+            if not self._growing and (len(self._workers) < BUSY_WORKERS or blocked):
                 self.grow()
             asyncio.get_running_loop().call_later(GROW_AFTER, self._grow_for, invocation)
 
@@ -406,6 +412,7 @@ class _Pool:
         if invocation is None or invocation.request_id != request_id:
             return
         worker.current = None
+        self._last_done = time.monotonic()
         if worker.timer is not None:
             worker.timer.cancel()
             worker.timer = None

@@ -10,6 +10,7 @@ Nothing survives the gateway: when the socket ends, the process kills its worker
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -24,6 +25,8 @@ def main(fd: int) -> None:
     import boto3  # noqa: F401 the import is what every worker shares
     import botocore.httpsession  # noqa: F401
 
+    gc.collect()
+    gc.freeze()  # a collection in a worker would touch, and so copy, every page that it shares
     control = socket.socket(fileno=fd)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
