@@ -46,6 +46,11 @@ def check(report: PostReport, receivers: list[str]) -> None:
     assert sum(report.reasons.values()) == len(report.failed) + len(report.unknown)
 
 
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("realtime.gateway.BACKOFF_BASE", 0.02)
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return Certificate.write(tmp_path_factory.mktemp("tls") / "localhost.pem")
