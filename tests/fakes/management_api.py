@@ -116,10 +116,12 @@ class FakeManagementApi:
         sock = socket.create_server(("127.0.0.1", self.port), backlog=512)
         self.port = sock.getsockname()[1]
         self._loop = asyncio.SelectorEventLoop()
+        self._listens = threading.Event()
         self._thread = threading.Thread(
             target=self._serve, args=(sock,), name="fake-management-api", daemon=True
         )
         self._thread.start()
+        self._listens.wait()
         return self
 
     def __exit__(
@@ -174,6 +176,7 @@ class FakeManagementApi:
         context = self.certificate.server_context() if self.certificate else None
         listening = self._loop.create_server(lambda: _Conversation(self), sock=sock, ssl=context)
         server = self._loop.run_until_complete(listening)
+        self._listens.set()
         self._loop.run_forever()
         server.close()
         for conversation in list(self._conversations):

@@ -26,9 +26,9 @@ from tests.builders import identity
 from tests.fakes.management_api import (
     FAILING,
     FORBIDDEN,
+    GARBAGE,
     GONE,
     OK,
-    RESET,
     THROTTLED,
     UNAVAILABLE,
     FakeManagementApi,
@@ -212,7 +212,7 @@ def test_what_one_job_leaves_over_a_smaller_one_does(
 ) -> None:
     ids = people(store, 50)
     api.script(ids[0], *[FAILING] * 5, OK)
-    api.script(ids[1], RESET, OK)
+    api.script(ids[1], GARBAGE, OK)
     api.script(ids[2], GONE)
     api.script(ids[3], FORBIDDEN)
     service.broadcast("e", {})
@@ -275,7 +275,7 @@ def test_a_receiver_that_stays_unknown_is_tried_in_a_few_rounds_only(
 ) -> None:
     ids = people(store, 30)
     for connection_id in ids[:3]:
-        api.script(connection_id, RESET)
+        api.script(connection_id, GARBAGE)
     pump.put({"version": 1, "to": {"all": True}, "event": "e", "data": {}})
     pump.run()
     assert once(api, ids[3:])

@@ -46,6 +46,13 @@ def check(report: PostReport, receivers: list[str]) -> None:
     assert sum(report.reasons.values()) == len(report.failed) + len(report.unknown)
 
 
+@pytest.fixture(autouse=True)
+def _pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("realtime.gateway.BACKOFF_BASE", 0.02)
+    # On a busy machine a connection may wait for a second: that is not the idleness meant.
+    monkeypatch.setattr("realtime.gateway._STALE", 30.0)
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return Certificate.write(tmp_path_factory.mktemp("tls") / "localhost.pem")
