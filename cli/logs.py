@@ -30,7 +30,7 @@ def logs(
     """
     groups = target.resources(target.stack_name(stage, stack)).get("AWS::Logs::LogGroup", [])
     if not groups:
-        raise typer.TyperException("this stack has no logs")
+        raise typer.TyperException("this stage has no logs")
     client: Any = boto3.client("logs")
     start = int((time.time() - 60 * minutes) * 1000)
     seen: dict[str, int] = {}  # ids of the lines shown, with their time

@@ -136,6 +136,10 @@ def test_the_token_stands_alone_and_says_who(realtime: Realtime, local: Path) ->
     }  # fmt: skip
 
 
+def test_the_stage_local_is_the_one_on_this_laptop(realtime: Realtime, local: Path) -> None:
+    assert realtime("token", "--user", "u1", "--stage", "local").code == 0
+
+
 @pytest.mark.parametrize(("secret", "said"), [("short", "32 bytes"), ("", "nothing to sign with")])
 def test_a_weak_or_missing_secret_signs_nothing(
     realtime: Realtime, local: Path, secret: str, said: str

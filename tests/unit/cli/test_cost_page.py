@@ -1,0 +1,21 @@
+"""The tables of `docs/costs.md` are what the commands above them print."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import Realtime
+
+PAGE = (Path(__file__).parents[3] / "docs" / "costs.md").read_text(encoding="utf-8")
+SHOWN = re.findall(r"```sh\nrealtime (cost[^\n]*)\n```\n\n((?:\|[^\n]*\n|\n)+)", PAGE)
+
+
+def test_there_are_tables() -> None:
+    assert len(SHOWN) == PAGE.count("```sh\nrealtime cost") == 4
+
+
+@pytest.mark.parametrize(("command", "table"), SHOWN, ids=[command for command, _ in SHOWN])
+def test_a_table_is_what_its_command_prints(realtime: Realtime, command: str, table: str) -> None:
+    printed = [line.rstrip() for line in realtime(*command.split()).out.splitlines() if line.startswith("|")]
+    assert [line for line in table.splitlines() if line] == printed
