@@ -47,4 +47,4 @@ def test_a_stage_without_logs_is_told_so(realtime: Realtime, monkeypatch: pytest
     monkeypatch.setattr("cli.target.resources", lambda _: {})
     answer = realtime("logs", "--stage", "prod")
     assert answer.code != 0
-    assert "this stack has no logs" in answer.err
+    assert "this stage has no logs" in answer.err
