@@ -25,6 +25,7 @@ UNITS: Mapping[str, str] = MappingProxyType(
         "Unknown": "Count",
         "PublishToPost": "Milliseconds",
         "ColdStarts": "Count",
+        "OpenConnections": "Count",
     }
 )
 """Every metric there is. `PublishToPost` is the time from a send to the last post of one of its jobs."""

@@ -83,7 +83,7 @@ class Function(Construct):
         )
         accept(
             self.function,
-            "Never called asynchronously: API Gateway and SQS keep or answer for what fails.",
+            "API Gateway and SQS keep or answer for what fails; a count that fails is followed by another.",
             "Serverless-LambdaDLQ",
             "CKV_AWS_116",
         )

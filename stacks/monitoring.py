@@ -8,7 +8,10 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
@@ -46,6 +49,7 @@ class Monitoring(Construct):
         tables: Tables,
         api: WebSocketApi,
         fan_out: FanOut,
+        code: lambda_.Code,
         key: kms.IKey | None,
     ) -> None:
         super().__init__(scope, id_)
@@ -53,7 +57,8 @@ class Monitoring(Construct):
         self._tables = (tables.connections, tables.rooms)
         self._api = api
         self._fan_out = fan_out
-        self._functions: Sequence[Function] = (*api.functions, fan_out.worker)
+        counter = self._counter(tables, code, key)
+        self._functions: Sequence[Function] = (*api.functions, fan_out.worker, counter)
         self.topic = self._topic(key)
         alarms = self._alarms()
         self.dashboard = self._dashboard(alarms)
@@ -73,6 +78,25 @@ class Monitoring(Construct):
             accept(topic, "Holds the names of alarms alone; customer_key encrypts it.", "CKV_AWS_26")
         return topic
 
+    def _counter(self, tables: Tables, code: lambda_.Code, key: kms.IKey | None) -> Function:
+        counter = Function(
+            self,
+            "Counter",
+            name="Count",
+            stage=self._stage,
+            code=code,
+            key=key,
+            description="Counts the open connections.",
+            environment=tables.environment,
+            timeout=120,
+        )
+        tables.grant_connections(counter.role, "Scan")
+        rule = events.Rule(self, "Schedule", schedule=events.Schedule.rate(cdk.Duration.minutes(15)))
+        # A count that fails is followed by another: it need not be tried again, nor kept.
+        rule.add_target(targets.LambdaFunction(counter.function, retry_attempts=0))
+        accept(rule, "A count that is missed is followed by another.", "Serverless-EventBusDLQ")
+        return counter
+
     # Metrics
 
     def _own(
@@ -84,7 +108,7 @@ class Monitoring(Construct):
             dimensions_map={"Stack": self._stage.stack_name},
             statistic=statistic,
             period=period,
-            label=name if statistic == "Sum" else statistic,
+            label=name if statistic in ("Sum", "Maximum") else statistic,
         )
 
     def _gateway(
@@ -126,7 +150,8 @@ class Monitoring(Construct):
         """Metrics added up, each times its factor."""
         each = [factors] * len(metrics) if isinstance(factors, int | float) else factors
         using: dict[str, cloudwatch.IMetric] = {f"m{number}": metric for number, metric in enumerate(metrics)}
-        terms = [f"{factor:.12g} * FILL({name}, 0)" for name, factor in zip(using, each, strict=True)]
+        # Metric math has no exponents: 1e-06 would be read as a metric's name.
+        terms = [f"{factor:.18f} * FILL({name}, 0)" for name, factor in zip(using, each, strict=True)]
         return cloudwatch.MathExpression(
             expression=" + ".join(terms), using_metrics=using, label=label, period=metrics[0].period
         )
@@ -284,7 +309,11 @@ class Monitoring(Construct):
                 self._money(),
             ],
             [
-                self._graph("Open connections: change since the left edge", self._open_connections()),
+                self._graph(
+                    "Open connections: counted every 15 minutes, and the change since the left edge",
+                    self._own("OpenConnections", "Maximum", cdk.Duration.minutes(15)),
+                    self._open_connections(),
+                ),
                 self._graph("Connects and refusals", self._own("Connected"), *self._refused()),
                 self._graph(
                     "Messages, in and out", self._gateway("MessageCount"), self._gateway("ConnectCount")

@@ -35,7 +35,16 @@ class WebSocketStack(cdk.Stack):
         fan_out = FanOut(self, "FanOut", stage=stage, code=code, tables=tables, api=api, key=key)
         policy = backend_policy(self, "BackendPolicy", stage=stage, tables=tables, api=api, fan_out=fan_out)
         if stage.monitoring:
-            Monitoring(self, "Monitoring", stage=stage, tables=tables, api=api, fan_out=fan_out, key=key)
+            Monitoring(
+                self,
+                "Monitoring",
+                stage=stage,
+                tables=tables,
+                api=api,
+                fan_out=fan_out,
+                code=code,
+                key=key,
+            )
         if any("example.com" in origin for origin in stage.allowed_origins):
             cdk.Annotations.of(self).add_warning_v2(
                 "realtime:allowed-origins",

@@ -1,5 +1,6 @@
 """A template read as people do: resources by name, and each role's rights as names and actions."""
 
+import json
 from typing import Any
 
 
@@ -57,6 +58,12 @@ class Resources:
                 for resource in _list(statement["Resource"]):
                     rights.setdefault(self.name(resource), set()).update(_list(statement["Action"]))
         return rights
+
+    def dashboard(self) -> dict[str, Any]:
+        """The dashboard's body, with the names of resources in the place of references."""
+        (board,) = self.of_type("AWS::CloudWatch::Dashboard").values()
+        body: dict[str, Any] = json.loads(self.name(board["Properties"]["DashboardBody"]))
+        return body
 
     def name(self, value: Any) -> str:
         """A resource as written in a template, by the name that people know it by."""

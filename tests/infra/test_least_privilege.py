@@ -10,7 +10,7 @@ import botocore.session
 import pytest
 from moto import mock_aws
 
-from lambdas import connect, default, disconnect, fanout
+from lambdas import connect, count, default, disconnect, fanout
 from realtime import rooms
 from realtime.identity import Identity
 from realtime.parts import parts
@@ -71,6 +71,14 @@ RIGHTS = {
     },
 }
 
+WATCHED = {
+    "Count": {
+        CONNECTIONS: {"dynamodb:Scan"},
+        "Monitoring/Counter/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
+    }
+}
+"""Where the stage is watched."""
+
 
 @pytest.mark.parametrize("stage", ["local", "dev", "prod"])
 @pytest.mark.parametrize("function", RIGHTS)
@@ -88,7 +96,11 @@ def test_a_role_may_do_this_and_nothing_else(
 def test_every_function_is_in_the_list(resources: dict[str, Resources], stage: str) -> None:
     functions = resources[stage].of_type("AWS::Lambda::Function").values()
     names = {function["Properties"]["FunctionName"].rpartition("websocket")[2] for function in functions}
-    assert names == set(RIGHTS)
+    assert names == set(RIGHTS) | (set(WATCHED) if stage == "prod" else set())
+
+
+def test_who_counts_may_read_the_connections_and_nothing_else(resources: dict[str, Resources]) -> None:
+    assert resources["prod"].rights("Count") == WATCHED["Count"]
 
 
 class Calls:
@@ -248,6 +260,7 @@ def fanning_out(backend: Backend) -> None:
         ("Disconnect", disconnect, disconnecting),
         ("Default", default, talking),
         ("Fanout", fanout, fanning_out),
+        ("Count", count, lambda _: count.handler({}, None)),
     ],
 )
 def test_a_role_may_do_just_what_its_code_asks_of_aws(
@@ -269,7 +282,9 @@ def test_a_role_may_do_just_what_its_code_asks_of_aws(
 
     monkeypatch.setattr(module, "handler", recorded)
     act(backend)
-    expected = {name: actions for name, actions in RIGHTS[function].items() if not name.endswith("/Logs")}
+    expected = {
+        name: actions for name, actions in (RIGHTS | WATCHED)[function].items() if not name.endswith("/Logs")
+    }
     assert asked == {name: actions - POLLING for name, actions in expected.items()}
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from aws_cdk.assertions import Template
 
-from lambdas import connect, disconnect
+from lambdas import connect, count, disconnect
 from realtime import metrics
 from tests.builders import connect_event, disconnect_event, token
+from tests.infra import picture
 from tests.infra.conftest import ROOT
 from tests.infra.resources import Resources
 from tests.infra.test_least_privilege import Backend, run_job
@@ -31,17 +32,10 @@ PUBLISHED = {
 """What AWS publishes, by its documentation of each service (those that are used here)."""
 
 
-def dashboard(resources: Resources) -> dict[str, Any]:
-    """The dashboard's body, with the names of resources in the place of references."""
-    (board,) = resources.of_type("AWS::CloudWatch::Dashboard").values()
-    body: dict[str, Any] = json.loads(resources.name(board["Properties"]["DashboardBody"]))
-    return body
-
-
 def named_by_widgets(resources: Resources) -> set[tuple[str, str]]:
     """Namespace and name of each metric in the dashboard, with the shorthand `...` and `.` resolved."""
     found = set()
-    for widget in dashboard(resources)["widgets"]:
+    for widget in resources.dashboard()["widgets"]:
         before: list[Any] = []
         for line in widget["properties"].get("metrics", []):
             if isinstance(line[0], dict):  # an expression
@@ -89,7 +83,7 @@ def test_metrics_are_asked_for_under_the_dimension_they_are_written_with(
     resources: dict[str, Resources], stage: str
 ) -> None:
     (written,) = {resources[stage].environment(name)["WEBSOCKET_METRICS"] for name in ("Connect", "Fanout")}
-    body = json.dumps(dashboard(resources[stage]))
+    body = json.dumps(resources[stage].dashboard())
     assert f'"{metrics.NAMESPACE}", "Connected", "Stack", "{written}"' in body
 
 
@@ -114,7 +108,7 @@ def test_the_queries_look_for_lines_that_the_code_writes(resources: dict[str, Re
         assert part in text
         assert f"{part}%" in code
     for query in queries:
-        assert len(query["Properties"]["LogGroupNames"]) == 4
+        assert len(query["Properties"]["LogGroupNames"]) == 5
 
 
 def test_an_email_address_is_told_where_the_stage_names_one(templates: dict[str, Template]) -> None:
@@ -134,14 +128,14 @@ def test_a_stage_that_is_not_watched_pays_for_nothing(resources: dict[str, Resou
 def test_the_money_is_of_the_price_list(resources: dict[str, Resources]) -> None:
     prices = json.loads(Path(ROOT / "cli" / "prices.json").read_text())["regions"]["us-east-1"]
     (widget,) = [
-        w for w in dashboard(resources["prod"])["widgets"] if "US$" in w["properties"].get("title", "")
+        w for w in resources["prod"].dashboard()["widgets"] if "US$" in w["properties"].get("title", "")
     ]
     (expression,) = [
         line[0]["expression"] for line in widget["properties"]["metrics"] if "expression" in line[0]
     ]
     messages = prices["messages"]["tiers"][0][1] / prices["messages"]["per"]
-    assert expression.startswith(f"{messages:.12g} * FILL(m0, 0) + ")
-    assert len(expression.split(" + ")) == 1 + 4 + 4 + 2 + 2  # messages, calls, time, reads, writes
+    assert expression.startswith(f"{messages:.18f} * FILL(m0, 0) + ")
+    assert len(expression.split(" + ")) == 1 + 5 + 5 + 2 + 2  # messages, calls, time, reads, writes
 
 
 def test_every_metric_is_written_when_it_happens(
@@ -156,6 +150,7 @@ def test_every_metric_is_written_when_it_happens(
     ):
         connect.handler(connect_event(id_, headers, **query), None)
     run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))
+    count.handler({}, None)
     disconnect.handler(disconnect_event("c1="), None)
 
     written: Counter[str] = Counter()
@@ -166,8 +161,21 @@ def test_every_metric_is_written_when_it_happens(
         assert 0 <= values.pop("PublishToPost", 0) < 60_000
         written.update(values)
     assert written == Counter(
-        {"ColdStarts": 1, "Connected": 1, "Disconnected": 1, "Sent": 1}
+        {"ColdStarts": 1, "Connected": 1, "Disconnected": 1, "Sent": 1, "OpenConnections": 1}
         | {"RefusedCredentials": 1, "RefusedLimit": 1, "RefusedOrigin": 1}
         | {"Gone": 0, "Failed": 0, "Unknown": 0}
     )
     assert written.keys() | {"PublishToPost"} == set(metrics.UNITS)
+
+
+def test_connections_are_counted_every_quarter_of_an_hour(resources: dict[str, Resources]) -> None:
+    prod = resources["prod"]
+    (rule,) = prod.of_type("AWS::Events::Rule").values()
+    assert rule["Properties"]["ScheduleExpression"] == "rate(15 minutes)"
+    (target,) = rule["Properties"]["Targets"]
+    assert prod.name(target["Arn"]) == "landinghub-backend-prod-websocketCount"
+
+
+def test_the_picture_in_the_docs_is_of_this_dashboard(resources: dict[str, Resources]) -> None:
+    drawn = picture.draw(resources["prod"].dashboard())
+    assert picture.PICTURE.read_text() == drawn, "`python -m tests.infra.picture` draws it anew"
