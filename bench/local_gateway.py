@@ -33,7 +33,7 @@ import tempfile
 import time
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,7 @@ class Peer(ABC):
             stdin=subprocess.PIPE if pipe else subprocess.DEVNULL,
             stdout=subprocess.PIPE if pipe else log,
             stderr=log,
+            pass_fds=pass_fds,
             start_new_session=True,
         )
         self.processes.append(process)
@@ -501,10 +502,18 @@ async def database(peer: Peer, table: str | None, *, counted: bool = False) -> s
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     port = sock.getsockname()[1]
-    sock.close()
-    program = f"import ministack.app, sys; sys.argv[1:] = []; ministack.app.main()  # {peer.name}"
     settings = {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "LOG_LEVEL": "ERROR"}
-    process = peer.spawn([sys.executable, "-c", program], counted=counted, **settings)
+    if table is None:  # MiniStack as it comes
+        sock.close()
+        program = "import ministack.app, sys; sys.argv[1:] = []; ministack.app.main()"
+        process = peer.spawn([sys.executable, "-c", program], counted=counted, **settings)
+    else:  # the very database that stands behind our gateway
+        sock.listen(1024)
+        command = [sys.executable, "-m", "local.ministack", str(sock.fileno())]
+        process = peer.spawn(command, counted=counted, pipe=True, pass_fds=[sock.fileno()], **settings)
+        assert process.stdout is not None
+        await asyncio.to_thread(process.stdout.readline)
+        sock.close()
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 30
     while True:
