@@ -69,7 +69,7 @@ def disconnect(event: dict[str, Any], context: Any) -> None:
 def message(event: dict[str, Any], context: Any) -> Any:
     try:
         body = json.loads(event["body"])
-    except ValueError:
+    except (ValueError, RecursionError):
         body = {}
     if not isinstance(body, dict):
         body = {}
