@@ -267,6 +267,7 @@ class _Brake:
 
     _SHARE = 0.05
     _FLOOR = 50.0  # requests/s
+    _FORGETS = 5.0  # s
     _CEILING = 10_000.0  # requests/s; the account's quota: above it there is nothing to hold back
 
     def __init__(self) -> None:
@@ -293,14 +294,18 @@ class _Brake:
         return len(self._clients) >= 3 and self._throttled > self._answers * self._SHARE
 
     def _turn(self, now: float) -> None:
-        rate = self._answers / max(now - self._starts, 0.001)
-        self._was_throttled = self._is_over_share()
-        if self._was_throttled:
+        took = max(now - self._starts, 0.001)
+        rate = self._answers / took
+        if self._is_over_share():
+            self._was_throttled = True
             self.pace = _Pace(max(self._FLOOR, rate / 2), now)
-        elif self.pace is not None:
-            faster = self.pace.rate * 1.25
-            holds = rate > self.pace.rate / 4 and faster < self._CEILING
-            self.pace = _Pace(faster, now) if holds else None
+        elif self._answers > self._throttled or took > self._FORGETS:
+            self._was_throttled = False
+            if self.pace is not None:
+                faster = self.pace.rate * 1.25
+                holds = rate > self.pace.rate / 4 and faster < self._CEILING
+                self.pace = _Pace(faster, now) if holds else None
+        # Else there were a few 429s and nothing but 429s, which tells no more than was known.
         self._answers = self._throttled = 0
         self._clients.clear()
         self._starts = now

@@ -356,7 +356,7 @@ def test_workers_that_are_throttled_together_slow_down_and_reach_everybody(
     ids = people(store, 60)
     api.always = THROTTLED
     service.broadcast("e", {})
-    timer = threading.Timer(1.0, lambda: setattr(api, "always", OK))
+    timer = threading.Timer(0.5, lambda: setattr(api, "always", OK))
     timer.start()
     pump.run()
     timer.join()
