@@ -5,15 +5,19 @@ BIN := .venv/bin
 BACKEND_ENV ?= .env
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
-.PHONY: setup dev test check synth deploy destroy logs bench lock
+.PHONY: setup dev test test-all check synth deploy destroy logs bench lock
 
 setup: .venv/.done client/dist/index.js  ## the virtual environment, the node packages, the built client
 
 dev: setup  ## run the whole stack at ws://localhost:3001
 	@exec $(BIN)/realtime dev
 
-test: setup .venv-checkov/.done  ## every test: unit, integration, infra, e2e, and the client's
+test: setup  ## unit, integration, infra, e2e, and the client's: what needs Python and Node alone
 	$(BIN)/pytest
+	npm test --workspace client
+
+test-all: setup .venv-checkov/.done  ## and the slow ones, Chromium (/usr/bin/chromium) and DynamoDB Local (Java)
+	$(BIN)/pytest -m ""
 	npm test --workspace client
 	npm run test:real --workspace client
 

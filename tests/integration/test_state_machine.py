@@ -514,6 +514,7 @@ class RevokesLater(Store):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("faulty", [JoinsWithoutLooking, KeepsNoTombstone, PrunesTheYoung, RevokesLater])
 def test_the_machine_finds_a_seeded_fault(dynamodb_client: Any, faulty: type[Store]) -> None:
