@@ -186,6 +186,7 @@ class Peer(ABC):
         counted: bool = True,
         cwd: Path = ROOT,
         pipe: bool = False,
+        pass_fds: Sequence[int] = (),
         **environment: str,
     ) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{self.name}.log").open("ab")
