@@ -127,7 +127,9 @@ class Monitoring(Construct):
         self, name: str, statistic: str, period: cdk.Duration = _FIVE_MINUTES
     ) -> list[cloudwatch.Metric]:
         return [
-            function.function.metric(name, statistic=statistic, period=period, label=function.name)
+            function.function.metric(
+                name, statistic=statistic, period=period, label=f"{function.name} {name.lower()}"
+            )
             for function in self._functions
         ]
 

@@ -36,7 +36,7 @@ def draw(body: dict[str, Any]) -> str:
             f'<rect x="{x + 4}" y="{y + 4}" width="{wide}" height="{high}" rx="4" '
             'fill="#fff" stroke="#8895a7"/>'
         )
-        lines += _text(x + 14, y + 24, properties["title"], width=46, weight="bold")
+        lines += _text(x + 14, y + 24, properties["title"], width=40, weight="bold")
         shown = properties.get("alarms") and [f"{len(properties['alarms'])} alarms: green, red or no data"]
         for number, label in enumerate(shown or _labels(properties["metrics"])):
             lines += _text(x + 14, y + 62 + 16 * number, label, width=46)

@@ -179,3 +179,13 @@ def test_connections_are_counted_every_quarter_of_an_hour(resources: dict[str, R
 def test_the_picture_in_the_docs_is_of_this_dashboard(resources: dict[str, Resources]) -> None:
     drawn = picture.draw(resources["prod"].dashboard())
     assert picture.PICTURE.read_text() == drawn, "`python -m tests.infra.picture` draws it anew"
+
+
+def test_every_alarm_has_its_page(resources: dict[str, Resources]) -> None:
+    headings = {
+        line.removeprefix("### ").lower()
+        for line in (ROOT / "docs" / "operations.md").read_text().splitlines()
+        if line.startswith("### ")
+    }
+    for alarm in resources["prod"].of_type("AWS::CloudWatch::Alarm").values():
+        assert alarm["Properties"]["AlarmDescription"].rpartition("#")[2] in headings

@@ -1,5 +1,6 @@
 """The settings of a stage: what is wrong is named in one line."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -162,3 +163,9 @@ def test_app_py_makes_the_one_stack_of_the_stage(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     templates = [path.name for path in (tmp_path / "out").glob("*.template.json")]
     assert templates == ["landinghub-websocket-local.template.json"]
+
+
+def test_every_setting_is_in_the_docs() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    for field in dataclasses.fields(Stage):
+        assert field.name == "name" or f"`{field.name}`" in page, field.name
