@@ -45,8 +45,8 @@ bench: setup  ## every claim, measured beside its peer
 
 lock: setup  ## resolve pyproject.toml into the pinned requirements files
 	$(BIN)/pip install --quiet pip-tools==7.6.2
-	$(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --extra deploy --output-file requirements.txt pyproject.toml
-	$(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --extra deploy --extra dev --output-file requirements-dev.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --extra deploy --extra jwks --output-file requirements.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --extra deploy --extra jwks --extra dev --output-file requirements-dev.txt pyproject.toml
 	echo checkov==3.3.30 | $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --no-annotate --output-file requirements-checkov.txt -
 
 .venv/.done: requirements-dev.txt pyproject.toml

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from importlib.metadata import distribution
@@ -13,14 +14,17 @@ from constructs import Construct
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-def lambda_code(scope: Construct) -> lambda_.Code:
+def lambda_code(scope: Construct, *, with_cryptography: bool) -> lambda_.Code:
     """The code of every function of a stack, as one asset; the same sources give the same asset anywhere.
 
     Args:
         scope: where the asset stands; it may hold one.
+        with_cryptography: whether tokens are signed with private keys.
     """
     with tempfile.TemporaryDirectory(prefix="lambda-code-") as directory:
         stage_code(Path(directory))
+        if with_cryptography:
+            add_cryptography(Path(directory))
         code = lambda_.Code.from_asset(directory)
         code.bind(scope)  # copies the directory into the cloud assembly; the functions use that copy
     return code
@@ -46,6 +50,20 @@ def stage_code(directory: Path) -> None:
         shutil.copyfile(source, target)
         # Lambda runs as another user, and the mode goes into the zip: it must not depend on the umask here.
         target.chmod(0o644)
+
+
+def add_cryptography(directory: Path) -> None:
+    """Put `cryptography` beside the functions, as compiled for Lambda, in the version that is installed here.
+
+    Asks a package registry, as nothing else at synthesis does.
+    """
+    pinned = [f"{name}=={distribution(name).version}" for name in ("cryptography", "cffi", "pycparser")]
+    platform = ["--implementation=cp", "--python-version=3.13", "--platform=manylinux2014_aarch64"]
+    platform += ["--platform=manylinux_2_28_aarch64", "--only-binary=:all:", "--no-deps", "--no-compile"]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([*command, *platform, f"--target={directory}", *pinned], check=False)  # noqa: S603
+    if done.returncode:
+        sys.exit("error: cannot fetch cryptography for Lambda; jwt_algorithm HS256 does without")
 
 
 def _pure_python(name: str) -> dict[PurePosixPath, Path]:

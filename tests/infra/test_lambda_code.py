@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stacks.lambda_code import stage_code
+from stacks.lambda_code import add_cryptography, stage_code
 from tests.infra.conftest import ROOT
 
 
@@ -63,3 +63,11 @@ def test_the_handlers_import_from_the_code_alone(code: Path) -> None:
 
 def test_all_functions_of_all_stages_share_one_asset(assembly: Path) -> None:
     assert len(list(assembly.glob("asset.*"))) == 1
+
+
+@pytest.mark.slow
+def test_cryptography_comes_compiled_for_lambda_where_a_stage_needs_it(code: Path) -> None:
+    add_cryptography(code)
+    [library] = (code / "cryptography").rglob("_rust*.so")
+    assert library.read_bytes()[18:20] == b"\xb7\x00"  # ELF's e_machine: AArch64
+    assert list(code.glob("_cffi_backend*aarch64*.so"))
