@@ -342,15 +342,8 @@ class LandingHub(Peer):
         return f"ws://localhost:{self.websocket_port}/?token={token(user)}"
 
     async def begin_sends(self) -> None:
-        callback = f"http://localhost:{self.websocket_port}"
-        self.sender = self.spawn(
-            ["node", "send.js"],
-            cwd=self.modules,
-            counted=False,
-            pipe=True,
-            CALLBACK_URL=callback,
-            **self.settings,
-        )
+        command = ["node", "send.js"]
+        self.sender = self.spawn(command, cwd=self.modules, counted=False, pipe=True, **self.settings)
 
     async def send_to_room(self, room: str) -> None:
         await send_line(self.sender, f"chat_room_{room}")
