@@ -58,6 +58,8 @@ class Stage:
         domain_path: where below the domain, such as `v1`; directly at it when left out.
         prefix: begins every name.
         jwt_secret_name: a secret in Secrets Manager that is there already, instead of one made here.
+        jwt_algorithm: HS256 with the secret, or RS256 or ES256 with the public keys of `jwks_url`.
+        jwks_url: the JWKS document of whoever signs the tokens.
         jwt_audience: what the claim `aud` must be.
         jwt_issuer: what the claim `iss` must be.
         jwt_max_lifetime: seconds from `iat` to `exp` at most.
@@ -91,6 +93,8 @@ class Stage:
     domain_path: str | None = None
     prefix: str = "landinghub"
     jwt_secret_name: str | None = None
+    jwt_algorithm: str = "HS256"
+    jwks_url: str | None = None
     jwt_audience: str | None = None
     jwt_issuer: str | None = None
     jwt_max_lifetime: int | None = None
@@ -149,6 +153,8 @@ class Stage:
         for key, needed in _NEEDS.items():
             if settings.get(key) and not settings.get(needed):
                 raise StageError(f"{at}.{needed}", f"must be set: {key} needs it")
+        if (settings.get("jwt_algorithm", "HS256") != "HS256") != ("jwks_url" in settings):
+            raise StageError(f"{at}.jwks_url", "goes with jwt_algorithm RS256 or ES256, and these with it")
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
         }
@@ -169,6 +175,8 @@ class Stage:
             "WEBSOCKET_OVER_MAX_CONNECTIONS": self.over_max_connections,
             "WEBSOCKET_ACTIONS_PER_SECOND": str(self.actions_per_second),
             "WEBSOCKET_ACTIONS_BURST": str(self.actions_burst),
+            "WEBSOCKET_JWT_ALGORITHM": self.jwt_algorithm,
+            "WEBSOCKET_JWKS_URL": self.jwks_url or "",
             "WEBSOCKET_JWT_AUDIENCE": self.jwt_audience or "",
             "WEBSOCKET_JWT_ISSUER": self.jwt_issuer or "",
             "WEBSOCKET_JWT_MAX_LIFETIME": str(self.jwt_max_lifetime or ""),
@@ -267,6 +275,8 @@ _RULES: Mapping[str, _Rule] = {
         r"arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/.+", "an ACM certificate's ARN"
     ),
     "domain_path": _text("[A-Za-z0-9_-]{1,300}", "one segment of a path, of A-Z, a-z, 0-9, '_' and '-'"),
+    "jwt_algorithm": _text("HS256|RS256|ES256", "'HS256', 'RS256' or 'ES256'"),
+    "jwks_url": _text(r"https://[^\s/]+(/\S*)?", "an https:// URL"),
     "jwt_audience": _text(r"\S{1,256}", "1 to 256 characters without a space"),
     "jwt_issuer": _text(r"\S{1,256}", "1 to 256 characters without a space"),
     "jwt_max_lifetime": _whole(60, 31_536_000),

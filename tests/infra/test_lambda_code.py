@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,14 @@ def test_the_handlers_import_from_the_code_alone(code: Path) -> None:
 
 def test_all_functions_of_all_stages_share_one_asset(assembly: Path) -> None:
     assert len(list(assembly.glob("asset.*"))) == 1
+
+
+@pytest.mark.slow
+def test_with_public_keys_cryptography_is_there_as_lambda_runs_it(tmp_path: Path) -> None:
+    stage_code(tmp_path, public_keys=True)
+    compiled = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.so")}
+    assert "_cffi_backend.cpython-313-aarch64-linux-gnu.so" in compiled
+    assert any(name.startswith("cryptography/") for name in compiled)
+    assert {"cryptography", "cffi", "jwt", "realtime"} <= {path.name for path in tmp_path.iterdir()}
+    here = version("cryptography")
+    assert f"Version: {here}" in (tmp_path / f"cryptography-{here}.dist-info" / "METADATA").read_text()

@@ -102,6 +102,13 @@ def test_the_longest_name_fits_a_function() -> None:
         ),
         ({"alarm_email": "ops@example.com"}, "stages.qa.monitoring: must be set: alarm_email needs it"),
         ({"alarm_email": "ops"}, "stages.qa.alarm_email: must be an e-mail address, not 'ops'"),
+        ({"jwt_algorithm": "RS256"}, "stages.qa.jwks_url: goes with jwt_algorithm RS256 or ES256"),
+        ({"jwks_url": "https://id.example.com/jwks"}, "stages.qa.jwks_url: goes with jwt_algorithm RS256"),
+        ({"jwks_url": "http://id.example.com/jwks"}, "stages.qa.jwks_url: must be an https:// URL, not"),
+        (
+            {"jwt_algorithm": "none"},
+            "stages.qa.jwt_algorithm: must be 'HS256', 'RS256' or 'ES256', not 'none'",
+        ),
         ({"memory": 256}, "stages.qa.memory: is no setting; did you mean memory_mb?"),
         ({"x": 1}, "stages.qa.x: is no setting; there are account_requests_per_second, actions_burst, "),
     ],
