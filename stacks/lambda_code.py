@@ -1,6 +1,5 @@
 """What the functions run: `lambdas/`, `realtime/` and PyJWT in one directory, put together without Docker."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -14,23 +13,21 @@ from constructs import Construct
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-def lambda_code(scope: Construct, *, with_cryptography: bool) -> lambda_.Code:
+def lambda_code(scope: Construct, *, public_keys: bool = False) -> lambda_.Code:
     """The code of every function of a stack, as one asset; the same sources give the same asset anywhere.
 
     Args:
         scope: where the asset stands; it may hold one.
-        with_cryptography: whether tokens are signed with private keys.
+        public_keys: whether tokens are checked with public keys, which needs `cryptography`.
     """
     with tempfile.TemporaryDirectory(prefix="lambda-code-") as directory:
-        stage_code(Path(directory))
-        if with_cryptography:
-            add_cryptography(Path(directory))
+        stage_code(Path(directory), public_keys=public_keys)
         code = lambda_.Code.from_asset(directory)
         code.bind(scope)  # copies the directory into the cloud assembly; the functions use that copy
     return code
 
 
-def stage_code(directory: Path) -> None:
+def stage_code(directory: Path, *, public_keys: bool = False) -> None:
     """Write the functions' code into a directory.
 
     The handlers stand at its root, so that a handler string is `connect.handler`. boto3 is not there:
@@ -38,43 +35,53 @@ def stage_code(directory: Path) -> None:
 
     Args:
         directory: where to; it must exist.
+        public_keys: add `cryptography`, compiled for Lambda. pip gets it: the one case that needs a network.
     """
     files = {PurePosixPath(path.name): path for path in (_ROOT / "lambdas").glob("*.py")}
     del files[PurePosixPath("__init__.py")]  # a package in the repository, plain modules on Lambda
     realtime = _ROOT / "realtime"
     files |= {PurePosixPath("realtime") / path.relative_to(realtime): path for path in realtime.rglob("*.py")}
     files |= _pure_python("PyJWT")
-    for name, source in files.items():
-        target = directory / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        # Lambda runs as another user, and the mode goes into the zip: it must not depend on the umask here.
-        target.chmod(0o644)
-
-
-def add_cryptography(directory: Path) -> None:
-    """Put `cryptography` beside the functions, as compiled for Lambda, in the version that is installed here.
-
-    Asks a package registry, as nothing else at synthesis does.
-    """
-    pinned = [f"{name}=={distribution(name).version}" for name in ("cryptography", "cffi", "pycparser")]
-    platform = ["--implementation=cp", "--python-version=3.13", "--platform=manylinux2014_aarch64"]
-    platform += ["--platform=manylinux_2_28_aarch64", "--only-binary=:all:", "--no-deps", "--no-compile"]
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*command, *platform, f"--target={directory}", *pinned], check=False)  # noqa: S603
-    if done.returncode:
-        sys.exit("error: cannot fetch cryptography for Lambda; jwt_algorithm HS256 does without")
+    with tempfile.TemporaryDirectory(prefix="lambda-wheels-") as wheels:
+        if public_keys:
+            files |= _compiled(Path(wheels), "cryptography", "cffi", "pycparser")
+        for name, source in files.items():
+            target = directory / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+            # Lambda runs as another user, and the mode goes into the zip: it must not depend on the umask.
+            target.chmod(0o644)
 
 
 def _pure_python(name: str) -> dict[PurePosixPath, Path]:
     """The modules of an installed package, its licence, and its METADATA, where scanners find its version."""
     package = distribution(name)
-    wanted = re.compile(r"[^.].*\.py|[^/]+\.dist-info/(METADATA|licenses/.*)")
-    files = {
-        PurePosixPath(file): Path(str(file.locate()))
-        for file in package.files or ()
-        if wanted.fullmatch(str(file)) and "__pycache__" not in file.parts
-    }
-    if not files:
+    files = {PurePosixPath(file): Path(str(file.locate())) for file in package.files or ()}
+    wanted = {name: path for name, path in files.items() if _belongs(name)}
+    if not wanted:
         sys.exit(f"error: {name} is not installed from a wheel here: run `make setup`")
-    return files
+    return wanted
+
+
+def _compiled(directory: Path, *names: str) -> dict[PurePosixPath, Path]:
+    """The same of packages that are not pure Python, in the versions installed here, built for Lambda."""
+    subprocess.run(  # noqa: S603  our own arguments
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--target", directory, "--no-deps", "--no-compile", "--only-binary=:all:"),
+            *("--implementation", "cp", "--python-version", "3.13"),
+            *("--platform", "manylinux2014_aarch64", "--platform", "manylinux_2_34_aarch64"),
+            *(f"{name}=={distribution(name).version}" for name in names),
+        ],
+        check=True,
+    )
+    files = {
+        PurePosixPath(path.relative_to(directory)): path for path in directory.rglob("*") if path.is_file()
+    }
+    return {name: path for name, path in files.items() if _belongs(name)}
+
+
+def _belongs(name: PurePosixPath) -> bool:
+    if name.parts[0].endswith(".dist-info"):
+        return name.parts[1] in ("METADATA", "licenses")
+    return name.suffix in (".py", ".so") and not {"..", "__pycache__"} & set(name.parts)

@@ -58,8 +58,8 @@ class Stage:
         domain_path: where below the domain, such as `v1`; directly at it when left out.
         prefix: begins every name.
         jwt_secret_name: a secret in Secrets Manager that is there already, instead of one made here.
-        jwt_algorithm: `HS256` with the secret, or `RS256` or `ES256` with public keys.
-        jwks_url: where these are, as a JWKS document. Synthesis then fetches `cryptography` from a registry.
+        jwt_algorithm: HS256 with the secret, or RS256 or ES256 with the public keys of `jwks_url`.
+        jwks_url: the JWKS document of whoever signs the tokens.
         jwt_audience: what the claim `aud` must be.
         jwt_issuer: what the claim `iss` must be.
         jwt_max_lifetime: seconds from `iat` to `exp` at most.
@@ -153,24 +153,17 @@ class Stage:
         for key, needed in _NEEDS.items():
             if settings.get(key) and not settings.get(needed):
                 raise StageError(f"{at}.{needed}", f"must be set: {key} needs it")
+        if (settings.get("jwt_algorithm", "HS256") != "HS256") != ("jwks_url" in settings):
+            raise StageError(f"{at}.jwks_url", "goes with jwt_algorithm RS256 or ES256, and these with it")
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
         }
         stage = cls(name=name, **values)
-        if bool(stage.jwks_url) is not stage.needs_cryptography:
-            raise StageError(
-                f"{at}.jwks_url", "must be set with jwt_algorithm RS256 or ES256, and with no other"
-            )
         most = int(stage.fanout_share * stage.account_requests_per_second)
         if stage.fanout_concurrency * stage.fanout_rate > most:
             share = f"{stage.fanout_share:g} of account_requests_per_second"
             raise StageError(f"{at}.fanout_rate", f"times fanout_concurrency must be at most {most}, {share}")
         return stage
-
-    @property
-    def needs_cryptography(self) -> bool:
-        """Whether the functions check signatures of public keys, which takes a compiled library."""
-        return self.jwt_algorithm != "HS256"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -283,7 +276,7 @@ _RULES: Mapping[str, _Rule] = {
     ),
     "domain_path": _text("[A-Za-z0-9_-]{1,300}", "one segment of a path, of A-Z, a-z, 0-9, '_' and '-'"),
     "jwt_algorithm": _text("HS256|RS256|ES256", "'HS256', 'RS256' or 'ES256'"),
-    "jwks_url": _text(r"https://\S{1,1000}", "an https:// URL"),
+    "jwks_url": _text(r"https://[^\s/]+(/\S*)?", "an https:// URL"),
     "jwt_audience": _text(r"\S{1,256}", "1 to 256 characters without a space"),
     "jwt_issuer": _text(r"\S{1,256}", "1 to 256 characters without a space"),
     "jwt_max_lifetime": _whole(60, 31_536_000),

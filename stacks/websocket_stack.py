@@ -28,7 +28,7 @@ class WebSocketStack(cdk.Stack):
         key = customer_key(self, "Key", stage=stage)
         tables = Tables(self, "Tables", stage=stage, key=key)
         jwt_secret = JwtSecret(self, "JwtSecret", stage=stage, key=key)
-        code = lambda_code(self, with_cryptography=stage.needs_cryptography)
+        code = lambda_code(self, public_keys=stage.jwks_url is not None)
         api = WebSocketApi(
             self, "WebSocket", stage=stage, code=code, tables=tables, jwt_secret=jwt_secret, key=key
         )

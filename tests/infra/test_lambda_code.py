@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from stacks.lambda_code import add_cryptography, stage_code
+from stacks.lambda_code import stage_code
 from tests.infra.conftest import ROOT
 
 
@@ -66,8 +67,11 @@ def test_all_functions_of_all_stages_share_one_asset(assembly: Path) -> None:
 
 
 @pytest.mark.slow
-def test_cryptography_comes_compiled_for_lambda_where_a_stage_needs_it(code: Path) -> None:
-    add_cryptography(code)
-    [library] = (code / "cryptography").rglob("_rust*.so")
-    assert library.read_bytes()[18:20] == b"\xb7\x00"  # ELF's e_machine: AArch64
-    assert list(code.glob("_cffi_backend*aarch64*.so"))
+def test_with_public_keys_cryptography_is_there_as_lambda_runs_it(tmp_path: Path) -> None:
+    stage_code(tmp_path, public_keys=True)
+    compiled = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.so")}
+    assert "_cffi_backend.cpython-313-aarch64-linux-gnu.so" in compiled
+    assert any(name.startswith("cryptography/") for name in compiled)
+    assert {"cryptography", "cffi", "jwt", "realtime"} <= {path.name for path in tmp_path.iterdir()}
+    here = version("cryptography")
+    assert f"Version: {here}" in (tmp_path / f"cryptography-{here}.dist-info" / "METADATA").read_text()

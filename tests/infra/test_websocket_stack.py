@@ -133,6 +133,7 @@ TABLES = {
 GATE = {
     "WEBSOCKET_API_ENDPOINT": "https://WebSocket/Api.execute-api.<region>.<urlsuffix>/{}",
     "WEBSOCKET_JWT_SECRET_NAME": "JwtSecret/Secret",
+    "WEBSOCKET_JWT_ALGORITHM": "HS256",
     "WEBSOCKET_ALLOWED_ORIGINS": "https://www.example.com",
     "WEBSOCKET_BROWSERS_ONLY": "false",
     "WEBSOCKET_MAX_CONNECTIONS_PER_USER": "20",
