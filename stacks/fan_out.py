@@ -58,8 +58,9 @@ class FanOut(Construct):
             queue_name=stage.queue_name,
             # Six times the function's timeout, as Lambda asks for: below it a job may run twice at once.
             visibility_timeout=cdk.Duration.seconds(6 * _TIMEOUT_SECONDS),
-            # A send that nobody could take for an hour is of no use to anybody's screen.
-            retention_period=cdk.Duration.hours(1),
+            # Much longer than all receives take together (an hour), so that a job ends among the dead letters
+            # and is never lost on the way there.
+            retention_period=cdk.Duration.days(1),
             encryption=encryption,
             encryption_master_key=key,
             enforce_ssl=True,

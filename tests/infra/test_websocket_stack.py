@@ -424,6 +424,10 @@ def test_the_queue_waits_for_its_worker_and_keeps_what_fails(
     assert queue["VisibilityTimeout"] == 6 * timeout
     assert resources[stage].name(queue["RedrivePolicy"]["deadLetterTargetArn"]) == "FanOut/DeadLetters"
     assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+    receiving = queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"]
+    assert (
+        queue["MessageRetentionPeriod"] > 2 * receiving
+    )  # or a job would be lost on its way to the dead letters
     assert dead["MessageRetentionPeriod"] == 14 * 24 * 3600
     assert queue["SqsManagedSseEnabled"] is dead["SqsManagedSseEnabled"] is True
 
