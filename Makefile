@@ -5,7 +5,7 @@ BIN := .venv/bin
 BACKEND_ENV ?= .env
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
-.PHONY: setup dev test test-all check synth deploy destroy logs bench lock
+.PHONY: setup dev test test-all check synth deploy destroy logs bench audit lock
 
 setup: .venv/.done client/dist/index.js  ## the virtual environment, the node packages, the built client
 
@@ -42,6 +42,10 @@ logs: setup  ## follow what the functions of STAGE say
 
 bench: setup  ## every claim, measured beside its peer
 	for script in bench/*.py; do $(BIN)/python $$script --quick || exit 1; done
+
+audit: setup  ## known faults of the pinned packages; needs registries that answer this
+	$(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit==2.10.1
+	.venv-audit/bin/pip-audit --requirement requirements-dev.txt --no-deps --disable-pip && npm audit
 
 lock: setup  ## resolve pyproject.toml into the pinned requirements files
 	$(BIN)/pip install --quiet pip-tools==7.6.2
