@@ -8,7 +8,7 @@
     ├── InvalidDataError         an event name or data that JSON cannot hold
     ├── PayloadTooLargeError     an envelope over the size limit; nothing was posted
     ├── JobError                 a job on the fan-out queue that no try can do
-    └── GatewayError             the management API refuses every request: wrong URL, wrong credentials
+    └── GatewayError             nothing can be asked of the management API, or a connection not be closed
 
 Each keeps the values that a caller needs to act on it.
 """
@@ -119,7 +119,7 @@ class JobError(RealtimeError):
 
 
 class GatewayError(RealtimeError):
-    """The management API refuses what every request has in common, so no receiver was reached.
+    """There is nothing to sign requests with, or a connection could not be closed.
 
     Attributes:
         endpoint: the base URL that was asked.

@@ -96,7 +96,7 @@ class WebSocketService:
             InvalidNameError: the user id is outside its grammar.
             InvalidDataError: JSON cannot hold the data. Nothing was sent.
             PayloadTooLargeError: the envelope is over 32 KB. Nothing was sent.
-            GatewayError: the management API refuses every request.
+            GatewayError: there are no AWS credentials or no region to sign with. Nothing was sent.
         """
         job = SendJob(rooms.user_id(user_id), event, data)
         return self._send(lambda: self._store.user_receivers(user_id), event, data, job=job)
