@@ -5,7 +5,7 @@ BIN := .venv/bin
 BACKEND_ENV ?= .env
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
-.PHONY: setup dev test test-all check synth deploy destroy logs bench audit lock
+.PHONY: setup dev test test-all check synth deploy destroy logs bench bench-local audit lock
 
 setup: .venv/.done client/dist/index.js  ## the virtual environment, the node packages, the built client
 
@@ -46,6 +46,9 @@ bench: setup  ## every claim, measured beside its peer
 audit: setup  ## known faults of the pinned packages; needs registries that answer this
 	$(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit==2.10.1
 	.venv-audit/bin/pip-audit --requirement requirements-dev.txt --no-deps --disable-pip && npm audit
+
+bench-local: setup  ## the local gateway beside serverless-offline, MiniStack and Socket.IO
+	$(BIN)/python bench/local_gateway.py
 
 lock: setup  ## resolve pyproject.toml into the pinned requirements files
 	$(BIN)/pip install --quiet pip-tools==7.6.2

@@ -42,7 +42,9 @@ def main(fd: int) -> None:
         for key, _ in selector.select():
             if key.fileobj is control:
                 # One request is one message with one descriptor, and the gateway waits for its answer.
-                data, fds, _, _ = socket.recv_fds(control, 1 << 20, 1)
+                data, fds = b"", list[int]()
+                with contextlib.suppress(OSError):  # a gateway that was killed: the same as its end
+                    data, fds, _, _ = socket.recv_fds(control, 1 << 20, 1)
                 if not data:
                     for child in children:
                         with contextlib.suppress(ProcessLookupError):
