@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from local.main import write_env_file
 from local.pytest_plugin import WebSocketStack
-
-COMMAND = [sys.executable, "-c", "from cli.main import main; main()"]
-
-
-@pytest.fixture
-def env_file(websocket_stack: WebSocketStack, tmp_path: Path) -> Path:
-    """The env file of the running stack, as `realtime dev` writes it."""
-    path = tmp_path / ".env.local"
-    write_env_file(path, dict(websocket_stack.environment))
-    return path
+from tests.e2e.conftest import COMMAND
 
 
-def realtime(env_file: Path, *arguments: str) -> str:
-    """Run the `realtime` command and return what it printed."""
-    done = subprocess.run(
-        [*COMMAND, *arguments, "--env-file", str(env_file)], capture_output=True, text=True, timeout=30
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
-
-
-def test_tail_follows_a_room_until_ctrl_c(websocket_stack: WebSocketStack, env_file: Path) -> None:
+def test_tail_follows_a_room_until_ctrl_c(
+    websocket_stack: WebSocketStack, env_file: Path, realtime: Callable[..., str]
+) -> None:
     tail = subprocess.Popen(
         [*COMMAND, "tail", "chat_room_7", "--env-file", str(env_file)],
         stdout=subprocess.PIPE,
@@ -43,8 +24,8 @@ def test_tail_follows_a_room_until_ctrl_c(websocket_stack: WebSocketStack, env_f
         assert tail.stdout is not None
         assert tail.stderr is not None
         assert tail.stderr.readline().startswith("joined chat_room_7")
-        realtime(env_file, "send", "room", "dashboard_admin", "not:this", "0")
-        realtime(env_file, "send", "room", "chat_room_7", "chat:message", '{"text":"hi"}')
+        realtime("send", "room", "dashboard_admin", "not:this", "0")
+        realtime("send", "room", "chat_room_7", "chat:message", '{"text":"hi"}')
         assert tail.stdout.readline().split("  ", 1)[1] == 'chat:message  {"text":"hi"}\n'
     finally:
         tail.send_signal(signal.SIGINT)
@@ -52,21 +33,23 @@ def test_tail_follows_a_room_until_ctrl_c(websocket_stack: WebSocketStack, env_f
     assert tail.returncode == 130
 
 
-def test_inspect_shows_who_is_there_and_kick_ends_it(websocket_stack: WebSocketStack, env_file: Path) -> None:
-    token = realtime(env_file, "token", "--user", "carla", "--name", "Carla C")
+def test_inspect_shows_who_is_there_and_kick_ends_it(
+    websocket_stack: WebSocketStack, realtime: Callable[..., str]
+) -> None:
+    token = realtime("token", "--user", "carla", "--name", "Carla C")
     clients = [websocket_stack.connect(query={"token": token}) for _ in range(2)]
     clients[0].send("dashboard:join")
     clients[0].wait_for("dashboard:joined")
 
-    shown = realtime(env_file, "inspect", "--user", "carla")
+    shown = realtime("inspect", "--user", "carla")
     assert shown.startswith("local stage: 2 connections of 1 user in 1 room")
     assert "Carla C" in shown
     assert "dashboard_user_carla" in shown
 
-    assert realtime(env_file, "kick", "carla") == "closed 2 of carla"
+    assert realtime("kick", "carla") == "closed 2 of carla"
     for client in clients:
         assert client.wait_closed()[0] == 1000
-    assert "0 connections" in realtime(env_file, "inspect", "--user", "carla")
+    assert "0 connections" in realtime("inspect", "--user", "carla")
 
     # The late `$disconnect` of each finds nothing and leaves a tombstone for a minute: other tests want none.
     table = websocket_stack.environment["WEBSOCKET_CONNECTIONS_TABLE"]

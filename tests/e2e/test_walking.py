@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jwt
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from local.main import write_env_file
 from local.pytest_plugin import WebSocketStack
 from realtime import SendReport
-
-
-@pytest.fixture
-def env_file(websocket_stack: WebSocketStack, tmp_path: Path) -> Path:
-    """The env file of the running stack, as `realtime dev` writes it."""
-    path = tmp_path / ".env.local"
-    write_env_file(path, dict(websocket_stack.environment))
-    return path
-
-
-def realtime(env_file: Path, *arguments: str) -> str:
-    """Run the `realtime` command and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", "from cli.main import main; main()", *arguments, "--env-file", str(env_file)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
 
 
 def rows(stack: WebSocketStack) -> list[dict[str, Any]]:
@@ -44,9 +21,11 @@ def rows(stack: WebSocketStack) -> list[dict[str, Any]]:
     return [row for name in names for row in stack.rows(stack.environment[name])]
 
 
-def test_a_room_send_arrives_at_the_admin_alone(websocket_stack: WebSocketStack, env_file: Path) -> None:
-    admin_token = realtime(env_file, "token", "--user", "anna", "--role", "admin")
-    user_token = realtime(env_file, "token", "--user", "ben", "--role", "user")
+def test_a_room_send_arrives_at_the_admin_alone(
+    websocket_stack: WebSocketStack, realtime: Callable[..., str]
+) -> None:
+    admin_token = realtime("token", "--user", "anna", "--role", "admin")
+    user_token = realtime("token", "--user", "ben", "--role", "user")
     admin = websocket_stack.connect(query={"token": admin_token})
     user = websocket_stack.connect(query={"token": user_token})
     admin.send("dashboard:join", id="1")
@@ -57,17 +36,17 @@ def test_a_room_send_arrives_at_the_admin_alone(websocket_stack: WebSocketStack,
     assert user.wait_for("dashboard:joined")["data"]["room"] == "dashboard_user_ben"
 
     data = {"type": "new_order", "orderId": "123"}
-    realtime(env_file, "send", "room", "dashboard_admin", "dashboard:update", json.dumps(data))
+    realtime("send", "room", "dashboard_admin", "dashboard:update", json.dumps(data))
     update = admin.wait_for("dashboard:update")
     assert update["data"] == data
     assert set(update) >= {"event", "data", "timestamp", "id", "room"}
     user.expect_silence()
 
-    realtime(env_file, "send", "user", "ben", "note", '{"n": 1}')
+    realtime("send", "user", "ben", "note", '{"n": 1}')
     assert user.wait_for("note")["data"] == {"n": 1}
     admin.expect_silence()
 
-    realtime(env_file, "send", "all", "news", '{"n": 2}')
+    realtime("send", "all", "news", '{"n": 2}')
     assert [client.wait_for("news")["data"] for client in (admin, user)] == [{"n": 2}, {"n": 2}]
 
 
