@@ -784,7 +784,7 @@ def report(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     ]
     names = list(results)
     medians: dict[str, dict[str, float]] = {name: {} for name in names}
-    print(f"\n{'':32}" + "".join(f"{name:>28}" for name in names))
+    print(f"\n{'':32}" + "".join(f"{name:>31}" for name in names))
     for key, label in keys:
         cells = []
         for name in names:
@@ -795,7 +795,7 @@ def report(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
                 cells.append(f"{medians[name][key]:.4g}{spread}")
             else:
                 cells.append("-")
-        print(f"{label:32}" + "".join(f"{cell:>28}" for cell in cells))
+        print(f"{label:32}" + "".join(f"{cell:>31}" for cell in cells))
     summary: dict[str, Any] = {"peers": medians, "python": platform.python_version(), "cores": os.cpu_count()}
     ours, theirs, gateway = (medians.get(peer.name) for peer in (Ours, LandingHub, SameJob))
     if ours:
