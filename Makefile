@@ -23,7 +23,7 @@ test-all: setup .venv-checkov/.done  ## and the slow ones, Chromium (/usr/bin/ch
 
 check: setup .venv-checkov/.done  ## format, lint, types; the templates under cfn-lint, cdk-nag and checkov
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && npm run check --workspace client
-	$(BIN)/pytest --quiet tests/infra/test_clean_templates.py
+	$(BIN)/pytest --quiet -m "" tests/infra/test_clean_templates.py
 
 synth: setup  ## write the template of STAGE to cdk.out/
 	npx cdk synth --quiet -c stage=$(STAGE)

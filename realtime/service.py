@@ -1,5 +1,6 @@
 """`WebSocketService`: what a backend calls to reach browsers."""
 
+import functools
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -99,7 +100,8 @@ class WebSocketService:
             GatewayError: there are no AWS credentials or no region to sign with. Nothing was sent.
         """
         job = SendJob(rooms.user_id(user_id), event, data)
-        return self._send(lambda: self._store.user_receivers(user_id), event, data, job=job)
+        find = functools.partial(self._store.user_receivers, user_id)
+        return self._send(find, event, data, job=job)
 
     def send_to_room(self, room: str, event: str, data: object) -> SendReport:
         """Send an event to every member of a room. Reads that room only.
@@ -115,7 +117,8 @@ class WebSocketService:
         """
         parsed = rooms.parse(room)
         job = SendJob(parsed, event, data)
-        return self._send(lambda: self._store.room_receivers(parsed), event, data, parsed.name, job)
+        find = functools.partial(self._store.room_receivers, parsed)
+        return self._send(find, event, data, parsed.name, job)
 
     def broadcast(self, event: str, data: object) -> SendReport:
         """Send an event to every connection of the stage.
@@ -132,7 +135,7 @@ class WebSocketService:
             InvalidDataError, PayloadTooLargeError, GatewayError: as `send_to_user`.
         """
         receiver = self._store.receiver(connection_id)
-        report = self._send(lambda: [receiver] if receiver else [], event, data)
+        report = self._send(lambda **_: [receiver] if receiver else [], event, data)
         return report if receiver else SendReport(report.id, gone=1)
 
     def grant_room(self, room: str, user_id: str) -> None:
@@ -215,7 +218,7 @@ class WebSocketService:
 
     def _send(
         self,
-        find: Callable[[], Iterable[Receiver]],
+        find: Callable[..., Iterable[Receiver]],
         event: str,
         data: object,
         room: str | None = None,
@@ -223,11 +226,12 @@ class WebSocketService:
     ) -> SendReport:
         id_ = envelope.new_id()
         text = envelope.build(event, data, id=id_, room=room, now=self._clock())  # refuses before any read
+        queue = self._queue if job else None
         receivers = {}
-        for receiver in find():
+        for receiver in find(page_size=DIRECT_LIMIT + 1 if queue else None):
             receivers[receiver.connection_id] = receiver
-            if job and self._queue and len(receivers) > DIRECT_LIMIT:
-                self._queue.put([replace(job, id=id_)])
+            if job and queue and len(receivers) > DIRECT_LIMIT:
+                queue.put([replace(job, id=id_)])
                 return SendReport(id_, queued=1)
         report = deliver(self._gateway, self._store, receivers, text.encode(), room=room, clock=self._clock)
         return SendReport(id_, len(report.sent), len(report.gone), len(report.failed), len(report.unknown))

@@ -385,7 +385,7 @@ class Store:
     def revoke(self, room: Room, user_id: str) -> None:
         """Take the right back, and end the memberships that the user's connections have in the room."""
         self._client.delete_item(TableName=self._rooms, Key=_member_key(room.name, _GRANT + user_id))
-        for item in self._query_members(room.name, "userId = :user", **{":user": {"S": user_id}}):
+        for item in self._query_members(room.name, "userId = :user", {":user": {"S": user_id}}):
             self._remove_member(item["member"]["S"].removeprefix(_MEMBER), room.name)
 
     # Users
@@ -457,32 +457,38 @@ class Store:
 
     # Receivers of a send
 
-    def room_receivers(self, room: Room) -> Iterator[Receiver]:
+    # A page is at most 1 MB, and is read, and paid for, whole: `page_size` is for who may need a few alone.
+
+    def room_receivers(self, room: Room, *, page_size: int | None = None) -> Iterator[Receiver]:
         """The members of a room: Queries of that room alone, consistent, so that a member whose join was
         answered is among them."""
-        for item in self._query_members(room.name, _ALIVE, **{":now": _number(self._clock())}):
+        now = {":now": _number(self._clock())}
+        for item in self._query_members(room.name, _ALIVE, now, page_size):
             connection_id = item["member"]["S"].removeprefix(_MEMBER)
             yield Receiver(connection_id, item["connectedAt"]["S"], was_open=True)
 
-    def user_receivers(self, user_id: str, *, expired: bool = False) -> Iterator[Receiver]:
+    def user_receivers(
+        self, user_id: str, *, expired: bool = False, page_size: int | None = None
+    ) -> Iterator[Receiver]:
         """A user's connections: a Query and a BatchGetItem.
 
         Args:
             user_id: whose.
             expired: also those whose token has ended: they get no event, but may be open still.
+            page_size: items that one Query reads.
 
         The index is keys only and eventually consistent: it may lag a connect by some milliseconds. The items
         are read behind it, since an index without `expiresAt` cannot tell an expired token.
         """
-        return self._receivers(self._user_connection_ids(user_id), expired=expired)
+        return self._receivers(self._user_connection_ids(user_id, page_size), expired=expired)
 
     def receiver(self, connection_id: str) -> Receiver | None:
         """One connection; None where it is unknown or expired."""
         return next(self._receivers([connection_id]), None)
 
-    def all_receivers(self) -> Iterator[Receiver]:
+    def all_receivers(self, *, page_size: int | None = None) -> Iterator[Receiver]:
         """Every connection, by a paged Scan of the connections table."""
-        for page in self._scan():
+        for page in self._scan(PaginationConfig=_pages(page_size)):
             yield from page
 
     def all_receiver_pages(self, segments: int) -> Iterator[list[Receiver]]:
@@ -528,14 +534,14 @@ class Store:
 
     # Inside
 
-    def _scan(self, **segment: Any) -> Iterator[list[Receiver]]:
+    def _scan(self, **more: Any) -> Iterator[list[Receiver]]:
         pages = self._client.get_paginator("scan").paginate(
             TableName=self._connections,
             ProjectionExpression="connectionId, connectedAt, tat",
             FilterExpression=_ALIVE,
             ExpressionAttributeNames=_ALIVE_NAMES,
             ExpressionAttributeValues={":now": _number(self._clock())},
-            **segment,
+            **more,
         )
         for page in pages:
             yield [_receiver(item) for item in page["Items"]]
@@ -578,12 +584,13 @@ class Store:
         }
         return {"ConditionCheck": check}
 
-    def _user_connection_ids(self, user_id: str) -> Iterator[str]:
+    def _user_connection_ids(self, user_id: str, page_size: int | None = None) -> Iterator[str]:
         pages = self._client.get_paginator("query").paginate(
             TableName=self._connections,
             IndexName=_USER_INDEX,
             KeyConditionExpression="userId = :user",
             ExpressionAttributeValues={":user": {"S": user_id}},
+            PaginationConfig=_pages(page_size),
         )
         for page in pages:
             yield from (item["connectionId"]["S"] for item in page["Items"])
@@ -613,7 +620,9 @@ class Store:
             else:
                 raise _unprocessed("BatchGetItem")
 
-    def _query_members(self, room: str, condition: str, **values: Any) -> Iterator[dict[str, Any]]:
+    def _query_members(
+        self, room: str, condition: str, values: Mapping[str, Any], page_size: int | None = None
+    ) -> Iterator[dict[str, Any]]:
         """The members of a room for whose items the condition holds."""
         names = {
             "#member": "member",
@@ -627,6 +636,7 @@ class Store:
             ExpressionAttributeNames=names,
             ExpressionAttributeValues={":room": {"S": room}, ":member": {"S": _MEMBER}, **values},
             ConsistentRead=True,
+            PaginationConfig=_pages(page_size),
         )
         for page in pages:
             yield from page["Items"]
@@ -764,6 +774,10 @@ def _connection_key(connection_id: str) -> dict[str, Any]:
 
 def _member_key(room: str, member: str) -> dict[str, Any]:
     return {"room": {"S": room}, "member": {"S": member}}
+
+
+def _pages(size: int | None) -> Any:
+    return {} if size is None else {"PageSize": size}
 
 
 def _number(value: float) -> dict[str, Any]:

@@ -257,7 +257,7 @@ _RULES: Mapping[str, _Rule] = {
     "connect_rate": _whole(1, 100_000),
     "connect_burst": _whole(1, 50_000),
     "fanout_concurrency": _whole(2, 1000),
-    "fanout_rate": _whole(1, 2000),
+    "fanout_rate": _whole(1, 10_000),
     "monitoring": _flag(),
     "alarm_email": _text(r"[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address"),
     "account_requests_per_second": _whole(100, 1_000_000),

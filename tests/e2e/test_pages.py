@@ -12,6 +12,7 @@ from tests.e2e.conftest import COMMAND
 from tests.infra.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md")]
+pytestmark = pytest.mark.slow
 HERE = ("token", "send", "inspect", "cost")  # run against the stack that runs beside the tests
 ELSEWHERE = ("aws", "npx")  # need an account: `test_deploy.py` runs the CDK's
 

@@ -20,6 +20,8 @@ from stacks.stage import Stage
 from stacks.websocket_stack import WebSocketStack
 from tests.infra.conftest import CONTEXT, ROOT, SETTINGS
 
+pytestmark = pytest.mark.slow  # and checkov has an environment of its own, which `make test` does not set up
+
 STAGES = sorted(SETTINGS)
 IGNORED = ["W3005"]  # CDK names a role in DependsOn beside the GetAtt that orders them already
 

@@ -117,7 +117,7 @@ class _SteppedPaginator:
 
     def paginate(self, **arguments: Any) -> Iterator[Any]:
         Operation.stop_here()
-        for page in self._paginator.paginate(**arguments, PaginationConfig={"PageSize": 2}):
+        for page in self._paginator.paginate(**{**arguments, "PaginationConfig": {"PageSize": 2}}):
             yield page
             Operation.stop_here()
 
@@ -496,8 +496,8 @@ class KeepsNoTombstone(Store):
 class PrunesTheYoung(Store):
     """Takes every 410 for a connection that is gone."""
 
-    def all_receivers(self) -> Iterator[Receiver]:
-        for receiver in super().all_receivers():
+    def all_receivers(self, *, page_size: int | None = None) -> Iterator[Receiver]:
+        for receiver in super().all_receivers(page_size=page_size):
             yield Receiver(receiver.connection_id, receiver.connected_at, was_open=True)
 
 
@@ -505,7 +505,7 @@ class RevokesLater(Store):
     """Looks for members before it takes the grant."""
 
     def revoke(self, room: Room, user_id: str) -> None:
-        members = list(self._query_members(room.name, "userId = :user", **{":user": {"S": user_id}}))
+        members = list(self._query_members(room.name, "userId = :user", {":user": {"S": user_id}}))
         for item in members:
             self.leave(item["member"]["S"].removeprefix("connection#"), room)
         Operation.stop_here()

@@ -151,7 +151,7 @@ class _SmallPages:
         self._paginator = paginator
 
     def paginate(self, **arguments: Any) -> Any:
-        return self._paginator.paginate(**arguments, PaginationConfig={"PageSize": 40})
+        return self._paginator.paginate(**{**arguments, "PaginationConfig": {"PageSize": 40}})
 
 
 def test_a_room_send_reads_the_rooms_table_alone(store: Store, dynamodb: Any) -> None:
@@ -280,3 +280,18 @@ def test_actions_within_the_burst_are_admitted_and_no_more(dynamodb: Any) -> Non
     assert verdicts(2) == ["ok", "rate_limited"]  # two intervals: the refused one was counted too
     assert verdicts(5) == ["rate_limited"] * 3 + ["flooding"] * 2
     assert store.admit("nobody=", rate) is None
+
+
+def test_a_reader_that_may_stop_early_reads_no_more_than_it_asked_for(store: Store, dynamodb: Any) -> None:
+    for number in range(30):
+        store.join(connected(store, f"c{number}="), ADMIN, needs_grant=False)
+    counts: list[int] = []
+
+    def note(parsed: Any, **_: object) -> None:
+        counts.append(parsed["ScannedCount"])
+
+    dynamodb.meta.events.register("after-call.dynamodb.Query", note)
+    next(store.room_receivers(ADMIN, page_size=10))
+    next(store.room_receivers(ADMIN))
+    dynamodb.meta.events.unregister("after-call.dynamodb.Query", note)
+    assert counts == [10, 30]
