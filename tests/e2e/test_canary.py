@@ -31,6 +31,7 @@ def stack(
         yield stack
 
 
+@pytest.mark.slow
 def test_no_token_and_no_message_is_seen_anywhere_else(
     stack: WebSocketStack,
     output: io.StringIO,

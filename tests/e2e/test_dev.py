@@ -142,6 +142,7 @@ def test_it_ends_within_three_seconds_and_leaves_no_process(dev: Dev, number: si
     assert alive(family) == set()
 
 
+@pytest.mark.slow
 def test_nothing_survives_when_it_is_killed(dev: Dev) -> None:
     with dev.connect(dev.token()):
         family = dev.family()
@@ -153,6 +154,7 @@ def test_nothing_survives_when_it_is_killed(dev: Dev) -> None:
     assert alive(family) == set()
 
 
+@pytest.mark.slow
 def test_tokens_outlive_a_restart(dev: Dev, tmp_path: Path) -> None:
     token = dev.token()
     dev.process.send_signal(signal.SIGINT)
@@ -168,6 +170,7 @@ def test_tokens_outlive_a_restart(dev: Dev, tmp_path: Path) -> None:
         again.process.wait()
 
 
+@pytest.mark.slow
 def test_when_ministack_ends_it_says_so_and_ends_too(dev: Dev) -> None:
     ministack = next(
         pid for pid in dev.family() if b"local.ministack" in Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -165,6 +165,7 @@ def test_app_py_ends_with_one_line_and_no_traceback(tmp_path: Path) -> None:
     assert run.stdout == ""
 
 
+@pytest.mark.slow
 def test_app_py_makes_the_one_stack_of_the_stage(tmp_path: Path) -> None:
     run = run_app(tmp_path, CONTEXT | {"stage": "local"})
     assert run.returncode == 0, run.stderr

@@ -350,6 +350,7 @@ def test_a_worker_that_is_killed_in_the_middle_leaves_no_receiver_out(
     assert {body for bodies in api.delivered.values() for body in bodies} == {api.delivered[ids[0]][0]}
 
 
+@pytest.mark.slow
 def test_workers_that_are_throttled_together_slow_down_and_reach_everybody(
     pump: Pump, api: FakeManagementApi, store: Store, service: WebSocketService
 ) -> None:

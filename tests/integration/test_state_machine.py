@@ -460,6 +460,7 @@ def run(dynamodb_client: Any, *, examples: int, store: type[Store] = Store, shri
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_state_stays_right_in_any_interleaving(dynamodb_client: Any) -> None:
     run(dynamodb_client, examples=40)
