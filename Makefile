@@ -3,6 +3,8 @@ STAGE ?= dev
 PYTHON ?= python3
 BIN := .venv/bin
 BACKEND_ENV ?= .env
+# A file's tests stay together: they share its stack.
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .PHONY: setup dev test test-all check synth deploy destroy logs bench bench-local audit lock
@@ -13,11 +15,11 @@ dev: setup  ## run the whole stack at ws://localhost:3001
 	@exec $(BIN)/realtime dev
 
 test: setup  ## unit, integration, infra, e2e, and the client's: what needs Python and Node alone
-	$(BIN)/pytest
+	$(PYTEST)
 	npm test --workspace client
 
 test-all: setup .venv-checkov/.done  ## and the slow ones, Chromium (/usr/bin/chromium) and DynamoDB Local (Java)
-	$(BIN)/pytest -m ""
+	$(PYTEST) -m ""
 	npm test --workspace client
 	npm run test:real --workspace client
 

@@ -189,6 +189,11 @@ def backend(resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch) ->
         backend.tell(**environment | here)
         yield backend
         parts.cache_clear()
+        # moto forgets only when the last mock of the process ends, and that may be another test's.
+        for name in (CONNECTIONS, ROOMS):
+            dynamodb.delete_table(TableName=name)
+        sqs.delete_queue(QueueUrl=queue_url)
+        secrets.delete_secret(SecretId="JwtSecret/Secret", ForceDeleteWithoutRecovery=True)
 
 
 def let_in(connection_id: str, **claims: Any) -> None:
