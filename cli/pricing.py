@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from realtime.fanout import DIRECT_LIMIT, JOB_RECEIVERS
+from realtime.fanout import DIRECT_LIMIT, JOB_RECEIVERS, SPLIT_LIMIT
 
 HOURS_A_MONTH = 730  # 365 days / 12, as AWS counts
 DAYS_A_MONTH = HOURS_A_MONTH / 24
@@ -109,7 +109,7 @@ def count(usage: Usage) -> Counts:
     if usage.scan_rooms and usage.room_size > 1:
         send_reads = sends * _read_units(usage.users * usage.hours / 24, _ITEM_KB, _EVENTUAL_READ_KB)
     elif usage.room_size > 1:
-        send_reads = sends * _read_units(usage.room_size, _MEMBER_KB, _STRONG_READ_KB)
+        send_reads = sends * _send_reads(usage.room_size, _MEMBER_KB, _STRONG_READ_KB)
     else:
         send_reads = sends * _USER_SEND_READS
 
@@ -155,7 +155,7 @@ def count(usage: Usage) -> Counts:
         "reads": _some(
             {
                 "sends": send_reads,
-                "broadcasts": broadcasts * _read_units(online, _ITEM_KB, _EVENTUAL_READ_KB),
+                "broadcasts": broadcasts * _send_reads(online, _ITEM_KB, _EVENTUAL_READ_KB),
                 "connects": connects * _CONNECT_READS,
             }
         ),
@@ -286,8 +286,14 @@ def _pings_an_hour(usage: Usage) -> float:
 
 
 def _jobs(receivers: float) -> float:
-    """How many fan-out jobs one send makes: one that enumerates, and the post jobs."""
-    return 1 + math.ceil(receivers / JOB_RECEIVERS) if receivers > DIRECT_LIMIT else 0
+    """How many fan-out jobs one send makes: the post jobs, and one that enumerates where there are many."""
+    return math.ceil(receivers / JOB_RECEIVERS) + (receivers > SPLIT_LIMIT) if receivers > DIRECT_LIMIT else 0
+
+
+def _send_reads(receivers: float, item_kb: float, kb_per_unit: float) -> float:
+    """Of one send: the receivers, and before them those that the sender reads to see that they are many."""
+    looked = _read_units(SPLIT_LIMIT + 1, item_kb, kb_per_unit) if receivers > SPLIT_LIMIT else 0
+    return looked + _read_units(receivers, item_kb, kb_per_unit)
 
 
 def _read_units(items: float, item_kb: float, kb_per_unit: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ POLL_INTERVAL = (
     1.0  # ours: seconds; messages sent are announced, this finds those that were delayed or failed
 )
 RECEIVE_MAXIMUM = 10  # SQS quota: messages a receive
+DELETE_MAXIMUM = 10  # SQS quota: messages a DeleteMessageBatch
 DEFAULT_CONCURRENCY = 5  # Lambda starts to poll a queue with five batches at a time
 
 
@@ -40,7 +42,10 @@ class QueuePoller:
         self._console = console
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(mapping.maximum_concurrency or DEFAULT_CONCURRENCY)
+        self._received: deque[dict[str, Any]] = deque()
         self._batches: set[asyncio.Task[None]] = set()
+        self._taken: deque[str] = deque()  # receipt handles of what the function took, to be deleted
+        self._deleter: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._url = ""
 
@@ -56,7 +61,7 @@ class QueuePoller:
 
     async def stop(self) -> None:
         """Stop polling and give up batches under way."""
-        tasks = [task for task in (self._task, *self._batches) if task is not None]
+        tasks = [task for task in (self._task, self._deleter, *self._batches) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -81,26 +86,32 @@ class QueuePoller:
                 continue
 
     async def _gather(self) -> list[dict[str, Any]]:
-        """Receive up to a batch, waiting up to the batching window once there is a first message."""
+        """Receive up to a batch, waiting up to the batching window once there is a first message.
+
+        What one receive brings beyond the batch goes into the next ones.
+        """
         messages: list[dict[str, Any]] = []
         deadline = 0.0
         while len(messages) < self._mapping.batch_size:
+            if self._received:
+                messages.append(self._received.popleft())
+                continue
             self._wake.clear()
             answer = await asyncio.to_thread(
                 self._sqs.receive_message,
                 QueueUrl=self._url,
-                MaxNumberOfMessages=min(RECEIVE_MAXIMUM, self._mapping.batch_size - len(messages)),
+                MaxNumberOfMessages=RECEIVE_MAXIMUM,
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
             )
-            received = answer.get("Messages", [])
-            messages += received
-            if received and not deadline:
+            self._received += answer.get("Messages", [])
+            if (self._received or messages) and not deadline:
                 deadline = time.monotonic() + self._mapping.window
-            if not received and (not messages or time.monotonic() >= deadline):
+            if self._received:
+                continue
+            if not messages or time.monotonic() >= deadline:
                 break
-            if not received:
-                await asyncio.sleep(min(0.05, self._mapping.window))
+            await asyncio.sleep(min(0.05, self._mapping.window))
         return messages
 
     async def _batch(self, messages: list[dict[str, Any]]) -> None:
@@ -114,21 +125,25 @@ class QueuePoller:
                 failed, why = _failures(result, failed)
             else:
                 failed = set()
-            done = [m["ReceiptHandle"] for m in messages if m["MessageId"] not in failed]
-            for first in range(0, len(done), RECEIVE_MAXIMUM):
-                entries = [
-                    {"Id": str(number), "ReceiptHandle": handle}
-                    for number, handle in enumerate(done[first : first + RECEIVE_MAXIMUM])
-                ]
-                await asyncio.to_thread(self._sqs.delete_message_batch, QueueUrl=self._url, Entries=entries)
         except FunctionError as failure:
             why = str(failure)
-        except Exception as problem:  # noqa: BLE001 as above: what was not deleted comes again
-            why = f"deleting from {self._arn} failed: {problem}"
         finally:
             self._slots.release()
+        self._taken += [m["ReceiptHandle"] for m in messages if m["MessageId"] not in failed]
+        if self._taken and (self._deleter is None or self._deleter.done()):
+            self._deleter = asyncio.create_task(self._delete())
         detail = f"{len(messages)} messages, {len(failed)} failed" if failed else f"{len(messages)} messages"
         self._console.event("queue", self._arn.rsplit(":", 1)[-1][-16:], detail, started=started, error=why)
+
+    async def _delete(self) -> None:
+        """Delete what was taken, with each call all that has come up during the one before."""
+        while self._taken:
+            handles = [self._taken.popleft() for _ in range(min(len(self._taken), DELETE_MAXIMUM))]
+            entries = [{"Id": str(number), "ReceiptHandle": handle} for number, handle in enumerate(handles)]
+            try:
+                await asyncio.to_thread(self._sqs.delete_message_batch, QueueUrl=self._url, Entries=entries)
+            except Exception as problem:  # noqa: BLE001 as above; what was not deleted comes again
+                self._console.problem(f"deleting from {self._arn} failed: {problem}")
 
     def _record(self, message: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -3,7 +3,8 @@
 There are two levels and never a chain. A *send job* is what a backend puts on the queue (its form is
 `job.schema.json`, and public): who gets which event. The worker enumerates the receivers page by page into
 *post jobs* of at most `JOB_RECEIVERS`, each with the envelope as it goes out, and puts them on the same
-queue. A post job that leaves receivers over puts a smaller one, at most `MAX_ROUNDS` in all.
+queue. A sender in Python that has read all receivers, and they are at most `SPLIT_LIMIT`, puts the post jobs
+there itself. A post job that leaves receivers over puts a smaller one, at most `MAX_ROUNDS` in all.
 
 Everything is at least once: a worker that dies in the middle of a job leaves its message on the queue, and
 another one does the whole job again. All of them use the send's `id`, so a receiver drops what it has seen.
@@ -37,6 +38,8 @@ DIRECT_LIMIT = 200
 """A send to more receivers than this goes over the queue, where there is one."""
 JOB_RECEIVERS = 100
 """Of one post job as it is made here. Small jobs let all workers end at nearly the same time."""
+SPLIT_LIMIT = 10 * JOB_RECEIVERS
+"""A send to more receivers than this is enumerated by the worker: so many jobs fit into one batch of SQS."""
 MAX_JOB_RECEIVERS = 500
 """Of one post job as it is taken."""
 MAX_ROUNDS = 4
@@ -95,6 +98,13 @@ class PostJob:
     text: str
     receivers: tuple[Receiver, ...]
     round: int = 0
+
+    @classmethod
+    def split(
+        cls, id_: str, room: str | None, text: str, receivers: Iterable[Receiver]
+    ) -> "Iterator[PostJob]":
+        """One envelope to any number of receivers, read a job ahead only."""
+        return (cls(id_, room, text, chunk) for chunk in _chunks(receivers, JOB_RECEIVERS))
 
     def dump(self) -> str:
         """The form that this file alone reads."""
@@ -339,9 +349,9 @@ class Worker:
 
         def post_jobs() -> Iterator[PostJob]:
             nonlocal count
-            for receivers in _chunks(self._receivers(job), JOB_RECEIVERS):
-                count += len(receivers)
-                yield PostJob(id_, room, text, receivers)
+            for post_job in PostJob.split(id_, room, text, self._receivers(job)):
+                count += len(post_job.receivers)
+                yield post_job
 
         jobs = post_jobs()
         first, second = next(jobs, None), next(jobs, None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from realtime import envelope, rooms
 from realtime.errors import SettingsError
-from realtime.fanout import DIRECT_LIMIT, Queue, SendJob, deliver
+from realtime.fanout import DIRECT_LIMIT, SPLIT_LIMIT, PostJob, Queue, SendJob, deliver
 from realtime.gateway import Gateway
 from realtime.identity import Identity
 from realtime.rooms import Role
@@ -228,10 +228,13 @@ class WebSocketService:
         text = envelope.build(event, data, id=id_, room=room, now=self._clock())  # refuses before any read
         queue = self._queue if job else None
         receivers = {}
-        for receiver in find(page_size=DIRECT_LIMIT + 1 if queue else None):
+        for receiver in find(page_size=SPLIT_LIMIT + 1 if queue else None):
             receivers[receiver.connection_id] = receiver
-            if job and queue and len(receivers) > DIRECT_LIMIT:
+            if job and queue and len(receivers) > SPLIT_LIMIT:
                 queue.put([replace(job, id=id_)])
                 return SendReport(id_, queued=1)
+        if queue and len(receivers) > DIRECT_LIMIT:
+            queue.put(PostJob.split(id_, room, text, receivers.values()))
+            return SendReport(id_, queued=1)
         report = deliver(self._gateway, self._store, receivers, text.encode(), room=room, clock=self._clock)
         return SendReport(id_, len(report.sent), len(report.gone), len(report.failed), len(report.unknown))

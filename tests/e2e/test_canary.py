@@ -10,7 +10,6 @@ from websockets.exceptions import InvalidStatus
 from local.console import Console
 from local.pytest_plugin import WebSocketStack, run_stack
 from local.stack import Project
-from realtime import fanout
 
 MARK = "canary-7c1f"
 
@@ -62,8 +61,8 @@ def test_no_token_and_no_message_is_seen_anywhere_else(
     service = stack.service
     service.send_to_room("dashboard_admin", "e", {"text": MARK})
     service.send_to_user("u1", "e", {"text": MARK})
-    monkeypatch.setattr(fanout, "DIRECT_LIMIT", 0)
     monkeypatch.setattr("realtime.service.DIRECT_LIMIT", 0)
+    monkeypatch.setattr("realtime.service.SPLIT_LIMIT", 0)
     assert service.broadcast("last", {"text": MARK}).queued == 1  # and over the queue
     for other in clients:
         assert other.wait_for("last", timeout=20)["data"] == {"text": MARK}

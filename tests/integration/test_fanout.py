@@ -97,6 +97,7 @@ def pump(aws: botocore.session.Session, monkeypatch: pytest.MonkeyPatch, functio
     monkeypatch.setattr("realtime.gateway.BACKOFF_BASE", 0.01)
     # A fifth of the real numbers: moto takes its time for each connection.
     monkeypatch.setattr("realtime.service.DIRECT_LIMIT", LIMIT)
+    monkeypatch.setattr("realtime.service.SPLIT_LIMIT", LIMIT + JOB)
     monkeypatch.setattr("realtime.fanout.JOB_RECEIVERS", JOB)
     parts.cache_clear()
     yield Pump(client, url["QueueUrl"], dead_url)
@@ -139,14 +140,19 @@ def test_up_to_the_limit_a_send_is_posted_at_once(
 
 
 @pytest.mark.parametrize("to", ["user", "room", "all"])
-def test_above_the_limit_a_send_becomes_one_job_that_reaches_everybody(
-    to: str, service: WebSocketService, pump: Pump, api: FakeManagementApi, store: Store
+@pytest.mark.parametrize(("count", "send_jobs"), [(LIMIT + 1, 0), (LIMIT + JOB, 0), (LIMIT + JOB + 1, 1)])
+def test_above_the_limit_a_send_goes_over_the_queue_and_reaches_everybody(
+    count: int,
+    send_jobs: int,
+    to: str,
+    service: WebSocketService,
+    pump: Pump,
+    api: FakeManagementApi,
+    store: Store,
 ) -> None:
-    ids = people(store, LIMIT + 10, CHAT)
+    ids = people(store, count, CHAT)
     if to != "all":
         people(store, 3, user_id="someone-else")
-    else:
-        ids += people(store, 3, user_id="someone-else")
     sends: dict[str, Callable[[], SendReport]] = {
         "user": lambda: service.send_to_user("u1", "e", {"ü": 1}),
         "room": lambda: service.send_to_room("chat_room_r1", "e", {"ü": 1}),
@@ -162,9 +168,10 @@ def test_above_the_limit_a_send_becomes_one_job_that_reaches_everybody(
     envelope = json.loads(envelopes.pop())
     assert (envelope["event"], envelope["data"], envelope["id"]) == ("e", {"ü": 1}, report.id)
     assert envelope.get("room") == ("chat_room_r1" if to == "room" else None)
-    # Two levels: one send job, and post jobs that make no others.
-    assert len(pump.bodies) == 1 + len(pump.post_jobs)
-    assert [len(job["receivers"]) for job in pump.post_jobs][:2] == [JOB, JOB]
+    # Two levels: a send job where the sender has not read them all, and post jobs that make no others.
+    assert len(pump.bodies) == send_jobs + len(pump.post_jobs)
+    sizes = [len(job["receivers"]) for job in pump.post_jobs]
+    assert sizes == [JOB] * (count // JOB) + [count % JOB] * (count % JOB > 0)
 
 
 def test_a_job_of_another_backend_reaches_a_few_without_a_second_message(
@@ -244,10 +251,6 @@ def test_an_outage_is_waited_out_on_the_queue(
     ids = people(store, LIMIT + 1)
     api.always = UNAVAILABLE
     service.broadcast("e", {})
-    record = pump.receive()
-    assert record
-    assert fanout.handler({"Records": [record]}, None) == {"batchItemFailures": []}
-    pump.client.delete_message(QueueUrl=pump.url, ReceiptHandle=record["receiptHandle"])
     record = pump.receive()
     assert record
     assert fanout.handler({"Records": [record]}, None)["batchItemFailures"]
@@ -390,10 +393,11 @@ class _Million:
         return self
 
     def paginate(self, **arguments: Any) -> Iterator[dict[str, Any]]:
-        at = {"S": "2026-01-01T00:00:00.000Z"}
+        kept = {"connectedAt": {"S": "2026-01-01T00:00:00.000Z"}, "ttl": {"N": "9" * 10}}
+        kept["expiresAt"] = kept["ttl"]
         for number in range(arguments["Segment"], self.pages, arguments["TotalSegments"]):
             ids = range(number * self.page, (number + 1) * self.page)
-            yield {"Items": [{"connectionId": {"S": f"TWegA{i:09}="}, "connectedAt": at} for i in ids]}
+            yield {"Items": [{"connectionId": {"S": f"TWegA{i:09}="}, **kept} for i in ids]}
 
 
 class _Sink(Queue):

@@ -506,9 +506,8 @@ class RevokesLater(Store):
     """Looks for members before it takes the grant."""
 
     def revoke(self, room: Room, user_id: str) -> None:
-        members = list(self._query_members(room.name, "userId = :user", {":user": {"S": user_id}}))
-        for item in members:
-            self.leave(item["member"]["S"].removeprefix("connection#"), room)
+        for connection_id in list(self._user_members(room, user_id)):
+            self.leave(connection_id, room)
         Operation.stop_here()
         self._client.delete_item(
             TableName="rooms", Key={"room": {"S": room.name}, "member": {"S": f"user#{user_id}"}}
