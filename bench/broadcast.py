@@ -32,7 +32,7 @@ from tests.fakes.management_api import FakeManagementApi
 RECEIVERS = 10_000
 WORKERS, RATE = 5, 600  # as many as two cores carry; the pace is that of the stage `prod`
 PROD = json.loads((ROOT / "cdk.json").read_text())["context"]["stages"]["prod"]
-SLACK = 0.25  # s; what a worker makes up for, as realtime.gateway does
+SLACK = 0.25  # s; what a worker makes up for, as realtime.pacing does
 TARGETS = {f"over_floor_{size}": ("<=", 1.2) for size in ("10k", "100k", "1m")}
 
 

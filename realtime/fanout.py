@@ -26,7 +26,8 @@ from botocore.exceptions import ClientError
 
 from realtime import envelope, metrics, rooms
 from realtime.errors import InvalidDataError, InvalidNameError, JobError, PayloadTooLargeError
-from realtime.gateway import Gateway, PostReport
+from realtime.gateway import Gateway
+from realtime.pool import PostReport
 from realtime.rooms import Room
 from realtime.store import Receiver, Store
 

@@ -94,7 +94,7 @@ def pump(aws: botocore.session.Session, monkeypatch: pytest.MonkeyPatch, functio
     monkeypatch.setenv("WEBSOCKET_FANOUT_QUEUE_URL", url["QueueUrl"])
     monkeypatch.setenv("WEBSOCKET_FANOUT_RATE", "10000")
     monkeypatch.setattr("realtime.fanout.random.randint", lambda *_: 0)  # nobody waits for SQS here
-    monkeypatch.setattr("realtime.gateway.BACKOFF_BASE", 0.01)
+    monkeypatch.setattr("realtime.pool.BACKOFF_BASE", 0.01)
     # A fifth of the real numbers: moto takes its time for each connection.
     monkeypatch.setattr("realtime.service.DIRECT_LIMIT", LIMIT)
     monkeypatch.setattr("realtime.service.SPLIT_LIMIT", LIMIT + JOB)

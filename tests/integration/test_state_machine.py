@@ -27,9 +27,9 @@ from hypothesis.stateful import (
 
 from bench.peers.dynamodb_local import dynamodb_local
 from realtime import actions, service
-from realtime.gateway import PostReport
 from realtime.identity import Identity
 from realtime.parts import Parts
+from realtime.pool import PostReport
 from realtime.rooms import Room
 from realtime.settings import Settings
 from realtime.store import YOUNG_SECONDS, Receiver, Store
