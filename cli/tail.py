@@ -3,21 +3,18 @@
 import json
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Origin, Subprotocol
+from websockets.typing import Origin
 
 from cli import target
 from realtime import rooms
-from realtime.auth import sign_token
-from realtime.handshake import SUBPROTOCOL
-from realtime.rooms import Room
+from realtime.rooms import Role, Room
 
 USER = "realtime-tail"
-_TOKEN_SECONDS = 7200  # API Gateway ends a connection after two hours
 _SILENCE = 540  # s; it ends one that is silent for ten minutes
 _REPLY_TIMEOUT = 10
 _PAUSE = 2  # s; before connecting again
@@ -38,7 +35,7 @@ def tail(
 ) -> None:
     """Print what is sent to a room, one event a line, until Ctrl-C.
 
-    It joins the room as one more member, with a token of its own: as an admin, or for dashboard_user_{id} as
+    It joins the room as one more member, with a one-time ticket: as an admin, or for dashboard_user_{id} as
     that user, which counts as one of the user's connections.
 
     \b
@@ -51,13 +48,13 @@ def tail(
     url = environ.get("WEBSOCKET_API_ENDPOINT")
     if not url:
         raise typer.TyperException("WEBSOCKET_API_ENDPOINT is not set")
+    user, role = _identity(wanted)
     while True:
-        token = sign_token(target.secret(environ), ttl=_TOKEN_SECONDS, **_identity(wanted))
+        with target.service(environ) as service:
+            ticket = service.create_ticket(user, role=role)
         try:
-            # The token goes beside the URL, so that it stands in no access log.
             with connect(
-                url,
-                subprotocols=[Subprotocol(SUBPROTOCOL), Subprotocol(token)],
+                f"{url}?ticket={ticket}",
                 origin=Origin(origin) if origin else None,
                 ping_interval=None,
                 open_timeout=_REPLY_TIMEOUT,
@@ -76,10 +73,8 @@ def tail(
             time.sleep(_PAUSE)
 
 
-def _identity(room: Room) -> dict[str, Any]:
-    if room.kind == "dashboard_user":
-        return {"user_id": room.key, "role": "user"}
-    return {"user_id": USER, "role": "admin"}
+def _identity(room: Room) -> tuple[str, Role]:
+    return (room.key, "user") if room.kind == "dashboard_user" else (USER, "admin")
 
 
 def _join(socket: ClientConnection, room: Room) -> None:

@@ -114,7 +114,7 @@ def stack_name(stage: str | None, stack: str | None) -> str:
     """
     if stack is None and stage is None:
         raise typer.TyperException("name the stage with --stage, or its stack with --stack")
-    name = stack or f"{_prefix(stage)}-websocket-{stage}"
+    name = stack or f"{settings(stage).get('prefix', STACK_PREFIX)}-websocket-{stage}"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", name):
         raise typer.TyperException(f"{name!r} cannot be a stack: letters, digits and hyphens only")
     return name
@@ -137,6 +137,19 @@ def deployed(stack: str, outputs: Path | None) -> dict[str, str]:
             f"stack {stack} has no output {', '.join(missing)}: is it a stack of this project?"
         )
     return {key: values[name] for name, key in KEYS.items() if values.get(name)}
+
+
+def settings(stage: str | None) -> dict[str, Any]:
+    """What the cdk.json of this directory says of a stage; empty where it says nothing.
+
+    Args:
+        stage: its name; the local one when None.
+    """
+    try:
+        found = json.loads(Path("cdk.json").read_text(encoding="utf-8"))["context"]["stages"][stage or LOCAL]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # `app.py` checks that file; here it is a convenience
+    return found if isinstance(found, dict) else {}
 
 
 def resources(stack: str) -> dict[str, list[str]]:
@@ -170,15 +183,6 @@ def _local(env_file: Path) -> dict[str, str]:
     if "AWS_REGION" in aws:  # boto3 reads only the older name
         os.environ["AWS_DEFAULT_REGION"] = aws["AWS_REGION"]
     return environ
-
-
-def _prefix(stage: str | None) -> str:
-    """What the stage's names begin with: its `prefix` in this directory's cdk.json, else LandingHub's."""
-    try:
-        settings = json.loads(Path("cdk.json").read_text(encoding="utf-8"))["context"]["stages"][stage]
-        return str(settings.get("prefix", STACK_PREFIX))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return STACK_PREFIX  # `app.py` checks that file; here it is a convenience
 
 
 def _outputs_from_file(stack: str, path: Path) -> dict[str, str]:

@@ -23,11 +23,33 @@ def token(
     """Print a token, and nothing else.
 
     With --stage it is signed with the deployed stage's key, which your AWS identity must be allowed to read.
+    What the stage asks of tokens (jwt_audience, jwt_issuer, ...) is read from the cdk.json of this directory.
 
     \b
     Example:
       realtime token --user u1 --role admin --name "Ada Lovelace" --ttl 600
       websockets "ws://localhost:3001?token=$(realtime token --user u1)"
     """
-    secret = target.secret(target.find(stage, stack, outputs, env_file))
-    print(sign_token(secret, user_id=user, role=role, name=name, email=email, ttl=ttl))
+    settings = target.settings(stage)
+    if settings.get("jwks_url"):
+        raise typer.TyperException(
+            f"{stage or target.LOCAL} takes tokens that its login service signs (jwks_url): get one there,"
+            " or a ticket from WebSocketService.create_ticket"
+        )
+    longest = settings.get("jwt_max_lifetime")
+    if longest is not None and ttl > longest:
+        raise typer.TyperException(
+            f"{stage or target.LOCAL} refuses tokens that live longer than {longest} s: give --ttl {longest}"
+        )
+    print(
+        sign_token(
+            target.secret(target.find(stage, stack, outputs, env_file)),
+            user_id=user,
+            role=role,
+            name=name,
+            email=email,
+            ttl=ttl,
+            audience=settings.get("jwt_audience"),
+            issuer=settings.get("jwt_issuer"),
+        )
+    )

@@ -69,6 +69,8 @@ def sign_token(
     name: str = "",
     email: str = "",
     ttl: int = 3600,
+    audience: str | None = None,
+    issuer: str | None = None,
     now: float | None = None,
 ) -> str:
     """Make a token that `authenticate` takes.
@@ -80,6 +82,8 @@ def sign_token(
         name: shown to others.
         email: likewise.
         ttl: seconds until it expires.
+        audience: the claim `aud`, for a stage that asks for one.
+        issuer: the claim `iss`, likewise.
         now: epoch seconds; the clock when left out.
 
     Raises:
@@ -87,6 +91,8 @@ def sign_token(
     """
     issued = int(time.time() if now is None else now)
     claims = {"userId": rooms.user_id(user_id), "role": role, "name": name, "email": email}
+    asked = {"aud": audience, "iss": issuer}
+    claims |= {claim: value for claim, value in asked.items() if value is not None}
     return jwt.encode({**claims, "iat": issued, "exp": issued + ttl}, secret, algorithm="HS256")
 
 

@@ -4,7 +4,12 @@ import random
 
 
 class Pace:
-    """So many a second, evenly; what was missed is made up for within `_SLACK` only."""
+    """So many a second, evenly; what was missed is made up for within `_SLACK` only.
+
+    Args:
+        rate: a second.
+        now: seconds of any clock; the same one in every call.
+    """
 
     _SLACK = 0.25  # s; as long as a worker may need to fetch its next job
 
@@ -13,12 +18,15 @@ class Pace:
         self._next = now
 
     def due(self, now: float) -> int:
+        """How many may go out now."""
         return 0 if now < self._next else int(min(now - self._next, self._SLACK) * self.rate) + 1
 
     def spend(self, now: float) -> None:
+        """Take note that one goes out."""
         self._next = max(self._next, now - self._SLACK) + 1 / self.rate
 
     def wait(self, now: float) -> float:
+        """Seconds until one is due."""
         return self._next - now
 
 
@@ -28,6 +36,9 @@ class Brake:
     One client that reads too slowly earns 429s too, for itself alone: so only 429s for several receivers,
     and a share of them over `_SHARE`, count. Windows have a random length: workers that are throttled at
     the same moment don't come back at the same moment.
+
+    Attributes:
+        pace: at which requests may go out; None where nothing is held back.
     """
 
     _SHARE = 0.05

@@ -80,7 +80,18 @@ class _Post:
 
 
 class Send:
-    """One call of `Gateway.post` on its way. Lives on the pool's thread."""
+    """One call of `Gateway.post` on its way. Lives on the pool's thread.
+
+    Args:
+        ids: the receivers.
+        signer: makes the requests.
+        fetch_credentials: asked, in a thread, when the credentials were refused.
+        ends: seconds of the loop's clock (`time.monotonic`) at which the budget is used up.
+        rate: as in `Gateway.post`.
+
+    Attributes:
+        done: the report, once every receiver is settled.
+    """
 
     def __init__(
         self,
@@ -224,7 +235,16 @@ class _Connection:
 
 
 class Pool:
-    """The connections, the sends that share them, and the loop and thread that serve both."""
+    """The connections, the sends that share them, and the loop and thread that serve both.
+
+    Args:
+        target: the management API.
+        ssl_context: for TLS; None for plain HTTP.
+
+    Attributes:
+        process: the id of the one that made it. A fork has no thread, and needs another pool.
+        loop: the pool's own.
+    """
 
     def __init__(self, target: Target, ssl_context: ssl.SSLContext | None) -> None:
         self.process = os.getpid()

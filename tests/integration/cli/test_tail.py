@@ -6,28 +6,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jwt
 import pytest
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
-from tests.builders import SECRET
+from realtime.identity import Identity
+from realtime.store import Store
 from tests.unit.cli.conftest import Realtime
 
 
 class Gateway:
-    """Answers joins, then says what the test wants; each connection's claims and actions are kept.
+    """Answers joins, then says what the test wants; each connection's identity and actions are kept.
 
     Attributes:
         url: where it listens.
-        claims: of each token that came.
+        identities: of each ticket that came.
         actions: as they came.
         says: what each connection is told after its join, one list a connection.
         refuse: the status that handshakes get, if not 101.
     """
 
-    def __init__(self) -> None:
-        self.claims: list[dict[str, Any]] = []
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.identities: list[Identity | None] = []
         self.actions: list[dict[str, Any]] = []
         self.says: list[list[object]] = []
         self.refuse: int | None = None
@@ -44,30 +45,20 @@ class Gateway:
     def handshake(self, connection: ServerConnection, request: Request) -> Response | None:
         if self.refuse:
             return connection.respond(self.refuse, "")
+        self.identities.append(self.store.take_ticket(request.path.partition("?ticket=")[2]))
         return None
-
-    def select(self, _: ServerConnection, offered: Any) -> Any:
-        name, token = offered
-        self.claims.append(jwt.decode(token, SECRET, algorithms=["HS256"]))
-        return name
 
 
 @pytest.fixture
-def gateway(own_directory: Path) -> Iterator[Gateway]:
-    gateway = Gateway()
-    with serve(
-        gateway.conversation,
-        "127.0.0.1",
-        0,
-        select_subprotocol=gateway.select,
-        process_request=gateway.handshake,
-    ) as server:
+def gateway(store: Store, own_directory: Path) -> Iterator[Gateway]:
+    gateway = Gateway(store)
+    with serve(gateway.conversation, "127.0.0.1", 0, process_request=gateway.handshake) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         gateway.url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/local"
         (own_directory / ".env.local").write_text(
             f"WEBSOCKET_API_ENDPOINT={gateway.url}\nWEBSOCKET_CONNECTIONS_TABLE=connections\n"
-            f"WEBSOCKET_ROOMS_TABLE=rooms\nJWT_SECRET={SECRET}\n"
+            "WEBSOCKET_ROOMS_TABLE=rooms\nAWS_REGION=us-east-1\n"
         )
         yield gateway
         server.shutdown()
@@ -133,7 +124,9 @@ def test_it_joins_as_who_may(
     realtime: Realtime, gateway: Gateway, room: str, user: str, role: str, action: dict[str, str]
 ) -> None:
     realtime("tail", room)
-    assert (gateway.claims[0]["userId"], gateway.claims[0]["role"]) == (user, role)
+    [identity] = gateway.identities
+    assert identity
+    assert (identity.user_id, identity.role) == (user, role)
     assert gateway.actions == [action]
 
 
@@ -163,7 +156,7 @@ def test_a_refused_join_is_one_line(
         connection.send(json.dumps({"event": "chat:error", "data": error, "replyTo": "join"}))
 
     monkeypatch.setattr(gateway, "conversation", refuse)
-    with serve(refuse, "127.0.0.1", 0, select_subprotocol=gateway.select) as server:
+    with serve(refuse, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         env = Path(".env.local")
@@ -177,10 +170,9 @@ def test_a_refused_join_is_one_line(
     assert "chat_room_1 cannot be joined: You may not join this room" in answer.err
 
 
-def test_nobody_listening_is_one_line(realtime: Realtime, own_directory: Path) -> None:
-    (own_directory / ".env.local").write_text(
-        f"WEBSOCKET_API_ENDPOINT=ws://127.0.0.1:9/local\nJWT_SECRET={SECRET}\n"
-    )
+def test_nobody_listening_is_one_line(realtime: Realtime, gateway: Gateway) -> None:
+    env = Path(".env.local")
+    env.write_text(env.read_text().replace(gateway.url, "ws://127.0.0.1:9/local"))
     answer = realtime("tail", "dashboard_admin")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert "cannot be reached" in answer.err

@@ -1,5 +1,6 @@
 """What every command has in common: help with an example, and errors of one line."""
 
+import json
 import os
 import subprocess
 import sys
@@ -138,6 +139,24 @@ def test_the_token_stands_alone_and_says_who(realtime: Realtime, local: Path) ->
 
 def test_the_stage_local_is_the_one_on_this_laptop(realtime: Realtime, local: Path) -> None:
     assert realtime("token", "--user", "u1", "--stage", "local").code == 0
+
+
+def test_the_token_has_what_the_stage_asks_for(realtime: Realtime, local: Path, own_directory: Path) -> None:
+    def ask(**settings: object) -> None:
+        context = {"context": {"stages": {"local": settings}}}
+        (own_directory / "cdk.json").write_text(json.dumps(context))
+
+    ask(jwt_audience="realtime", jwt_issuer="https://login.test", jwt_max_lifetime=600)
+    answer = realtime("token", "--user", "u1")
+    assert (answer.code, answer.out) == (1, "")
+    assert "--ttl 600" in answer.err
+    token = realtime("token", "--user", "u1", "--ttl", "600").out.strip()
+    claims = jwt.decode(token, SECRET, algorithms=["HS256"], audience="realtime", issuer="https://login.test")
+    assert claims["userId"] == "u1"
+    ask(jwks_url="https://login.test/jwks.json")
+    answer = realtime("token", "--user", "u1")
+    assert (answer.code, answer.out) == (1, "")
+    assert "its login service signs" in answer.err
 
 
 @pytest.mark.parametrize(("secret", "said"), [("short", "32 bytes"), ("", "nothing to sign with")])
