@@ -20,11 +20,17 @@ afterEach(() => {
   client.disconnect();
   vi.useRealTimers();
 });
-const failure = (promise: Promise<unknown>) => promise.then(() => undefined, (error) => error);
+const failure = (promise: Promise<unknown>) =>
+  promise.then(
+    () => undefined,
+    (error) => error,
+  );
 
 test("the limit is the backend's", async () => {
   const empty = JSON.stringify({ text: "", action: "a", id: "100" }).length;
-  const [fits, over] = [0, 3].map((more) => failure(client.send("a", { text: "x".repeat(samples.maxBytes - empty + more) })));
+  const [fits, over] = [0, 3].map((more) =>
+    failure(client.send("a", { text: "x".repeat(samples.maxBytes - empty + more) })),
+  );
   expect(await over).toMatchObject({ code: "too_large" });
   client.disconnect();
   expect(await fits).toMatchObject({ code: "connection_lost" });
@@ -44,12 +50,22 @@ describe("what the backend builds is what is heard", () => {
     const heard: unknown[] = [];
     client.on(event, (...values: unknown[]) => heard.push(values));
     const asked = failure(client.send("ask"));
-    const answered = replyTo && client.send("ask").then((data) => ({ data }), (error) => ({ error }));
+    const answered =
+      replyTo &&
+      client.send("ask").then(
+        (data) => ({ data }),
+        (error) => ({ error }),
+      );
     // The sample answers "1"; the client has numbered its action by its own count.
     const envelope = { ...JSON.parse(text), ...(replyTo && { replyTo: server.last.received[1]!.id }) };
     server.last.text(JSON.stringify(envelope));
     expect(heard).toEqual([[data, envelope]]);
-    expect(envelope).toMatchObject({ event, timestamp: "2025-01-17T10:30:00.000Z", ...(id && { id }), ...(room && { room }) });
+    expect(envelope).toMatchObject({
+      event,
+      timestamp: "2025-01-17T10:30:00.000Z",
+      ...(id && { id }),
+      ...(room && { room }),
+    });
     if (replyTo) {
       const error = event.endsWith("error") && expect.objectContaining({ code: data.code, data });
       expect(await answered).toEqual(error ? { error } : { data });

@@ -128,7 +128,12 @@ export class FakeConnection implements WebSocketLike {
 }
 
 export function reply({ action, id, roomId }: Action): object {
-  const envelope = (event: string, data: object) => ({ event, data, timestamp: "2025-01-17T10:30:00.000Z", replyTo: id });
+  const envelope = (event: string, data: object) => ({
+    event,
+    data,
+    timestamp: "2025-01-17T10:30:00.000Z",
+    replyTo: id,
+  });
   switch (action) {
     case "ping":
       return envelope("pong", { timestamp: "2025-01-17T10:30:00.000Z" });

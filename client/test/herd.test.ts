@@ -52,7 +52,9 @@ test.each([
   expect(clients.every(({ state }) => state === "connected")).toBe(true);
   const busiest = busiestSecond(server.attempts.map(({ at }) => at));
   const last = (server.attempts.at(-1)!.at - cutAt - away) / 1_000;
-  console.log(`${server.attempts.length} handshakes, at most ${busiest} in a second, all back ${last.toFixed(0)} s after the server`);
+  console.log(
+    `${server.attempts.length} handshakes, at most ${busiest} in a second, all back ${last.toFixed(0)} s after the server`,
+  );
   expect(busiest).toBeLessThan(CONNECTS_PER_SECOND);
   for (const client of clients) client.disconnect();
 });

@@ -19,7 +19,10 @@ let files: string[];
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "realtime-client-"));
   const [packed] = JSON.parse(
-    execFileSync("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", folder], { cwd: here, encoding: "utf8" }),
+    execFileSync("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", folder], {
+      cwd: here,
+      encoding: "utf8",
+    }),
   );
   files = packed.files.map(({ path }: { path: string }) => path).sort();
   tarball = join(folder, packed.filename);
@@ -32,7 +35,12 @@ async function bundle(source: string, env: Record<string, string> = {}): Promise
   writeFileSync(join(project, "package.json"), '{"type": "module", "private": true}');
   execFileSync("npm", ["install", "--offline", "--no-audit", "--no-fund", tarball], { cwd: project, stdio: "pipe" });
   writeFileSync(join(project, "main.js"), source);
-  writeFileSync(join(project, ".env"), Object.entries(env).map(([key, value]) => `${key}=${value}\n`).join(""));
+  writeFileSync(
+    join(project, ".env"),
+    Object.entries(env)
+      .map(([key, value]) => `${key}=${value}\n`)
+      .join(""),
+  );
   await build({
     root: project,
     configFile: false,

@@ -22,9 +22,9 @@ export class VirtualClock {
   }
 
   async advance(milliseconds: number): Promise<void> {
-    for (const end = this.now + milliseconds; this.now < end; ) {
+    for (const end = this.now + milliseconds; this.now < end;) {
       this.now++;
-      for (let tasks = this.due.get(this.now); tasks?.size; ) {
+      for (let tasks = this.due.get(this.now); tasks?.size;) {
         for (const [id, task] of tasks) {
           tasks.delete(id);
           task();

@@ -166,7 +166,10 @@ test("the run is stopped and started: both pages come back by themselves, with t
   const user = await enter("Ugo", "user");
   await user.getByLabel("Chat room").fill("lobby");
   await user.getByRole("button", { name: "Join", exact: true }).click();
-  await user.getByRole("button", { name: /Grant it|Leave chat_room_lobby/ }).first().waitFor();
+  await user
+    .getByRole("button", { name: /Grant it|Leave chat_room_lobby/ })
+    .first()
+    .waitFor();
   if (await user.getByRole("button", { name: /Grant it/ }).isVisible()) {
     await user.getByRole("button", { name: /Grant it/ }).click();
   }
@@ -221,7 +224,12 @@ test.each([
   await start.screenshot({ path: join(SCREENSHOTS, `enter-${colorScheme}-${width}.png`) });
   const page = await enter("Anna", "admin", options);
   for (const amount of [12.5, 80.25, 31]) {
-    await run.send("room", "dashboard_admin", "dashboard:update", { type: "new_order", orderId: `A${amount}`, customer: "Ugo", amount });
+    await run.send("room", "dashboard_admin", "dashboard:update", {
+      type: "new_order",
+      orderId: `A${amount}`,
+      customer: "Ugo",
+      amount,
+    });
     if (amount === 80.25) await page.waitForTimeout(1_000); // two bars in the chart
   }
   await run.send("user", "anna", "notice", { text: "a long word: " + "x".repeat(300) });

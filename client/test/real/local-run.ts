@@ -36,7 +36,9 @@ export class LocalRun {
 
   /** What a backend's `.env` holds. */
   get environment(): Record<string, string> {
-    return Object.fromEntries([...readFileSync(this.envFile, "utf8").matchAll(/^(\w+)=(.*)$/gm)].map(([, key, value]) => [key, value]));
+    return Object.fromEntries(
+      [...readFileSync(this.envFile, "utf8").matchAll(/^(\w+)=(.*)$/gm)].map(([, key, value]) => [key, value]),
+    );
   }
 
   private get envFile(): string {
@@ -45,7 +47,8 @@ export class LocalRun {
 
   async start(): Promise<void> {
     this.process = spawn(realtime, ["dev", "--port", `${this.port}`, "--env-file", this.envFile], { cwd: root });
-    for (const stream of [this.process.stdout!, this.process.stderr!]) stream.on("data", (text) => (this.output += text));
+    for (const stream of [this.process.stdout!, this.process.stderr!])
+      stream.on("data", (text) => (this.output += text));
     for (let tries = 0; tries < 600; tries++) {
       if (this.process.exitCode !== null) break;
       const up = await fetch(this.page).then(
@@ -93,7 +96,10 @@ export class LocalRun {
   sign(userId: string, ttl: number): string {
     const secret = this.environment.JWT_SECRET!;
     const now = Math.floor(Date.now() / 1000);
-    const text = [{ alg: "HS256", typ: "JWT" }, { userId, iat: now, exp: now + ttl }]
+    const text = [
+      { alg: "HS256", typ: "JWT" },
+      { userId, iat: now, exp: now + ttl },
+    ]
       .map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"))
       .join(".");
     return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;

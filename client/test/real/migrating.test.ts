@@ -13,13 +13,18 @@ const root = join(import.meta.dirname, "..", "..", "..");
 
 test("every example of the page does what it says", async () => {
   const page = readFileSync(join(root, "docs", "migrating-from-socketio.md"), "utf8");
-  const blocks = [...page.matchAll(/^```(js|python) run\n(.*?)^```/gms)].map(([, language, code]) => ({ language, code: code! }));
+  const blocks = [...page.matchAll(/^```(js|python) run\n(.*?)^```/gms)].map(([, language, code]) => ({
+    language,
+    code: code!,
+  }));
   expect(blocks.length).toBeGreaterThan(7);
   const opening = blocks.find(({ language }) => language === "python")!.code;
   const program = blocks.map(({ language, code }) =>
     language === "js" ? code : `await python(${JSON.stringify(code === opening ? code : opening + code)});\n`,
   );
-  const expected = blocks.flatMap(({ code }) => [...code.matchAll(/console\.log\(.*\).*; \/\/ (.*)$/gm)].map(([, text]) => text));
+  const expected = blocks.flatMap(({ code }) =>
+    [...code.matchAll(/console\.log\(.*\).*; \/\/ (.*)$/gm)].map(([, text]) => text),
+  );
 
   const run = await LocalRun.start();
   try {

@@ -17,7 +17,13 @@ afterEach(() => {
 });
 
 function make(getToken: ClientOptions["getToken"], options: Partial<ClientOptions> = {}) {
-  const client = createClient({ url: run.url, getToken, WebSocket: WebSocket as any, reconnectWindow: 500, ...options });
+  const client = createClient({
+    url: run.url,
+    getToken,
+    WebSocket: WebSocket as any,
+    reconnectWindow: 500,
+    ...options,
+  });
   const states: StateChange[] = [];
   client.on("client:state", (change) => states.push(change));
   clients.push(client);
@@ -34,7 +40,9 @@ test("every action of the protocol has its typed reply", async () => {
   await run.command("grant", "chat_room_r1", "u1");
   expect(await client.join("chat_room_r1")).toEqual({ roomId: "r1", success: true });
   expect(await client.send("auth:refresh", { token: run.sign("u1", 7200) })).toMatchObject({ success: true });
-  await expect(client.send("auth:refresh", { token: run.sign("u2", 7200) })).rejects.toMatchObject({ code: "invalid_token" });
+  await expect(client.send("auth:refresh", { token: run.sign("u2", 7200) })).rejects.toMatchObject({
+    code: "invalid_token",
+  });
   await client.leave("chat_room_r1");
   await client.leave("dashboard");
   await expect(client.join("chat_room_a b" as any)).rejects.toMatchObject({ code: "invalid_room" });
@@ -47,7 +55,9 @@ test("sends reach who they are for, in the envelope of the protocol", async () =
   const user = make(await run.token("ugo").then((token) => () => token)).client;
   await Promise.all([admin.join("dashboard"), user.join("dashboard")]);
   const heard: unknown[] = [];
-  admin.on("*", (data, { event, room, id, timestamp }) => heard.push(["admin", event, data, room, typeof id, typeof timestamp]));
+  admin.on("*", (data, { event, room, id, timestamp }) =>
+    heard.push(["admin", event, data, room, typeof id, typeof timestamp]),
+  );
   user.on("*", (data, { event }) => heard.push(["user", event, data]));
   await run.command("send", "room", "dashboard_admin", "dashboard:update", '{"type":"new_order","orderId":"123"}');
   await run.command("send", "user", "ugo", "notice", '"é 名前 <b>"');
