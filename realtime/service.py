@@ -47,8 +47,8 @@ class WebSocketService:
     blocks meanwhile). A send is at least once: a receiver drops an `id` that it has seen. No order is
     promised between two sends.
 
-    Every method may raise `botocore.exceptions.ClientError` when DynamoDB or SQS refuses, after botocore's own
-    retries; of a send that ends so, some receivers may get the event.
+    Every method may raise `botocore.exceptions.ClientError` when DynamoDB or SQS refuses, after botocore's
+    own retries; of a send that ends so, some receivers may get the event.
 
     Args:
         store: the tables.
