@@ -1,6 +1,7 @@
 """`realtime inspect` and `kick` against tables that hold people."""
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -146,7 +147,7 @@ def test_live_looks_again_until_ctrl_c(realtime: Realtime, monkeypatch: pytest.M
         if len(looks) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("cli.inspect.time.sleep", sleep)
+    monkeypatch.setattr("cli.inspect.time", SimpleNamespace(sleep=sleep, time=time.time))
     answer = realtime("inspect", "--live", "--every", "5")
     assert (answer.code, looks) == (130, [5, 5, 5])
     assert "u2=" in answer.out

@@ -2,8 +2,10 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,7 +77,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         if not left[0]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("cli.tail.time.sleep", sleep)
+    # Of the command alone: the server that plays the gateway sleeps too.
+    monkeypatch.setattr("cli.tail.time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     return lambda times: left.__setitem__(0, times)
 
 
