@@ -37,10 +37,13 @@ def token(
             " or a ticket from WebSocketService.create_ticket"
         )
     longest = settings.get("jwt_max_lifetime")
-    if longest is not None and ttl > longest:
+    if isinstance(longest, int) and ttl > longest:
         raise typer.TyperException(
             f"{stage or target.LOCAL} refuses tokens that live longer than {longest} s: give --ttl {longest}"
         )
+    audience, issuer = (
+        str(settings[key]) if key in settings else None for key in ("jwt_audience", "jwt_issuer")
+    )
     print(
         sign_token(
             target.secret(target.find(stage, stack, outputs, env_file)),
@@ -49,7 +52,7 @@ def token(
             name=name,
             email=email,
             ttl=ttl,
-            audience=settings.get("jwt_audience"),
-            issuer=settings.get("jwt_issuer"),
+            audience=audience,
+            issuer=issuer,
         )
     )

@@ -39,8 +39,6 @@ DIRECT_LIMIT = 200
 """A send to more receivers than this goes over the queue, where there is one."""
 JOB_RECEIVERS = 100
 """Of one post job as it is made here. Small jobs let all workers end at nearly the same time."""
-SPLIT_LIMIT = 10 * JOB_RECEIVERS
-"""A send to more receivers than this is enumerated by the worker: so many jobs fit into one batch of SQS."""
 MAX_JOB_RECEIVERS = 500
 """Of one post job as it is taken."""
 MAX_ROUNDS = 4
@@ -50,6 +48,8 @@ POST_BUDGET = 20.0
 SCAN_SEGMENTS = 4
 _NOT_OPEN_YET_WAITS = (0.2, 0.4, 0.8)  # s; between the tries at a connection that may be not open yet
 _BATCH_MESSAGES = 10  # SQS's limit for one SendMessageBatch
+SPLIT_LIMIT = _BATCH_MESSAGES * JOB_RECEIVERS
+"""A send to more receivers than this is enumerated by the worker: so many jobs fit into one batch of SQS."""
 _BATCH_BYTES = 1_000_000  # SQS's limit is 1 MiB for all messages of a batch together
 _PUT_TRIES = 5
 _LONGEST_PAUSE = 300  # s

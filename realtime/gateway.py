@@ -71,8 +71,9 @@ class Gateway:
         """Post one message to each connection, concurrently, and say what became of each.
 
         - 2xx is `sent`, 410 `gone`; 403, 413 and every other 4xx `failed`, without a repeat.
-        - 429 and 5xx are repeated with full jitter, `MAX_TRIES` in all and within the budget. While 429s come
-          for many receivers, this gateway slows down for all of them and tries up to `THROTTLED_TRIES` times.
+        - 429 and 5xx are repeated with full jitter, `pool.MAX_TRIES` in all and within the budget. While 429s
+          come for many receivers, this gateway slows down for all of them and tries up to
+          `pool.THROTTLED_TRIES` times.
         - 403 after the credentials have rotated is repeated once with the new ones.
         - A request is repeated unanswered only if nothing of it was written, or if it went out on a
           connection that had been idle and that closed without one byte of an answer: the server had
