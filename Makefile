@@ -12,7 +12,7 @@ export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 setup: .venv/.done client/dist/index.js  ## the virtual environment, the node packages, the built client
 
 dev: setup  ## run the whole stack at ws://localhost:3001
-	@exec $(BIN)/realtime dev
+	@exec $(BIN)/roomcast dev
 
 test: setup  ## unit, integration, infra, e2e, and the client's: what needs Python and Node alone
 	$(PYTEST)
@@ -34,13 +34,13 @@ deploy: synth  ## show what changes, ask before prod, put STAGE into the AWS acc
 	npx cdk diff --app cdk.out
 	@test $(STAGE) != prod || { printf 'Deploy this to prod? [y/N] ' && read -r answer && test "$$answer" = y; }
 	npx cdk deploy --app cdk.out --require-approval never --outputs-file cdk.out/outputs.json
-	$(BIN)/realtime env --stage $(STAGE) --outputs cdk.out/outputs.json --backend $(BACKEND_ENV)
+	$(BIN)/roomcast env --stage $(STAGE) --outputs cdk.out/outputs.json --backend $(BACKEND_ENV)
 
 destroy: setup  ## take STAGE out of the AWS account, but for what it keeps
 	npx cdk destroy -c stage=$(STAGE)
 
 logs: setup  ## follow what the functions of STAGE say
-	$(BIN)/realtime logs --stage $(STAGE) --follow
+	$(BIN)/roomcast logs --stage $(STAGE) --follow
 
 bench: setup  ## every claim, measured beside its peer
 	for script in bench/*.py; do $(BIN)/python $$script --quick || exit 1; done
@@ -63,7 +63,6 @@ lock: setup  ## resolve pyproject.toml into the pinned requirements files
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
-	printf '#!%s\nfrom cli.main import main\n\nmain()\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/realtime && chmod +x $(BIN)/realtime
 	touch $@
 
 # In an environment of its own: checkov needs another boto3 than we do.

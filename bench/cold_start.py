@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.peers.common import PEERS, ROOT, finish, options, pin, run, venv
-from local.ministack import MiniStack
+from roomcast_dev.local.ministack import MiniStack
 from tests.builders import SECRET, connect_event, create_tables, disconnect_event, message_event, token
 from tests.fakes.management_api import FakeManagementApi
 
@@ -81,7 +81,7 @@ async def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as name, FakeManagementApi() as api:
             folder = Path(name)
-            ours = stage(folder / "ours", ROOT / "lambdas", ROOT / "realtime", Path(jwt.origin).parent)
+            ours = stage(folder / "ours", ROOT / "lambdas", ROOT / "roomcast", Path(jwt.origin).parent)
             usual = stage(folder / "usual", PEERS / "usual", Path(jwt.origin).parent)
             environ = {
                 "PYTHONDONTWRITEBYTECODE": "1",

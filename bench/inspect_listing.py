@@ -1,4 +1,4 @@
-"""How long `realtime inspect` takes for a table of connections, from the shell's prompt to the last line.
+"""How long `roomcast inspect` takes for a table of connections, from the shell's prompt to the last line.
 
     bench/inspect_listing.py [--quick] [--connections 10000] [--endpoint URL]
 
@@ -20,7 +20,7 @@ from typing import Any
 
 import boto3
 
-from local.ministack import CREDENTIALS, MiniStack
+from roomcast_dev.local.ministack import CREDENTIALS, MiniStack
 from tests.builders import create_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,17 +91,17 @@ def measure(endpoint: str, count: int, runs: int) -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".env") as file:
             file.write(f"WEBSOCKET_CONNECTIONS_TABLE={TABLES[0]}\nWEBSOCKET_ROOMS_TABLE={TABLES[1]}\n")
             file.flush()
-            realtime = [str(ROOT / ".venv/bin/realtime"), "inspect", "--yes", "--env-file", file.name]
-            ours = seconds(realtime, environ, runs)
-            rooms = seconds([*realtime, "rooms"], environ, runs)
+            roomcast = [str(ROOT / ".venv/bin/roomcast"), "inspect", "--yes", "--env-file", file.name]
+            ours = seconds(roomcast, environ, runs)
+            rooms = seconds([*roomcast, "rooms"], environ, runs)
         peer = seconds([sys.executable, "-c", PEER, TABLES[0]], environ, runs)
     finally:
         for table in TABLES:
             client.delete_table(TableName=table)
     print(f"{count:,} connections, median of {runs}, process start included:")
     for name, (wall, cpu) in (
-        ("realtime inspect", ours),
-        ("realtime inspect rooms", rooms),
+        ("roomcast inspect", ours),
+        ("roomcast inspect rooms", rooms),
         ("boto3, Scan", peer),
     ):
         print(f"  {name:24}{wall:6.2f} s, of it {cpu:5.2f} s processor time")

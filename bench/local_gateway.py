@@ -255,7 +255,7 @@ class Ours(Peer):
         self.env_file.write_text(f"JWT_SECRET={SECRET}\n")
 
     async def start(self) -> None:
-        program = "from cli.main import main; main()"
+        program = "from roomcast_dev.cli.main import main; main()"
         options = ["--port", str(self.port), "--env-file", str(self.env_file)]
         self.spawn([sys.executable, "-c", program, "dev", *options])
 
@@ -265,7 +265,7 @@ class Ours(Peer):
     async def begin_sends(self) -> None:
         settings = {k: v for k, v in dotenv_values(self.env_file).items() if v}
         program = (
-            "import sys\nfrom realtime import WebSocketService\ns = WebSocketService.from_env()\n"
+            "import sys\nfrom roomcast import WebSocketService\ns = WebSocketService.from_env()\n"
             "for line in sys.stdin:\n"
             "    print(s.send_to_room(line.strip(), 'update', {'room': line.strip()}), flush=True)\n"
         )
@@ -286,8 +286,8 @@ class SameJob(Peer):
     program = """
 import asyncio, signal, sys, uvloop
 from pathlib import Path
-from local.console import Console
-from local.stack import LocalStack, Project, running
+from roomcast_dev.local.console import Console
+from roomcast_dev.local.stack import LocalStack, Project, running
 
 async def main():
     stop = asyncio.Event()
@@ -377,7 +377,7 @@ class MiniStackAlone(Peer):
 
     def deploy(self) -> None:
         """The stack of the synthesized template, by hand: MiniStack takes no CDK assets."""
-        from local.template import load
+        from roomcast_dev.local.template import load
 
         template = load(next(path for path in (ROOT / "build" / "local").iterdir() if path.is_dir()))
         cloudformation = self.client("cloudformation")
@@ -435,7 +435,7 @@ class MiniStackAlone(Peer):
 
     async def begin_sends(self) -> None:
         program = (
-            "import sys\nfrom realtime import WebSocketService\ns = WebSocketService.from_env()\n"
+            "import sys\nfrom roomcast import WebSocketService\ns = WebSocketService.from_env()\n"
             "for line in sys.stdin:\n"
             "    print(s.send_to_room(line.strip(), 'update', {'room': line.strip()}), flush=True)\n"
         )
@@ -503,7 +503,7 @@ async def database(peer: Peer, table: str | None, *, counted: bool = False) -> s
         process = peer.spawn([sys.executable, "-c", program], counted=counted, **settings)
     else:  # the very database that stands behind our gateway
         sock.listen(1024)
-        command = [sys.executable, "-m", "local.ministack", str(sock.fileno())]
+        command = [sys.executable, "-m", "roomcast_dev.local.ministack", str(sock.fileno())]
         process = peer.spawn(command, counted=counted, pipe=True, pass_fds=[sock.fileno()], **settings)
         assert process.stdout is not None
         await asyncio.to_thread(process.stdout.readline)
@@ -542,7 +542,7 @@ def handlers_zip() -> bytes:
     """Our handlers as one zip, each behind a function that prints a line."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for folder, prefix in ((ROOT / "lambdas", ""), (ROOT / "realtime", "realtime/")):
+        for folder, prefix in ((ROOT / "lambdas", ""), (ROOT / "roomcast", "roomcast/")):
             for file in sorted(folder.glob("*.py")):
                 if file.name != "__init__.py" or prefix:
                     archive.write(file, prefix + file.name)

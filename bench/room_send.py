@@ -1,4 +1,4 @@
-"""What a room send reads: realtime's Query of the room beside LandingHub's Scan of all connections.
+"""What a room send reads: roomcast's Query of the room beside LandingHub's Scan of all connections.
 
 On AWS's DynamoDB Local with `ReturnConsumedCapacity`. Rooms of 10, 100 and 1,000 members, while the
 connections grow from 1,000 to 100,000. Read units are what DynamoDB bills; the times are of this machine.
@@ -18,10 +18,10 @@ from botocore.credentials import Credentials
 
 from bench.peers.common import finish, options
 from bench.peers.dynamodb_local import dynamodb_local
-from realtime.gateway import Gateway
-from realtime.rooms import Room
-from realtime.service import WebSocketService
-from realtime.store import Store
+from roomcast.gateway import Gateway
+from roomcast.rooms import Room
+from roomcast.service import WebSocketService
+from roomcast.store import Store
 from tests.builders import create_tables
 from tests.fakes.management_api import FakeManagementApi
 

@@ -1,4 +1,4 @@
-"""The CPU of one message: realtime.gateway beside boto3, aiobotocore, the Node SDK and wrk.
+"""The CPU of one message: roomcast.gateway beside boto3, aiobotocore, the Node SDK and wrk.
 
 Each sender is a process of its own on one core; nginx serves TLS on the other and answers 1 % of the posts
 with 410, at once or after 10 ms. The figures are the median round of each, from one run, and the ratios
@@ -122,7 +122,7 @@ def main() -> None:
                     rounds = 3
                     common = [url, certificate, str(count), str(rounds)]
                     senders: dict[str, Any] = {
-                        "realtime": [*python, PEERS / "sender_realtime.py", *common],
+                        "roomcast": [*python, PEERS / "sender_roomcast.py", *common],
                         "boto3, 32 threads": [*python, PEERS / "sender_boto3.py", *common, "32"],
                         "boto3, 64 threads": [*python, PEERS / "sender_boto3.py", *common, "64"],
                         "aiobotocore": [aio, PEERS / "sender_aiobotocore.py", *common],
@@ -149,7 +149,7 @@ def _show(sender: str, taken: dict[str, float]) -> None:
 def _add(figures: dict[str, float], taken: dict[str, dict[str, float]], delay: int) -> None:
     """The ratios; of the boto3s the better one counts. Larger counts overwrite smaller ones."""
     end = f"_{delay}ms" if delay else ""
-    ours = taken["realtime"]
+    ours = taken["roomcast"]
     boto3 = min(taken["boto3, 32 threads"]["cpu_us"], taken["boto3, 64 threads"]["cpu_us"])
     boto3_cold = min(taken["boto3, 32 threads"]["cold_us"], taken["boto3, 64 threads"]["cold_us"])
     figures |= {

@@ -3,10 +3,10 @@
 import logging
 from typing import Any
 
-from realtime import handshake, metrics
-from realtime.parts import parts
+from roomcast import handshake, metrics
+from roomcast.parts import parts
 
-log = logging.getLogger("realtime")
+log = logging.getLogger("roomcast")
 log.setLevel(logging.INFO)
 
 _REFUSED = {403: "RefusedOrigin", 429: "RefusedLimit"}

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from realtime import metrics
-from realtime.parts import parts
+from roomcast import metrics
+from roomcast.parts import parts
 
 
 def handler(event: dict[str, Any], context: object) -> None:  # noqa: ARG001

@@ -3,10 +3,10 @@
 import logging
 from typing import Any
 
-from realtime import metrics
-from realtime.parts import parts
+from roomcast import metrics
+from roomcast.parts import parts
 
-log = logging.getLogger("realtime")
+log = logging.getLogger("roomcast")
 log.setLevel(logging.INFO)
 
 

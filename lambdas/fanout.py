@@ -3,9 +3,9 @@
 import logging
 from typing import Any
 
-from realtime.parts import parts
+from roomcast.parts import parts
 
-log = logging.getLogger("realtime")
+log = logging.getLogger("roomcast")
 log.setLevel(logging.INFO)
 
 

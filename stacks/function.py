@@ -24,7 +24,7 @@ class Function(Construct):
         code: the shared code.
         key: encrypts its environment and its logs, where the stage has one.
         description: one sentence for the console.
-        environment: what `realtime.settings` reads.
+        environment: what `roomcast.settings` reads.
         timeout: seconds.
         memory_mb: where it needs another than the stage's.
     """

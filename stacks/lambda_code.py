@@ -1,4 +1,4 @@
-"""What the functions run: `lambdas/`, `realtime/` and PyJWT in one directory, put together without Docker."""
+"""What the functions run: `lambdas/`, `roomcast/` and PyJWT in one directory, put together without Docker."""
 
 import shutil
 import subprocess
@@ -39,8 +39,8 @@ def stage_code(directory: Path, *, public_keys: bool = False) -> None:
     """
     files = {PurePosixPath(path.name): path for path in (_ROOT / "lambdas").glob("*.py")}
     del files[PurePosixPath("__init__.py")]  # a package in the repository, plain modules on Lambda
-    realtime = _ROOT / "realtime"
-    files |= {PurePosixPath("realtime") / path.relative_to(realtime): path for path in realtime.rglob("*.py")}
+    roomcast = _ROOT / "roomcast"
+    files |= {PurePosixPath("roomcast") / path.relative_to(roomcast): path for path in roomcast.rglob("*.py")}
     files |= _pure_python("PyJWT")
     with tempfile.TemporaryDirectory(prefix="lambda-wheels-") as wheels:
         if public_keys:

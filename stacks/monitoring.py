@@ -24,11 +24,11 @@ from stacks.stage import Stage
 from stacks.tables import Tables
 from stacks.websocket_api import WebSocketApi
 
-NAMESPACE = "Realtime"
-"""Of the metrics that the functions write (`realtime/metrics.py`), with the dimension `Stack`."""
+NAMESPACE = "Roomcast"
+"""Of the metrics that the functions write (`roomcast/metrics.py`), with the dimension `Stack`."""
 
 _MINUTE, _FIVE_MINUTES, _DAY = cdk.Duration.minutes(1), cdk.Duration.minutes(5), cdk.Duration.days(1)
-_PRICES = Path(__file__).resolve().parent.parent / "cli" / "prices.json"
+_PRICES = Path(__file__).resolve().parent.parent / "roomcast_dev" / "cli" / "prices.json"
 _PAGES = "docs/operations.md"
 
 
@@ -203,7 +203,7 @@ class Monitoring(Construct):
                 ),
                 above=0,
                 what="A large send could not be done and waits among the dead letters.",
-                do=f"Mend what the worker's log names, then `realtime redrive --stage {self._stage.name}`.",
+                do=f"Mend what the worker's log names, then `roomcast redrive --stage {self._stage.name}`.",
             ),
             self._alarm(
                 "FunctionErrors",
@@ -392,7 +392,7 @@ class Monitoring(Construct):
         return cloudwatch.GraphWidget(title=title, left=list(metrics), width=8, height=6)
 
     def _money(self) -> cloudwatch.SingleValueWidget:
-        """What the last day's traffic cost, at the list prices of `cli/prices.json` for us-east-1."""
+        """What the last day's traffic cost, at the list prices for us-east-1."""
         prices = json.loads(_PRICES.read_text(encoding="utf-8"))["regions"]["us-east-1"]
 
         def price(name: str) -> float:

@@ -167,7 +167,7 @@ class Stage:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What `realtime.settings` reads of this: who is let in, and how much a client may do."""
+        """What `roomcast.settings` reads of this: who is let in, and how much a client may do."""
         variables = {
             "WEBSOCKET_ALLOWED_ORIGINS": ",".join(self.allowed_origins),
             "WEBSOCKET_BROWSERS_ONLY": "true" if self.browsers_only else "false",

@@ -21,7 +21,7 @@ class Tables(Construct):
     Attributes:
         connections: hash key `connectionId`.
         rooms: hash key `room`, range key `member`.
-        environment: their names, as `realtime.settings` reads them.
+        environment: their names, as `roomcast.settings` reads them.
     """
 
     def __init__(self, scope: Construct, id_: str, *, stage: Stage, key: kms.IKey | None) -> None:

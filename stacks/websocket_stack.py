@@ -23,7 +23,7 @@ class WebSocketStack(cdk.Stack):
             id_,
             description=f"Realtime backend, stage {stage.name}: WebSocket API, functions, tables",
             termination_protection=stage.keep_data,
-            tags={"realtime:stage": stage.name},
+            tags={"roomcast:stage": stage.name},
         )
         key = customer_key(self, "Key", stage=stage)
         tables = Tables(self, "Tables", stage=stage, key=key)
@@ -47,7 +47,7 @@ class WebSocketStack(cdk.Stack):
             )
         if any("example.com" in origin for origin in stage.allowed_origins):
             cdk.Annotations.of(self).add_warning_v2(
-                "realtime:allowed-origins",
+                "roomcast:allowed-origins",
                 f"stages.{stage.name}.allowed_origins still names example.com: your own pages are refused",
             )
         self._output("WebSocketAPIUrl", api.url, "Where browsers connect to")

@@ -4,9 +4,9 @@ import json
 import time
 from typing import Any
 
-from realtime.auth import sign_token
-from realtime.identity import Identity
-from realtime.rooms import Role
+from roomcast.auth import sign_token
+from roomcast.identity import Identity
+from roomcast.rooms import Role
 
 SECRET = "a4c1d70f6c0b4f5e9d5d1c6a2f8e7b3960718293"
 OTHER_SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778"

@@ -2,8 +2,6 @@
 
 import pytest
 
-pytest_plugins = ["local.pytest_plugin"]  # the fixture `websocket_stack`
-
 
 @pytest.fixture(autouse=True, scope="session")
 def _nobodys_credentials() -> None:

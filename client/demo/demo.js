@@ -55,7 +55,7 @@ function begin() {
   $("inside").hidden = false;
   $("who").hidden = $("state").hidden = false;
   $("who").textContent = `${me.name} · ${me.role} · user id ${me.userId}`;
-  document.title = `${me.name} (${me.role}) · Realtime`;
+  document.title = `${me.name} (${me.role}) · Roomcast`;
   const other = me.role === "admin" ? "user" : "admin";
   $("other-tab").textContent = `Open a second tab as ${other}`;
   $("other-tab").href = `/?role=${other}&name=${NAMES.find((name) => name !== me.name)}`;

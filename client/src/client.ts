@@ -8,7 +8,7 @@ import {
   type Joined,
   type ProtocolActions,
   type ProtocolEvents,
-  RealtimeError,
+  RoomcastError,
   type Room,
   type State,
   type StateCode,
@@ -119,7 +119,7 @@ function expiry(token: string): number {
 }
 
 /** Milliseconds that the server asks for; a little more, so that not all come back at the same moment. */
-const wait = ({ data }: RealtimeError) => (data?.retryAfter ?? 1) * 1_000 * (1 + Math.random());
+const wait = ({ data }: RoomcastError) => (data?.retryAfter ?? 1) * 1_000 * (1 + Math.random());
 
 const roomFrame = (verb: "join" | "leave", room: string): Frame =>
   room === "dashboard" ? frame(`dashboard:${verb}`) : frame(`chat:${verb}_room`, { roomId: room.slice(10) });
@@ -227,7 +227,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     const address = typeof url === "function" ? await url() : url;
     const token = await options.getToken();
     signal.throwIfAborted();
-    if (!token) throw new RealtimeError("auth_failed", "there is no token");
+    if (!token) throw new RoomcastError("auth_failed", "there is no token");
     if (!WebSocket) throw new TypeError("there is no WebSocket here: give one to createClient");
     const way = options.sendTokenAs ?? "token";
     const link: Link = openLink(
@@ -375,7 +375,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     clearTimeout(rotation);
     clearTimeout(renewal);
     for (const link of links) link.end("disconnected");
-    const error = new RealtimeError(code === "requested" ? "disconnected" : code, reason);
+    const error = new RoomcastError(code === "requested" ? "disconnected" : code, reason);
     for (const { reject } of [...queue.splice(0), ...wanted.values()]) reject(error);
     if (code === "requested") wanted.clear();
     // After a new login the rooms are joined again.
@@ -429,16 +429,16 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
     async send(action, data) {
       const own = { ...waiting(), frame: frame(action, data as object) };
       if (current) return current.request(own.frame, replyTimeout());
-      if (!session) throw new RealtimeError("disconnected", `${action}: the client is not connecting`);
+      if (!session) throw new RoomcastError("disconnected", `${action}: the client is not connecting`);
       if (queue.length >= (options.queueLimit ?? 100)) {
-        throw new RealtimeError("queue_full", `${queue.length} actions are waiting already`);
+        throw new RoomcastError("queue_full", `${queue.length} actions are waiting already`);
       }
       queue.push(own);
       return own.promise;
     },
     join(room) {
       if (!/^(dashboard$|chat_room_.)/.test(room)) {
-        return Promise.reject(new RealtimeError("unknown_room", `${room} is neither "dashboard" nor "chat_room_..."`));
+        return Promise.reject(new RoomcastError("unknown_room", `${room} is neither "dashboard" nor "chat_room_..."`));
       }
       let own = wanted.get(room);
       if (!own) wanted.set(room, (own = waiting()));
@@ -446,7 +446,7 @@ export function createClient<Events extends object = Record<string, unknown>, Ac
       return own.promise;
     },
     async leave(room) {
-      wanted.get(room)?.reject(new RealtimeError("left", `${room} was left before it was joined`));
+      wanted.get(room)?.reject(new RoomcastError("left", `${room} was left before it was joined`));
       if (wanted.delete(room) && current) {
         // A lost connection is in no room.
         await sync(current).catch((error) => {

@@ -7,7 +7,7 @@ export {
   type Joined,
   type ProtocolActions,
   type ProtocolEvents,
-  RealtimeError,
+  RoomcastError,
   type Room,
   type ServerError,
   type State,

@@ -1,6 +1,6 @@
 /** The usual uses of `socket.io-client`, over the same client. What does not carry over throws, and says so. */
 import { type Client, type ClientOptions, createClient } from "./client.ts";
-import { RealtimeError, type Room, type StateChange } from "./protocol.ts";
+import { RoomcastError, type Room, type StateChange } from "./protocol.ts";
 
 type Auth = { token?: string };
 
@@ -65,7 +65,7 @@ export function io(url: string, { auth, autoConnect = true, ...options }: IoOpti
             : event === "connect_error"
               ? both(
                   client.on("client:retry", ({ reason }) => hear(new Error(reason))),
-                  onState(({ code, reason }) => code === "auth_failed" && hear(new RealtimeError(code, reason))),
+                  onState(({ code, reason }) => code === "auth_failed" && hear(new RoomcastError(code, reason))),
                 )
               : client.on(event, hear),
     };

@@ -1,5 +1,5 @@
 /** One WebSocket, from its handshake to its end: actions and their replies, and the keepalive. */
-import { type Envelope, RealtimeError } from "./protocol.ts";
+import { type Envelope, RoomcastError } from "./protocol.ts";
 
 /** The part of the browser's WebSocket that is used, so that tests and Node can give another. */
 export interface WebSocketLike {
@@ -49,7 +49,7 @@ export function frame(action: string, data?: object): Frame {
   const text = JSON.stringify({ ...data, action, id });
   const bytes = new TextEncoder().encode(text).length;
   if (bytes > MAX_BYTES) {
-    throw new RealtimeError("too_large", `${action} has ${bytes} bytes, the limit is ${MAX_BYTES}`);
+    throw new RoomcastError("too_large", `${action} has ${bytes} bytes, the limit is ${MAX_BYTES}`);
   }
   return { id, action, text };
 }
@@ -100,10 +100,10 @@ export function openLink(
           pending.delete(id);
           if (!envelope) {
             const why = code === "timeout" ? `no reply in ${timeout} ms` : "the connection was lost";
-            reject(new RealtimeError(code, `${action}: ${why}`));
+            reject(new RoomcastError(code, `${action}: ${why}`));
           } else if (isError(envelope)) {
             const data = envelope.data as any;
-            reject(new RealtimeError(`${data?.code}`, `${action}: ${data?.message}`, data));
+            reject(new RoomcastError(`${data?.code}`, `${action}: ${data?.message}`, data));
           } else {
             resolve(envelope.data);
           }
@@ -132,7 +132,7 @@ export function openLink(
       clearTimeout(ending);
       socket.onopen = socket.onmessage = socket.onclose = null;
       socket.close(1000);
-      refused(new RealtimeError("connection_lost", reason));
+      refused(new RoomcastError("connection_lost", reason));
       for (const request of [...pending.values()]) request.done(undefined, "connection_lost");
       onEnd(code, reason);
     },

@@ -83,8 +83,8 @@ export interface StateChange {
  * `unknown_action`, ...) or one of the client's: `timeout`, `connection_lost` (sent, but nobody knows
  * whether it was carried out), `queue_full`, `too_large`, `disconnected`, `auth_failed`, `unknown_room`, `left`.
  */
-export class RealtimeError extends Error {
-  override readonly name = "RealtimeError";
+export class RoomcastError extends Error {
+  override readonly name = "RoomcastError";
   readonly code: string;
   /** The data of the server's error event, when the server said it. */
   readonly data: ServerError | undefined;

@@ -1,7 +1,7 @@
 /** React hooks. Nothing else of the package loads React. */
 import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 import type { Client } from "./client.ts";
-import type { Envelope, RealtimeError, Room, State } from "./protocol.ts";
+import type { Envelope, RoomcastError, Room, State } from "./protocol.ts";
 
 type AnyClient = Client<any, any>;
 
@@ -31,12 +31,12 @@ export function useEvent<Data = any>(
 const users = new WeakMap<AnyClient, Map<string, number>>();
 
 /** Is in a room while the component stands; `null` for none. */
-export function useRoom(client: AnyClient, room: Room | null): { joined: boolean; error: RealtimeError | null } {
-  const [status, setStatus] = useState<{ room: Room | null; joined: boolean; error: RealtimeError | null }>(outside);
+export function useRoom(client: AnyClient, room: Room | null): { joined: boolean; error: RoomcastError | null } {
+  const [status, setStatus] = useState<{ room: Room | null; joined: boolean; error: RoomcastError | null }>(outside);
   useEffect(() => {
     if (room === null) return;
     let here = true;
-    const tell = (joined: boolean, error: RealtimeError | null) => here && setStatus({ room, joined, error });
+    const tell = (joined: boolean, error: RoomcastError | null) => here && setStatus({ room, joined, error });
     const counts = users.get(client) ?? new Map<string, number>();
     users.set(client, counts);
     counts.set(room, (counts.get(room) ?? 0) + 1);

@@ -556,7 +556,7 @@ describe("send", () => {
     const sent = client.send("no_such_action").catch((error) => error);
     await pass(10);
     expect(await sent).toMatchObject({
-      name: "RealtimeError",
+      name: "RoomcastError",
       code: "unknown_action",
       message: "no_such_action: Unknown action",
       data: { code: "unknown_action", message: "Unknown action" },

@@ -17,7 +17,7 @@ let folder: string;
 let tarball: string;
 let files: string[];
 beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), "realtime-client-"));
+  folder = mkdtempSync(join(tmpdir(), "roomcast-"));
   const [packed] = JSON.parse(
     execFileSync("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", folder], {
       cwd: here,
@@ -78,10 +78,10 @@ test("every subpath has its module and its types", async () => {
 test(`the core is at most ${CORE_BUDGET} bytes gzipped`, async () => {
   const sizes: Record<string, number> = {};
   for (const [name, source] of Object.entries({
-    core: 'export { createClient } from "realtime-client";',
-    socket: 'export * from "realtime-client/socket";',
-    io: 'export * from "realtime-client/io";',
-    react: 'export * from "realtime-client/react"; export { createClient } from "realtime-client";',
+    core: 'export { createClient } from "roomcast";',
+    socket: 'export * from "roomcast/socket";',
+    io: 'export * from "roomcast/io";',
+    react: 'export * from "roomcast/react"; export { createClient } from "roomcast";',
   })) {
     const code = await bundle(source);
     sizes[name] = gzipped(code);
@@ -92,8 +92,8 @@ test(`the core is at most ${CORE_BUDGET} bytes gzipped`, async () => {
 });
 
 test("what is not used is not bundled", async () => {
-  const code = await bundle('import { createClient } from "realtime-client"; export const RealtimeError = 1;');
-  expect(code.trim()).toMatch(/^(const|let|var) \w+=1;export\{\w+ as RealtimeError\};$/);
+  const code = await bundle('import { createClient } from "roomcast"; export const RoomcastError = 1;');
+  expect(code.trim()).toMatch(/^(const|let|var) \w+=1;export\{\w+ as RoomcastError\};$/);
 });
 
 test("a Vite project that has installed the tarball builds and connects", async () => {
@@ -107,7 +107,7 @@ test("a Vite project that has installed the tarball builds and connects", async 
   const { port } = server.address() as { port: number };
   // The URL comes the way of a Vite application: from .env, put in by the build.
   const code = await bundle(
-    `import { initSocket, joinDashboard, disconnectSocket } from "realtime-client/socket";
+    `import { initSocket, joinDashboard, disconnectSocket } from "roomcast/socket";
      export async function main(WebSocket) {
        initSocket({ token: "built", WebSocket });
        const reply = await joinDashboard();

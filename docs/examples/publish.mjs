@@ -2,7 +2,7 @@
 //
 //   WEBSOCKET_FANOUT_QUEUE_URL=https://sqs... node docs/examples/publish.mjs u1 notice '{"text":"Hello"}'
 //
-// The form of a job stands in docs/protocol.md and realtime/job.schema.json.
+// The form of a job stands in docs/protocol.md and roomcast/job.schema.json.
 import { randomUUID } from "node:crypto";
 import { SendMessageCommand, SQSClient } from "@aws-sdk/client-sqs";
 

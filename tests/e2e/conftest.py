@@ -1,4 +1,4 @@
-"""The `realtime` command against the running stack."""
+"""The `roomcast` command against the running stack."""
 
 import subprocess
 import sys
@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from local.main import write_env_file
-from local.pytest_plugin import WebSocketStack
+from roomcast_dev.local.main import write_env_file
+from roomcast_dev.pytest_plugin import WebSocketStack
 
-COMMAND = [sys.executable, "-c", "from cli.main import main; main()"]
+COMMAND = [sys.executable, "-c", "from roomcast_dev.cli.main import main; main()"]
 
 
 @pytest.fixture
 def env_file(websocket_stack: WebSocketStack, tmp_path: Path) -> Path:
-    """The env file of the running stack, as `realtime dev` writes it."""
+    """The env file of the running stack, as `roomcast dev` writes it."""
     path = tmp_path / ".env.local"
     write_env_file(path, dict(websocket_stack.environment))
     return path
 
 
 @pytest.fixture
-def realtime(env_file: Path) -> Callable[..., str]:
-    """Run the `realtime` command and return what it printed."""
+def roomcast(env_file: Path) -> Callable[..., str]:
+    """Run the `roomcast` command and return what it printed."""
 
     def run(*arguments: str) -> str:
         done = subprocess.run(

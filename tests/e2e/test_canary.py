@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from local.console import Console
-from local.pytest_plugin import WebSocketStack, run_stack
-from local.stack import Project
+from roomcast_dev.local.console import Console
+from roomcast_dev.local.stack import Project
+from roomcast_dev.pytest_plugin import WebSocketStack, run_stack
 
 MARK = "canary-7c1f"
 
@@ -37,7 +37,7 @@ def test_no_token_and_no_message_is_seen_anywhere_else(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("DEBUG", logger="realtime")
+    caplog.set_level("DEBUG", logger="roomcast")
     token = stack.token("u1", role="admin")
     expired = stack.token("u1", ttl=-60)
     ticket = stack.service.create_ticket("u1")
@@ -61,8 +61,8 @@ def test_no_token_and_no_message_is_seen_anywhere_else(
     service = stack.service
     service.send_to_room("dashboard_admin", "e", {"text": MARK})
     service.send_to_user("u1", "e", {"text": MARK})
-    monkeypatch.setattr("realtime.service.DIRECT_LIMIT", 0)
-    monkeypatch.setattr("realtime.service.SPLIT_LIMIT", 0)
+    monkeypatch.setattr("roomcast.service.DIRECT_LIMIT", 0)
+    monkeypatch.setattr("roomcast.service.SPLIT_LIMIT", 0)
     assert service.broadcast("last", {"text": MARK}).queued == 1  # and over the queue
     for other in clients:
         assert other.wait_for("last", timeout=20)["data"] == {"text": MARK}

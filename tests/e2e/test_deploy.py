@@ -19,8 +19,8 @@ import boto3
 import pytest
 from websockets.sync.client import connect
 
-from realtime import WebSocketService
-from realtime.auth import sign_token
+from roomcast import WebSocketService
+from roomcast.auth import sign_token
 from tests.infra.conftest import CONTEXT, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -229,7 +229,7 @@ def test_prod_is_not_touched_before_somebody_says_so(cloud: Cloud) -> None:
 def test_the_logs_of_a_stage_can_be_read(cloud: Cloud, dev: dict[str, str]) -> None:
     assert dev
     run = subprocess.run(
-        [Path(sys.executable).with_name("realtime"), "logs", "--stage", "dev"],
+        [Path(sys.executable).with_name("roomcast"), "logs", "--stage", "dev"],
         cwd=ROOT,
         env=cloud.environ,
         capture_output=True,

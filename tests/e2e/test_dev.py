@@ -1,4 +1,4 @@
-"""`realtime dev` as a process: how it starts, what it says when it cannot, and that it leaves nothing."""
+"""`roomcast dev` as a process: how it starts, what it says when it cannot, and that it leaves nothing."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dotenv import dotenv_values
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-COMMAND = [sys.executable, "-c", "from cli.main import main; main()", "dev"]
+COMMAND = [sys.executable, "-c", "from roomcast_dev.cli.main import main; main()", "dev"]
 
 
 class Dev:
-    """One `realtime dev`."""
+    """One `roomcast dev`."""
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.env_file = folder / ".env.local"
@@ -173,7 +173,9 @@ def test_tokens_outlive_a_restart(dev: Dev, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_when_ministack_ends_it_says_so_and_ends_too(dev: Dev) -> None:
     ministack = next(
-        pid for pid in dev.family() if b"local.ministack" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        pid
+        for pid in dev.family()
+        if b"roomcast_dev.local.ministack" in Path(f"/proc/{pid}/cmdline").read_bytes()
     )
     family = dev.family()
     os.kill(ministack, signal.SIGKILL)
@@ -195,7 +197,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
         )
     assert done.returncode == 1
     assert (done.stdout + done.stderr).splitlines() == [
-        f"realtime dev: port {port} is in use: stop what listens there, or choose another with --port"
+        f"roomcast dev: port {port} is in use: stop what listens there, or choose another with --port"
     ]
     assert not (tmp_path / ".env.local").exists()
 
@@ -204,7 +206,7 @@ def test_a_missing_node_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Mo
     # A project of its own, because the real one may have been synthesized already.
     root = tmp_path / "project"
     (root / "stacks").mkdir(parents=True)
-    for name in ("local", "cli", "realtime", "lambdas"):
+    for name in ("roomcast", "roomcast_dev", "lambdas"):
         shutil.copytree(Path(__file__).parents[2] / name, root / name)
     for name in ("app.py", "cdk.json", "requirements.txt"):
         shutil.copy(Path(__file__).parents[2] / name, root / name)
@@ -218,5 +220,5 @@ def test_a_missing_node_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Mo
     )
     assert done.returncode == 1
     assert (done.stdout + done.stderr).splitlines() == [
-        "realtime dev: Node.js not found: install Node.js 20 or newer (CDK needs it to synthesize)"
+        "roomcast dev: Node.js not found: install Node.js 20 or newer (CDK needs it to synthesize)"
     ]

@@ -23,7 +23,7 @@ def commands(page: Path) -> Iterator[str]:
     for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             yield from line.partition(" #")[0].split("&&")
-    yield from re.findall(r"(?<!`)`((?:make|(?:\.venv/bin/)?realtime|aws|npx) [a-z][^`]*)`(?!`)", text)
+    yield from re.findall(r"(?<!`)`((?:make|(?:\.venv/bin/)?roomcast|aws|npx) [a-z][^`]*)`(?!`)", text)
 
 
 COMMANDS = sorted({command.strip() for page in PAGES for command in commands(page)} - {""})
@@ -41,7 +41,7 @@ def test_a_command_exists_as_it_stands(command: str, env_file: Path) -> None:
     if program == "make":
         todo = ["make", "--dry-run", *arguments]
     else:
-        assert program.endswith("realtime"), f"no test knows {command!r}"
+        assert program.endswith("roomcast"), f"no test knows {command!r}"
         todo = [*COMMAND, *arguments]
         if "--stage" in arguments or arguments[0] not in HERE:
             todo.append("--help")  # its names and options alone

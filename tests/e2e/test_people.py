@@ -7,12 +7,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from local.pytest_plugin import WebSocketStack
+from roomcast_dev.pytest_plugin import WebSocketStack
 from tests.e2e.conftest import COMMAND
 
 
 def test_tail_follows_a_room_until_ctrl_c(
-    websocket_stack: WebSocketStack, env_file: Path, realtime: Callable[..., str]
+    websocket_stack: WebSocketStack, env_file: Path, roomcast: Callable[..., str]
 ) -> None:
     tail = subprocess.Popen(
         [*COMMAND, "tail", "chat_room_7", "--env-file", str(env_file)],
@@ -24,8 +24,8 @@ def test_tail_follows_a_room_until_ctrl_c(
         assert tail.stdout is not None
         assert tail.stderr is not None
         assert tail.stderr.readline().startswith("joined chat_room_7")
-        realtime("send", "room", "dashboard_admin", "not:this", "0")
-        realtime("send", "room", "chat_room_7", "chat:message", '{"text":"hi"}')
+        roomcast("send", "room", "dashboard_admin", "not:this", "0")
+        roomcast("send", "room", "chat_room_7", "chat:message", '{"text":"hi"}')
         assert tail.stdout.readline().split("  ", 1)[1] == 'chat:message  {"text":"hi"}\n'
     finally:
         tail.send_signal(signal.SIGINT)
@@ -34,22 +34,22 @@ def test_tail_follows_a_room_until_ctrl_c(
 
 
 def test_inspect_shows_who_is_there_and_kick_ends_it(
-    websocket_stack: WebSocketStack, realtime: Callable[..., str]
+    websocket_stack: WebSocketStack, roomcast: Callable[..., str]
 ) -> None:
-    token = realtime("token", "--user", "carla", "--name", "Carla C")
+    token = roomcast("token", "--user", "carla", "--name", "Carla C")
     clients = [websocket_stack.connect(query={"token": token}) for _ in range(2)]
     clients[0].send("dashboard:join")
     clients[0].wait_for("dashboard:joined")
 
-    shown = realtime("inspect", "--user", "carla")
+    shown = roomcast("inspect", "--user", "carla")
     assert shown.startswith("local stage: 2 connections of 1 user in 1 room")
     assert "Carla C" in shown
     assert "dashboard_user_carla" in shown
 
-    assert realtime("kick", "carla") == "closed 2 of carla"
+    assert roomcast("kick", "carla") == "closed 2 of carla"
     for client in clients:
         assert client.wait_closed()[0] == 1000
-    assert "0 connections" in realtime("inspect", "--user", "carla")
+    assert "0 connections" in roomcast("inspect", "--user", "carla")
 
     # The late `$disconnect` of each finds nothing and leaves a tombstone for a minute: other tests want none.
     table = websocket_stack.environment["WEBSOCKET_CONNECTIONS_TABLE"]

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from local.pytest_plugin import WebSocketStack
+from roomcast_dev.pytest_plugin import WebSocketStack
 
 ROOT = Path(__file__).parent.parent.parent
 

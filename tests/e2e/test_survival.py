@@ -1,4 +1,4 @@
-"""What a day of work does to `realtime dev`: crowds that come and go, files that are saved meanwhile."""
+"""What a day of work does to `roomcast dev`: crowds that come and go, files that are saved meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from dotenv import dotenv_values
 from websockets.asyncio.client import connect
 
-from local.functions import SHRINK_AFTER
+from roomcast_dev.local.functions import SHRINK_AFTER
 from tests.e2e.test_dev import Dev
 
 

@@ -11,8 +11,8 @@ import jwt
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from local.pytest_plugin import WebSocketStack
-from realtime import SendReport
+from roomcast import SendReport
+from roomcast_dev.pytest_plugin import WebSocketStack
 
 
 def rows(stack: WebSocketStack) -> list[dict[str, Any]]:
@@ -22,10 +22,10 @@ def rows(stack: WebSocketStack) -> list[dict[str, Any]]:
 
 
 def test_a_room_send_arrives_at_the_admin_alone(
-    websocket_stack: WebSocketStack, realtime: Callable[..., str]
+    websocket_stack: WebSocketStack, roomcast: Callable[..., str]
 ) -> None:
-    admin_token = realtime("token", "--user", "anna", "--role", "admin")
-    user_token = realtime("token", "--user", "ben", "--role", "user")
+    admin_token = roomcast("token", "--user", "anna", "--role", "admin")
+    user_token = roomcast("token", "--user", "ben", "--role", "user")
     admin = websocket_stack.connect(query={"token": admin_token})
     user = websocket_stack.connect(query={"token": user_token})
     admin.send("dashboard:join", id="1")
@@ -36,17 +36,17 @@ def test_a_room_send_arrives_at_the_admin_alone(
     assert user.wait_for("dashboard:joined")["data"]["room"] == "dashboard_user_ben"
 
     data = {"type": "new_order", "orderId": "123"}
-    realtime("send", "room", "dashboard_admin", "dashboard:update", json.dumps(data))
+    roomcast("send", "room", "dashboard_admin", "dashboard:update", json.dumps(data))
     update = admin.wait_for("dashboard:update")
     assert update["data"] == data
     assert set(update) >= {"event", "data", "timestamp", "id", "room"}
     user.expect_silence()
 
-    realtime("send", "user", "ben", "note", '{"n": 1}')
+    roomcast("send", "user", "ben", "note", '{"n": 1}')
     assert user.wait_for("note")["data"] == {"n": 1}
     admin.expect_silence()
 
-    realtime("send", "all", "news", '{"n": 2}')
+    roomcast("send", "all", "news", '{"n": 2}')
     assert [client.wait_for("news")["data"] for client in (admin, user)] == [{"n": 2}, {"n": 2}]
 
 

@@ -12,9 +12,9 @@ import atheris
 with atheris.instrument_imports():
     import json.decoder  # noqa: F401  so that the fuzzer sees into it
 
-    from realtime import auth, envelope, fanout
-    from realtime.errors import ActionError, AuthError, JobError
-    from realtime.keys import StaticKeys
+    from roomcast import auth, envelope, fanout
+    from roomcast.errors import ActionError, AuthError, JobError
+    from roomcast.keys import StaticKeys
 
 KEYS = StaticKeys("a4c1d70f6c0b4f5e9d5d1c6a2f8e7b3960718293")
 

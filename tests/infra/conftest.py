@@ -24,7 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "strict": {
         "monitoring": True,
         "alarm_email": "ops@example.com",
-        "jwt_audience": "realtime",
+        "jwt_audience": "roomcast",
         "jwt_issuer": "https://login.example.com",
         "jwt_max_lifetime": 3600,
         "browsers_only": True,

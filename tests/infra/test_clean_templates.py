@@ -56,7 +56,7 @@ def test_cdk_nag_finds_nothing(tmp_path: Path) -> None:
     for name in STAGES:
         WebSocketStack(app, name, stage=Stage.from_context(name, SETTINGS))
     # The stages of cdk.json name example.com, and whoever deploys them is told so.
-    warnings = ["Annotation::realtime:allowed-origins prod"]
+    warnings = ["Annotation::roomcast:allowed-origins prod"]
     assert nag(app) == {"AwsSolutions": [], "Serverless": [], "Construct Annotations": warnings}
 
 

@@ -21,15 +21,15 @@ def test_the_handlers_stand_at_the_root_beside_the_library_and_pyjwt(code: Path)
     handlers = {path.name for path in (ROOT / "lambdas").glob("*.py")} - {"__init__.py"}
     assert {path.name for path in code.glob("*.py")} == handlers
     assert {"connect.py", "disconnect.py", "default.py"} <= handlers
-    assert {path.name for path in (code / "realtime").glob("*.py")} == {
-        path.name for path in (ROOT / "realtime").glob("*.py")
+    assert {path.name for path in (code / "roomcast").glob("*.py")} == {
+        path.name for path in (ROOT / "roomcast").glob("*.py")
     }
     assert (code / "jwt" / "__init__.py").exists()
 
 
 def test_nothing_else_is_in_it(code: Path) -> None:
     tops = {path.name for path in code.iterdir() if path.is_dir()}
-    assert {"realtime", "jwt"} == {name for name in tops if not name.endswith(".dist-info")}
+    assert {"roomcast", "jwt"} == {name for name in tops if not name.endswith(".dist-info")}
     assert not [
         path for path in code.rglob("*") if path.suffix in (".pyc", ".so") or path.name == "__pycache__"
     ]
@@ -52,8 +52,8 @@ def test_the_handlers_import_from_the_code_alone(code: Path) -> None:
 
     script = (
         f"import sys; sys.path[:0] = [{str(code)!r}, {str(Path(botocore.__file__).parents[1])!r}]\n"
-        "import connect, disconnect, default, jwt, realtime\n"
-        "for module in (connect, disconnect, default, jwt, realtime):\n"
+        "import connect, disconnect, default, jwt, roomcast\n"
+        "for module in (connect, disconnect, default, jwt, roomcast):\n"
         f"    assert module.__file__.startswith({str(code)!r}), module.__file__\n"
     )
     run = subprocess.run(
@@ -72,6 +72,6 @@ def test_with_public_keys_cryptography_is_there_as_lambda_runs_it(tmp_path: Path
     compiled = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.so")}
     assert "_cffi_backend.cpython-313-aarch64-linux-gnu.so" in compiled
     assert any(name.startswith("cryptography/") for name in compiled)
-    assert {"cryptography", "cffi", "jwt", "realtime"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"cryptography", "cffi", "jwt", "roomcast"} <= {path.name for path in tmp_path.iterdir()}
     here = version("cryptography")
     assert f"Version: {here}" in (tmp_path / f"cryptography-{here}.dist-info" / "METADATA").read_text()

@@ -11,11 +11,11 @@ import pytest
 from moto import mock_aws
 
 from lambdas import connect, count, default, disconnect, fanout
-from realtime import rooms
-from realtime.identity import Identity
-from realtime.parts import parts
-from realtime.service import WebSocketService
-from realtime.store import Receiver, Store
+from roomcast import rooms
+from roomcast.identity import Identity
+from roomcast.parts import parts
+from roomcast.service import WebSocketService
+from roomcast.store import Receiver, Store
 from tests.builders import (
     OTHER_SECRET,
     SECRET,
@@ -252,7 +252,7 @@ def fanning_out(backend: Backend) -> None:
     for to in ({"user": "u1"}, {"room": "dashboard_user_u1"}, {"all": True}):
         run_job(json.dumps({"version": 1, "to": to, "event": "e", "data": {}}))
     run_job("no job")  # is given back
-    backend.monkeypatch.setattr("realtime.fanout.JOB_RECEIVERS", 1)
+    backend.monkeypatch.setattr("roomcast.fanout.JOB_RECEIVERS", 1)
     run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))  # more than one job
     backend.management_api.script("u1=", GONE)
     run_job(json.dumps({"version": 1, "to": {"room": "dashboard_user_u1"}, "event": "e", "data": {}}))
@@ -313,7 +313,7 @@ def test_the_policy_for_backends_allows_just_what_the_service_asks_of_aws(
     backend: Backend, resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert resources["prod"].backend_rights() == BACKEND
-    monkeypatch.setattr("realtime.service.INDEX_LAG_SECONDS", 0)
+    monkeypatch.setattr("roomcast.service.INDEX_LAG_SECONDS", 0)
     service = WebSocketService.from_env()
     service.grant_room("chat_room_r1", "u1")
     for user in ("u1", "u2", "u3"):
@@ -334,7 +334,7 @@ def test_the_policy_for_backends_allows_just_what_the_service_asks_of_aws(
         vanished = Receiver("vanished=", "2026-11-23T00:00:00.000Z")
         patch.setattr(Store, "user_receivers", lambda *_, **__: [vanished])  # closes while it is looked at
         service.disconnect_user("u2")
-    monkeypatch.setattr("realtime.service.DIRECT_LIMIT", 1)
+    monkeypatch.setattr("roomcast.service.DIRECT_LIMIT", 1)
     assert service.broadcast("e", {}).queued == 1
     service.close()
     assert backend.take_rights() == BACKEND

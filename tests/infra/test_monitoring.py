@@ -2,14 +2,13 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aws_cdk.assertions import Template
 
 from lambdas import connect, count, disconnect
-from realtime import metrics
+from roomcast import metrics
 from tests.builders import connect_event, disconnect_event, token
 from tests.infra import picture
 from tests.infra.conftest import ROOT
@@ -100,7 +99,7 @@ def test_every_alarm_says_what_to_do_and_tells_the_topic(resources: dict[str, Re
 
 
 def test_the_queries_look_for_lines_that_the_code_writes(resources: dict[str, Resources]) -> None:
-    code = "".join(path.read_text() for top in ("realtime", "lambdas") for path in (ROOT / top).glob("*.py"))
+    code = "".join(path.read_text() for top in ("roomcast", "lambdas") for path in (ROOT / top).glob("*.py"))
     queries = resources["prod"].of_type("AWS::Logs::QueryDefinition").values()
     assert len(queries) == 3
     text = "\n".join(query["Properties"]["QueryString"] for query in queries)
@@ -126,7 +125,8 @@ def test_a_stage_that_is_not_watched_pays_for_nothing(resources: dict[str, Resou
 
 
 def test_the_money_is_of_the_price_list(resources: dict[str, Resources]) -> None:
-    prices = json.loads(Path(ROOT / "cli" / "prices.json").read_text())["regions"]["us-east-1"]
+    table = json.loads((ROOT / "roomcast_dev" / "cli" / "prices.json").read_text())
+    prices = table["regions"]["us-east-1"]
     (widget,) = [
         w for w in resources["prod"].dashboard()["widgets"] if "US$" in w["properties"].get("title", "")
     ]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aws_cdk.assertions import Match, Template
 
-from realtime.settings import Settings, TokenRules
+from roomcast.settings import Settings, TokenRules
 from tests.infra.conftest import CERTIFICATE, CONTEXT
 from tests.infra.resources import Resources
 
@@ -169,7 +169,7 @@ def test_a_function_is_told_what_it_needs(
 def test_a_stage_says_who_is_let_in_and_how_much_a_client_may_do(resources: dict[str, Resources]) -> None:
     for function in ("Connect", "Default"):
         settings = Settings.from_env(resources["strict"].environment(function))
-        rules = TokenRules(audience="realtime", issuer="https://login.example.com", max_lifetime=3600)
+        rules = TokenRules(audience="roomcast", issuer="https://login.example.com", max_lifetime=3600)
         assert settings.token_rules == rules
         assert settings.browsers_only
         assert (settings.max_connections, settings.when_over_max) == (3, "refuse_new")

@@ -7,9 +7,9 @@ import botocore.session
 import pytest
 from moto import mock_aws
 
-from realtime import WebSocketService
-from realtime.parts import parts
-from realtime.store import Store
+from roomcast import WebSocketService
+from roomcast.parts import parts
+from roomcast.store import Store
 from tests.builders import SECRET, create_tables
 from tests.fakes.management_api import FakeManagementApi
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from lambdas import connect, default, disconnect
-from realtime import WebSocketService
-from realtime.actions import MAX_ROOMS
-from realtime.auth import sign_token
-from realtime.parts import parts
-from realtime.rooms import Room
-from realtime.store import Store
+from roomcast import WebSocketService
+from roomcast.actions import MAX_ROOMS
+from roomcast.auth import sign_token
+from roomcast.parts import parts
+from roomcast.rooms import Room
+from roomcast.store import Store
 from tests.builders import (
     OTHER_SECRET,
     SECRET,
@@ -339,7 +339,7 @@ def test_one_connection_too_many_is_refused_where_the_stage_says_so(
 def test_a_revoked_user_is_out_until_a_newer_token(
     api: FakeManagementApi, service: WebSocketService, monkeypatch: pytest.MonkeyPatch, rows: Any
 ) -> None:
-    monkeypatch.setattr("realtime.service.INDEX_LAG_SECONDS", 0)
+    monkeypatch.setattr("roomcast.service.INDEX_LAG_SECONDS", 0)
     let_in("c1=")
     let_in("c2=", "u2")
     ticket = service.create_ticket("u1")
@@ -354,11 +354,11 @@ def test_a_revoked_user_is_out_until_a_newer_token(
 
 
 def test_no_body_and_no_token_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, logger="realtime"):
+    with caplog.at_level(logging.DEBUG, logger="roomcast"):
         mark = token("u1")
         connect.handler(connect_event(token=mark), None)
         said(action="ping", note="secret-words")
         said(body='{"action": 7, "note": "secret-words"}')
-    lines = [record.getMessage() for record in caplog.records if record.name.startswith("realtime")]
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("roomcast")]
     assert any(line.startswith("connected") for line in lines)
     assert not [line for line in lines if mark in line or "secret-words" in line]

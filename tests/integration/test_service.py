@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from realtime import InvalidDataError, InvalidNameError, PayloadTooLargeError, SendReport, WebSocketService
-from realtime.rooms import Room
-from realtime.store import Store
+from roomcast import InvalidDataError, InvalidNameError, PayloadTooLargeError, SendReport, WebSocketService
+from roomcast.rooms import Room
+from roomcast.store import Store
 from tests.builders import identity
 from tests.fakes.management_api import FAILING, FORBIDDEN, GONE, OK, THROTTLED, FakeManagementApi
 

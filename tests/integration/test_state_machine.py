@@ -26,13 +26,13 @@ from hypothesis.stateful import (
 )
 
 from bench.peers.dynamodb_local import dynamodb_local
-from realtime import actions, service
-from realtime.identity import Identity
-from realtime.parts import Parts
-from realtime.pool import PostReport
-from realtime.rooms import Room
-from realtime.settings import Settings
-from realtime.store import YOUNG_SECONDS, Receiver, Store
+from roomcast import actions, service
+from roomcast.identity import Identity
+from roomcast.parts import Parts
+from roomcast.pool import PostReport
+from roomcast.rooms import Room
+from roomcast.settings import Settings
+from roomcast.store import YOUNG_SECONDS, Receiver, Store
 from tests.builders import create_tables
 
 CHAT = Room("chat", "r1")

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from realtime.rooms import Room
-from realtime.store import Connection, Rate, Receiver, Store
+from roomcast.rooms import Room
+from roomcast.store import Connection, Rate, Receiver, Store
 from tests.builders import identity
 
 ADMIN = Room("dashboard_admin")

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.auth import authenticate
-from realtime.errors import AuthError
-from realtime.identity import Identity
-from realtime.keys import StaticKeys
-from realtime.settings import TokenRules
+from roomcast.auth import authenticate
+from roomcast.errors import AuthError
+from roomcast.identity import Identity
+from roomcast.keys import StaticKeys
+from roomcast.settings import TokenRules
 from tests.builders import OTHER_SECRET, SECRET, token
 
 KEYS = StaticKeys(SECRET)

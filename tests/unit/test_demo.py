@@ -6,8 +6,8 @@ from typing import Any
 import jwt
 import pytest
 
-from local import demo
-from local.http import Handler, Request, Response
+from roomcast_dev.local import demo
+from roomcast_dev.local.http import Handler, Request, Response
 
 ENVIRONMENT = {
     "WEBSOCKET_API_ENDPOINT": "ws://localhost:3001/local",

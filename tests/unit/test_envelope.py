@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime import envelope
-from realtime.errors import ActionError, InvalidDataError, PayloadTooLargeError
+from roomcast import envelope
+from roomcast.errors import ActionError, InvalidDataError, PayloadTooLargeError
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from realtime import envelope
-from realtime.errors import ActionError
+from roomcast import envelope
+from roomcast.errors import ActionError
 
 SAMPLES: dict[str, Any] = json.loads((Path(__file__).parent.parent / "envelopes.json").read_text())
 NOW = 1_737_109_800.0  # 2025-01-17T10:30:00Z

@@ -11,8 +11,8 @@ from botocore.model import ServiceModel
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.errors import SettingsError
-from realtime.http1 import Answer, BadAnswerError, Signer, Target, parse_answer
+from roomcast.errors import SettingsError
+from roomcast.http1 import Answer, BadAnswerError, Signer, Target, parse_answer
 
 IDS = st.one_of(
     st.from_regex(r"[A-Za-z0-9_\-]{1,20}={0,2}", fullmatch=True),

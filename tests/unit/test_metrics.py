@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from realtime import metrics
+from roomcast import metrics
 
 
 def test_nothing_is_written_where_nobody_watches(
@@ -26,7 +26,7 @@ def test_a_line_says_values_units_and_the_stack_alone(
     assert abs(written["_aws"]["Timestamp"] / 1000 - time.time()) < 5
     assert written["_aws"]["CloudWatchMetrics"] == [
         {
-            "Namespace": "Realtime",
+            "Namespace": "Roomcast",
             "Dimensions": [["Stack"]],
             "Metrics": [
                 {"Name": "Sent", "Unit": "Count"},

@@ -1,4 +1,4 @@
-"""What `realtime` offers is what it says it offers."""
+"""What `roomcast` offers is what it says it offers."""
 
 import importlib
 import subprocess
@@ -6,25 +6,25 @@ import sys
 
 import pytest
 
-import realtime
+import roomcast
 
 
-@pytest.mark.parametrize("name", realtime.__all__)
+@pytest.mark.parametrize("name", roomcast.__all__)
 def test_every_public_name_is_there(name: str) -> None:
-    assert getattr(importlib.import_module("realtime"), name).__name__ == name
+    assert getattr(importlib.import_module("roomcast"), name).__name__ == name
 
 
 def test_the_names_are_sorted_and_no_other_is_invented() -> None:
-    assert list(realtime.__all__) == sorted(realtime.__all__)
+    assert list(roomcast.__all__) == sorted(roomcast.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        realtime.__getattr__("nothing")
+        roomcast.__getattr__("nothing")
 
 
 @pytest.mark.parametrize("function", ["connect", "disconnect", "default"])
 def test_a_function_imports_no_management_api_and_makes_no_client(function: str) -> None:
     script = (
         f"import lambdas.{function}, sys\n"
-        "print([m for m in ('realtime.gateway', 'realtime.service', 'boto3', 'asyncio') if m in sys.modules])"
+        "print([m for m in ('roomcast.gateway', 'roomcast.service', 'boto3', 'asyncio') if m in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert shown.stdout == "[]\n"

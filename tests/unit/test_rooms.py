@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime import rooms
-from realtime.errors import InvalidNameError
-from realtime.rooms import Role, Room
+from roomcast import rooms
+from roomcast.errors import InvalidNameError
+from roomcast.rooms import Role, Room
 
 
 @pytest.mark.parametrize(

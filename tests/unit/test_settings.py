@@ -2,7 +2,7 @@
 
 import pytest
 
-from realtime import Settings, SettingsError
+from roomcast import Settings, SettingsError
 from tests.builders import SECRET
 
 ENV = {"WEBSOCKET_CONNECTIONS_TABLE": "c", "WEBSOCKET_ROOMS_TABLE": "r"}

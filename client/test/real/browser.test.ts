@@ -115,7 +115,7 @@ test("a link with name and role enters at once, and a reload comes back as the s
   await page.locator("#dashboard-room", { hasText: "dashboard_admin" }).waitFor();
 });
 
-test("the realtime command's sends are seen by whom they are for", async () => {
+test("the roomcast command's sends are seen by whom they are for", async () => {
   const admin = await enter("Anna", "admin");
   const user = await enter("Ugo", "user");
   await run.command("send", "room", "dashboard_admin", "dashboard:update", '{"type":"new_order","orderId":"123"}');

@@ -1,4 +1,4 @@
-/** Starts what `make dev` starts, and the `realtime` command beside it. */
+/** Starts what `make dev` starts, and the `roomcast` command beside it. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -8,11 +8,11 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 
 const root = join(import.meta.dirname, "..", "..", "..");
-const realtime = join(root, ".venv", "bin", "realtime");
+const roomcast = join(root, ".venv", "bin", "roomcast");
 
 export class LocalRun {
   readonly port: number;
-  private readonly folder = mkdtempSync(join(tmpdir(), "realtime-run-"));
+  private readonly folder = mkdtempSync(join(tmpdir(), "roomcast-run-"));
   private process: ChildProcess | undefined;
   private output = "";
 
@@ -46,7 +46,7 @@ export class LocalRun {
   }
 
   async start(): Promise<void> {
-    this.process = spawn(realtime, ["dev", "--port", `${this.port}`, "--env-file", this.envFile], { cwd: root });
+    this.process = spawn(roomcast, ["dev", "--port", `${this.port}`, "--env-file", this.envFile], { cwd: root });
     for (const stream of [this.process.stdout!, this.process.stderr!])
       stream.on("data", (text) => (this.output += text));
     for (let tries = 0; tries < 600; tries++) {
@@ -58,7 +58,7 @@ export class LocalRun {
       if (up) return;
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
-    throw new Error(`realtime dev did not start:\n${this.output}`);
+    throw new Error(`roomcast dev did not start:\n${this.output}`);
   }
 
   /** As Ctrl-C does. */
@@ -75,9 +75,9 @@ export class LocalRun {
     rmSync(this.folder, { recursive: true });
   }
 
-  /** Runs the `realtime` command on this stack, and gives back what it prints. */
+  /** Runs the `roomcast` command on this stack, and gives back what it prints. */
   async command(...words: string[]): Promise<string> {
-    const { stdout } = await promisify(execFile)(realtime, [...words, "--env-file", this.envFile], { cwd: root });
+    const { stdout } = await promisify(execFile)(roomcast, [...words, "--env-file", this.envFile], { cwd: root });
     return stdout.trim();
   }
 

@@ -36,7 +36,7 @@ test("every example of the page does what it says", async () => {
     vi.spyOn(console, "log").mockImplementation((...values) => {
       printed.push(values.map((value) => (typeof value === "string" ? value : inspect(value))).join(" "));
     });
-    // Inside the repository, so that `realtime-client` is found as an application finds it.
+    // Inside the repository, so that `roomcast` is found as an application finds it.
     const folder = join(root, "build", "migrating");
     mkdirSync(folder, { recursive: true });
     const end = program.pop()!;

@@ -72,7 +72,7 @@ test("the token may travel as a subprotocol, or as a one-time ticket", async () 
   const token = await run.token("u5");
   const first = make(() => token, { sendTokenAs: "subprotocol" }).client;
   expect(await first.join("dashboard")).toMatchObject({ room: "dashboard_user_u5" });
-  const code = "from realtime import WebSocketService; print(WebSocketService.from_env().create_ticket('u6'))";
+  const code = "from roomcast import WebSocketService; print(WebSocketService.from_env().create_ticket('u6'))";
   const second = make(() => run.python(code), { sendTokenAs: "ticket" }).client;
   expect(await second.join("dashboard")).toMatchObject({ room: "dashboard_user_u6" });
 });

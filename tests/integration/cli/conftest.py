@@ -11,13 +11,13 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from realtime import rooms
-from realtime.identity import Identity
-from realtime.store import Store
+from roomcast import rooms
+from roomcast.identity import Identity
+from roomcast.store import Store
 from tests.builders import SECRET
 from tests.fakes.management_api import FakeManagementApi
 from tests.unit.cli.conftest import own_directory as own_directory
-from tests.unit.cli.conftest import realtime as realtime
+from tests.unit.cli.conftest import roomcast as roomcast
 
 
 def connect(store: Store, connection_id: str, user_id: str, role: rooms.Role = "user") -> None:

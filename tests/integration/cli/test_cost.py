@@ -1,4 +1,4 @@
-"""`realtime cost`: the model's quantities are those of the code, and CloudWatch's where a stage is named."""
+"""`roomcast cost`: the model's quantities are those of the code, and CloudWatch's where a stage is named."""
 
 import time
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from typing import Any
 import botocore.session
 import pytest
 
-from cli.pricing import Usage, count
 from lambdas import connect, default, disconnect
-from realtime.parts import parts
-from realtime.store import Store
+from roomcast.parts import parts
+from roomcast.store import Store
+from roomcast_dev.cli.pricing import Usage, count
 from tests.builders import connect_event, disconnect_event, message_event, token
 from tests.integration.cli.conftest import FakeCloudFormation
-from tests.unit.cli.conftest import Realtime
+from tests.unit.cli.conftest import Roomcast
 
 STACK = "landinghub-websocket-prod"
 USERS = 240.0
@@ -127,12 +127,12 @@ def measured(aws: botocore.session.Session, cloudformation: type[FakeCloudFormat
 
 
 @pytest.mark.usefixtures("measured")
-def test_a_stages_own_counts_of_30_days_are_priced(realtime: Realtime) -> None:
+def test_a_stages_own_counts_of_30_days_are_priced(roomcast: Roomcast) -> None:
     """By hand: 4 M messages $4, 100,000 connects x 30 min $0.75, 2 M calls $0.40, 20,000 s x 0.5 GB $0.1333,
     2.4 M writes $1.50, 0.8 M reads $0.10, 650,000 polls $0.26, a secret $0.40, its reads $0.50, 2 GB of
     logs $1, 2 M messages of 1 KB going out $0.1717: $9.2150.
     """
-    answer = realtime("cost", "--stage", "prod", "--connection-minutes", "30")
+    answer = roomcast("cost", "--stage", "prod", "--connection-minutes", "30")
     assert (answer.code, answer.err) == (0, "")
     assert f"{STACK}: the last 30 days" in answer.out
     table = {
@@ -159,8 +159,8 @@ def test_a_stages_own_counts_of_30_days_are_priced(realtime: Realtime) -> None:
 
 
 def test_a_stage_that_is_not_deployed_is_one_line(
-    realtime: Realtime, cloudformation: type[FakeCloudFormation]
+    roomcast: Roomcast, cloudformation: type[FakeCloudFormation]
 ) -> None:
-    answer = realtime("cost", "--stage", "prod")
+    answer = roomcast("cost", "--stage", "prod")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert "no stack" in answer.err

@@ -12,7 +12,7 @@ import pytest
 from tests.builders import SECRET
 from tests.fakes.management_api import FakeManagementApi
 from tests.integration.cli.conftest import FakeCloudFormation
-from tests.unit.cli.conftest import Realtime
+from tests.unit.cli.conftest import Roomcast
 
 Deploy = Callable[..., None]
 
@@ -36,9 +36,9 @@ def deploy(cloudformation: type[FakeCloudFormation], secrets: Any) -> Iterator[D
     secrets.delete_secret(SecretId=OUTPUTS["JwtSecretName"], ForceDeleteWithoutRecovery=True)
 
 
-def test_env_asks_cloudformation(realtime: Realtime, deploy: Deploy) -> None:
+def test_env_asks_cloudformation(roomcast: Roomcast, deploy: Deploy) -> None:
     deploy(**OUTPUTS)
-    assert realtime("env", "--stage", "prod").code == 0
+    assert roomcast("env", "--stage", "prod").code == 0
     assert Path(".env").read_text() == (
         "WEBSOCKET_API_ENDPOINT=wss://abc123.execute-api.us-east-1.amazonaws.com/prod\n"
         "WEBSOCKET_CONNECTIONS_TABLE=connections\n"
@@ -48,41 +48,41 @@ def test_env_asks_cloudformation(realtime: Realtime, deploy: Deploy) -> None:
     )
 
 
-def test_the_token_is_signed_with_the_stages_secret(realtime: Realtime, deploy: Deploy) -> None:
+def test_the_token_is_signed_with_the_stages_secret(roomcast: Roomcast, deploy: Deploy) -> None:
     deploy(**OUTPUTS)
-    answer = realtime("token", "--user", "u1", "--stage", "prod")
+    answer = roomcast("token", "--user", "u1", "--stage", "prod")
     assert jwt.decode(answer.out.strip(), SECRET, algorithms=["HS256"])["userId"] == "u1"
 
 
 def test_a_send_goes_to_the_stage(
-    realtime: Realtime, deploy: Deploy, dynamodb: Any, api: FakeManagementApi
+    roomcast: Roomcast, deploy: Deploy, dynamodb: Any, api: FakeManagementApi
 ) -> None:
     deploy(**OUTPUTS | {"WebSocketAPIUrl": api.endpoint})
-    answer = realtime("send", "all", "x", "1", "--stage", "prod")
+    answer = roomcast("send", "all", "x", "1", "--stage", "prod")
     assert answer.out.startswith("sent 0  gone 0  failed 0"), answer.err
 
 
-def test_another_stacks_name(realtime: Realtime, deploy: Deploy) -> None:
-    deploy("acme-realtime", **OUTPUTS)
-    assert realtime("token", "--user", "u1", "--stack", "acme-realtime").code == 0
+def test_another_stacks_name(roomcast: Roomcast, deploy: Deploy) -> None:
+    deploy("acme-roomcast", **OUTPUTS)
+    assert roomcast("token", "--user", "u1", "--stack", "acme-roomcast").code == 0
 
 
-def test_a_stage_that_is_not_deployed_is_one_line(realtime: Realtime, deploy: Deploy) -> None:
-    answer = realtime("env", "--stage", "prod")
+def test_a_stage_that_is_not_deployed_is_one_line(roomcast: Roomcast, deploy: Deploy) -> None:
+    answer = roomcast("env", "--stage", "prod")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert "no stack landinghub-websocket-prod in us-east-1" in answer.err
     assert not Path(".env").exists()
 
 
-def test_a_stack_of_something_else_names_what_it_lacks(realtime: Realtime, deploy: Deploy) -> None:
+def test_a_stack_of_something_else_names_what_it_lacks(roomcast: Roomcast, deploy: Deploy) -> None:
     deploy(WebSocketAPIUrl=OUTPUTS["WebSocketAPIUrl"])
-    answer = realtime("send", "all", "x", "1", "--stage", "prod")
+    answer = roomcast("send", "all", "x", "1", "--stage", "prod")
     assert answer.code == 1
     assert "ConnectionsTableName, RoomsTableName, JwtSecretName" in answer.err
 
 
 def test_the_region_comes_from_the_url_where_none_is_set(
-    realtime: Realtime, aws: botocore.session.Session, monkeypatch: pytest.MonkeyPatch
+    roomcast: Roomcast, aws: botocore.session.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client: Any = aws.create_client("secretsmanager", region_name="eu-west-1")
     client.create_secret(Name="jwt-eu", SecretString=SECRET)
@@ -92,13 +92,13 @@ def test_the_region_comes_from_the_url_where_none_is_set(
     }
     Path("outputs.json").write_text(json.dumps({"landinghub-websocket-prod": outputs}))
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    answer = realtime("token", "--user", "u1", "--stage", "prod", "--outputs", "outputs.json")
+    answer = roomcast("token", "--user", "u1", "--stage", "prod", "--outputs", "outputs.json")
     client.delete_secret(SecretId="jwt-eu", ForceDeleteWithoutRecovery=True)
     assert answer.code == 0, answer.err
 
 
-def test_without_any_region_it_is_one_line(realtime: Realtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_region_it_is_one_line(roomcast: Roomcast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    answer = realtime("env", "--stage", "prod")
+    answer = roomcast("env", "--stage", "prod")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert "region" in answer.err

@@ -1,4 +1,4 @@
-"""`realtime inspect` and `kick` against tables that hold people."""
+"""`roomcast inspect` and `kick` against tables that hold people."""
 
 import time
 from types import SimpleNamespace
@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from realtime import rooms
-from realtime.identity import Identity
-from realtime.store import Store
+from roomcast import rooms
+from roomcast.identity import Identity
+from roomcast.store import Store
 from tests.fakes.management_api import GONE, FakeManagementApi
 from tests.integration.cli.conftest import connect
-from tests.unit.cli.conftest import Realtime
+from tests.unit.cli.conftest import Roomcast
 
 pytestmark = pytest.mark.usefixtures("local_stage", "people")
 
@@ -47,8 +47,8 @@ def lines(text: str) -> list[list[str]]:
     ]
 
 
-def test_the_connections_newest_first_without_those_whose_token_ended(realtime: Realtime) -> None:
-    answer = realtime("inspect")
+def test_the_connections_newest_first_without_those_whose_token_ended(roomcast: Roomcast) -> None:
+    answer = roomcast("inspect")
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.startswith("local stage: 3 connections of 2 users in 3 rooms")
     assert lines(answer.out) == [
@@ -70,49 +70,49 @@ def test_the_connections_newest_first_without_those_whose_token_ended(realtime: 
     ],
     ids=lambda value: " ".join(value),
 )
-def test_filters(realtime: Realtime, arguments: tuple[str, ...], connections: list[str]) -> None:
-    answer = realtime("inspect", *arguments)
+def test_filters(roomcast: Roomcast, arguments: tuple[str, ...], connections: list[str]) -> None:
+    answer = roomcast("inspect", *arguments)
     assert answer.code == 0, answer.err
     assert [line[-1] for line in lines(answer.out)] == connections
 
 
-def test_rooms_with_the_largest_first(realtime: Realtime) -> None:
-    assert lines(realtime("inspect", "rooms").out) == [
+def test_rooms_with_the_largest_first(roomcast: Roomcast) -> None:
+    assert lines(roomcast("inspect", "rooms").out) == [
         ["dashboard_user_u1", "2", "1", "2 min"],
         ["chat_room_42", "1", "1", "2 min"],
         ["dashboard_admin", "1", "1", "2 h 01 min"],
     ]
 
 
-def test_users(realtime: Realtime) -> None:
-    assert [line[:4] for line in lines(realtime("inspect", "users").out)] == [
+def test_users(roomcast: Roomcast) -> None:
+    assert [line[:4] for line in lines(roomcast("inspect", "users").out)] == [
         ["u1", "user", "U1", "2"],
         ["boss", "admin", "Boss", "1"],
     ]
 
 
-def test_more_than_the_limit_are_counted_not_shown(realtime: Realtime) -> None:
-    out = realtime("inspect", "--limit", "1").out
+def test_more_than_the_limit_are_counted_not_shown(roomcast: Roomcast) -> None:
+    out = roomcast("inspect", "--limit", "1").out
     assert "and 2 more" in out
     assert "a1=" not in out
 
 
-def test_a_name_is_shown_as_it_is(realtime: Realtime, dynamodb: Any) -> None:
+def test_a_name_is_shown_as_it_is(roomcast: Roomcast, dynamodb: Any) -> None:
     now = int(time.time())
     who = Identity("u9", "user", "[red]Ann[/red]", "", expires_at=now + 60, issued_at=now)
     Store(dynamodb, "connections", "rooms").connect("u9=", who)
-    assert "[red]Ann[/red]" in realtime("inspect", "--user", "u9").out
+    assert "[red]Ann[/red]" in roomcast("inspect", "--user", "u9").out
 
 
 @pytest.mark.parametrize(
     ("answer", "code"), [("y\n", 0), ("n\n", 1), ("", 1)], ids=["yes", "no", "nobody to answer"]
 )
 def test_a_large_listing_says_what_it_costs_and_asks(
-    realtime: Realtime, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+    roomcast: Roomcast, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
     monkeypatch.setattr(Store, "size", lambda self: (2_000_000, 1_000_000_000))
     monkeypatch.setattr("typer.confirm", _confirm_with(answer))
-    got = realtime("inspect")
+    got = roomcast("inspect")
     assert got.code == code
     assert "About 2,000,000 connections: 122,070 read units ($0.0153 in us-east-1), 200 s." in got.err
     assert ("u2=" in got.out) == (code == 0)
@@ -133,13 +133,13 @@ def _confirm_with(answer: str) -> Any:
     "arguments", [("--yes",), ("--user", "u1"), ("--room", "chat_room_42")], ids=" ".join
 )
 def test_what_is_cheap_or_wanted_is_not_asked(
-    realtime: Realtime, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    roomcast: Roomcast, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(Store, "size", lambda self: (2_000_000, 1_000_000_000))
-    assert realtime("inspect", *arguments).code == 0
+    assert roomcast("inspect", *arguments).code == 0
 
 
-def test_live_looks_again_until_ctrl_c(realtime: Realtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_looks_again_until_ctrl_c(roomcast: Roomcast, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -147,8 +147,8 @@ def test_live_looks_again_until_ctrl_c(realtime: Realtime, monkeypatch: pytest.M
         if len(looks) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("cli.inspect.time", SimpleNamespace(sleep=sleep, time=time.time))
-    answer = realtime("inspect", "--live", "--every", "5")
+    monkeypatch.setattr("roomcast_dev.cli.inspect.time", SimpleNamespace(sleep=sleep, time=time.time))
+    answer = roomcast("inspect", "--live", "--every", "5")
     assert (answer.code, looks) == (130, [5, 5, 5])
     assert "u2=" in answer.out
 
@@ -162,22 +162,22 @@ def test_live_looks_again_until_ctrl_c(realtime: Realtime, monkeypatch: pytest.M
         (("everything",), 2, "everything"),
     ],
 )
-def test_bad_input_is_one_line(realtime: Realtime, arguments: tuple[str, ...], code: int, said: str) -> None:
-    answer = realtime("inspect", *arguments)
+def test_bad_input_is_one_line(roomcast: Roomcast, arguments: tuple[str, ...], code: int, said: str) -> None:
+    answer = roomcast("inspect", *arguments)
     assert (answer.code, answer.out, answer.err.count("\n")) == (code, "", 1)
     assert said in answer.err
 
 
-def test_kick_closes_all_connections_of_a_user(realtime: Realtime, api: FakeManagementApi, rows: Any) -> None:
+def test_kick_closes_all_connections_of_a_user(roomcast: Roomcast, api: FakeManagementApi, rows: Any) -> None:
     api.script("u1=", GONE)
-    answer = realtime("kick", "u1")
+    answer = roomcast("kick", "u1")
     assert (answer.code, answer.out) == (0, "closed 1 of u1\n")
     assert set(api.deleted) == {"u2="}
     assert {row["connectionId"] for row in rows("connections")} & {"u1=", "u2="} == set()
 
 
-def test_kick_may_keep_the_user_out(realtime: Realtime, dynamodb: Any) -> None:
-    assert realtime("kick", "u1", "--keep-out").out == "closed 2 of u1; only a newer token lets them in\n"
+def test_kick_may_keep_the_user_out(roomcast: Roomcast, dynamodb: Any) -> None:
+    assert roomcast("kick", "u1", "--keep-out").out == "closed 2 of u1; only a newer token lets them in\n"
     now = int(time.time())
     older = Identity("u1", "user", "", "", expires_at=now + 60, issued_at=now - 5)
     newer = Identity("u1", "user", "", "", expires_at=now + 60, issued_at=now + 5)

@@ -1,4 +1,4 @@
-"""`realtime logs`: the lines of all functions of a stage, by time."""
+"""`roomcast logs`: the lines of all functions of a stage, by time."""
 
 import json
 import time
@@ -7,7 +7,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from tests.unit.cli.conftest import Realtime
+from tests.unit.cli.conftest import Roomcast
 
 
 @pytest.fixture
@@ -17,13 +17,13 @@ def cloudwatch_logs(aws: botocore.session.Session, monkeypatch: pytest.MonkeyPat
     for group in groups:
         client.create_log_group(logGroupName=group)
         client.create_log_stream(logGroupName=group, logStreamName="s")
-    monkeypatch.setattr("cli.target.resources", lambda _: {"AWS::Logs::LogGroup": groups})
+    monkeypatch.setattr("roomcast_dev.cli.target.resources", lambda _: {"AWS::Logs::LogGroup": groups})
     yield client
     for group in groups:
         client.delete_log_group(logGroupName=group)
 
 
-def test_lines_of_all_functions_come_by_time_and_readable(realtime: Realtime, cloudwatch_logs: Any) -> None:
+def test_lines_of_all_functions_come_by_time_and_readable(roomcast: Roomcast, cloudwatch_logs: Any) -> None:
     now = int(time.time() * 1000)
     lines = [
         ("default-logs", now - 2000, json.dumps({"level": "INFO", "message": "action connectionId=c1="})),
@@ -34,7 +34,7 @@ def test_lines_of_all_functions_come_by_time_and_readable(realtime: Realtime, cl
     for group, at, message in lines:
         event = [{"timestamp": at, "message": message}]
         cloudwatch_logs.put_log_events(logGroupName=group, logStreamName="s", logEvents=event)
-    answer = realtime("logs", "--stage", "prod", "--minutes", "10")
+    answer = roomcast("logs", "--stage", "prod", "--minutes", "10")
     assert answer.code == 0, answer.err
     assert [line.partition(" ")[2] for line in answer.out.splitlines()] == [
         "WARNING refused status=401",
@@ -43,8 +43,8 @@ def test_lines_of_all_functions_come_by_time_and_readable(realtime: Realtime, cl
     ]
 
 
-def test_a_stage_without_logs_is_told_so(realtime: Realtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.target.resources", lambda _: {})
-    answer = realtime("logs", "--stage", "prod")
+def test_a_stage_without_logs_is_told_so(roomcast: Roomcast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roomcast_dev.cli.target.resources", lambda _: {})
+    answer = roomcast("logs", "--stage", "prod")
     assert answer.code != 0
     assert "this stage has no logs" in answer.err

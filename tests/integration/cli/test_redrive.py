@@ -1,4 +1,4 @@
-"""`realtime redrive` on a queue with dead letters."""
+"""`roomcast redrive` on a queue with dead letters."""
 
 import json
 from pathlib import Path
@@ -7,19 +7,19 @@ from typing import Any
 import botocore.session
 import pytest
 
-from tests.unit.cli.conftest import Realtime
+from tests.unit.cli.conftest import Roomcast
 
 JOB = '{"version": 1, "to": {"all": true}, "event": "e", "data": {}, "id": "1"}'
 
 
 @pytest.mark.usefixtures("local_stage")
-def test_a_stage_without_a_queue_says_so(realtime: Realtime) -> None:
-    answer = realtime("redrive")
-    assert (answer.code, answer.err) == (1, "realtime: this stage has no fan-out queue\n")
+def test_a_stage_without_a_queue_says_so(roomcast: Roomcast) -> None:
+    answer = roomcast("redrive")
+    assert (answer.code, answer.err) == (1, "roomcast: this stage has no fan-out queue\n")
 
 
 def test_jobs_go_back_to_the_queue_and_the_rest_is_counted(
-    aws: botocore.session.Session, realtime: Realtime, local_stage: Path
+    aws: botocore.session.Session, roomcast: Roomcast, local_stage: Path
 ) -> None:
     client: Any = aws.create_client("sqs")
     dead = client.create_queue(QueueName="dead-letters")["QueueUrl"]
@@ -29,13 +29,13 @@ def test_jobs_go_back_to_the_queue_and_the_rest_is_counted(
     with local_stage.open("a") as file:
         file.write(f"WEBSOCKET_FANOUT_QUEUE_URL={url}\n")
     client.send_message(QueueUrl=dead, MessageBody=JOB)
-    answer = realtime("redrive")
+    answer = roomcast("redrive")
     assert (answer.code, answer.out, answer.err) == (0, "moved 1  bad 0\n", "")
     [message] = client.receive_message(QueueUrl=url)["Messages"]
     assert json.loads(message["Body"]) == json.loads(JOB)
 
     client.send_message(QueueUrl=dead, MessageBody="no job")
-    answer = realtime("redrive")
+    answer = roomcast("redrive")
     assert (answer.code, answer.out) == (1, "moved 0  bad 1\n")
     assert "1 of the dead letters are no jobs" in answer.err
     client.delete_queue(QueueUrl=url)

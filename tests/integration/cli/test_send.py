@@ -1,4 +1,4 @@
-"""`realtime send`, `grant` and `revoke` against tables and a management API."""
+"""`roomcast send`, `grant` and `revoke` against tables and a management API."""
 
 import io
 import json
@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from realtime import rooms
-from realtime.store import Store
+from roomcast import rooms
+from roomcast.store import Store
 from tests.fakes.management_api import FAILING, GONE, FakeManagementApi
 from tests.integration.cli.conftest import connect
-from tests.unit.cli.conftest import Realtime
+from tests.unit.cli.conftest import Roomcast
 
 pytestmark = pytest.mark.usefixtures("local_stage")
 
@@ -38,13 +38,13 @@ def online(dynamodb: Any) -> None:
     ],
 )
 def test_it_reaches_those_it_names_and_prints_the_report(
-    realtime: Realtime,
+    roomcast: Roomcast,
     online: None,
     api: FakeManagementApi,
     arguments: tuple[str, ...],
     receivers: set[str],
 ) -> None:
-    answer = realtime("send", *arguments, "dashboard:update", '{"orderId":"123"}')
+    answer = roomcast("send", *arguments, "dashboard:update", '{"orderId":"123"}')
     assert (answer.code, answer.err) == (0, "")
     assert set(api.delivered) == receivers
     assert answer.out.startswith(f"sent {len(receivers)}  gone 0  failed 0  unknown 0  queued 0  id ")
@@ -56,50 +56,50 @@ def test_it_reaches_those_it_names_and_prints_the_report(
 
 
 def test_data_comes_from_stdin(
-    realtime: Realtime, online: None, api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch
+    roomcast: Roomcast, online: None, api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO('["from", "a", "file"]'))
-    assert realtime("send", "room", "dashboard_admin", "x", "-").code == 0
+    assert roomcast("send", "room", "dashboard_admin", "x", "-").code == 0
     assert json.loads(api.delivered["a1="][0])["data"] == ["from", "a", "file"]
 
 
 def test_a_gone_connection_is_counted_and_pruned(
-    realtime: Realtime, online: None, api: FakeManagementApi, rows: Any
+    roomcast: Roomcast, online: None, api: FakeManagementApi, rows: Any
 ) -> None:
     api.script("u1=", GONE)
-    answer = realtime("send", "user", "u1", "x", "1")
+    answer = roomcast("send", "user", "u1", "x", "1")
     assert answer.code == 0
     assert answer.out.startswith("sent 1  gone 1  failed 0")
     assert {row["connectionId"] for row in rows("connections")} == {"a1=", "u2="}
 
 
 def test_failed_receivers_make_the_exit_code_1(
-    realtime: Realtime, online: None, api: FakeManagementApi
+    roomcast: Roomcast, online: None, api: FakeManagementApi
 ) -> None:
     api.script("a1=", FAILING)
-    answer = realtime("send", "room", "dashboard_admin", "x", "1")
+    answer = roomcast("send", "room", "dashboard_admin", "x", "1")
     assert answer.code == 1
     assert answer.out.startswith("sent 0  gone 0  failed 1")
     assert answer.err.count("\n") == 1
 
 
 def test_a_grant_lets_the_user_join_and_a_revoke_ends_it(
-    realtime: Realtime, online: None, dynamodb: Any
+    roomcast: Roomcast, online: None, dynamodb: Any
 ) -> None:
     store = Store(dynamodb, "connections", "rooms")
     connection = store.connection("u1=")
     assert connection is not None
     room = rooms.chat("42")
     assert not store.join(connection, room, needs_grant=True)
-    assert realtime("grant", "chat_room_42", "u1").out == "u1 may join chat_room_42\n"
+    assert roomcast("grant", "chat_room_42", "u1").out == "u1 may join chat_room_42\n"
     assert store.join(connection, room, needs_grant=True)
-    assert realtime("revoke", "chat_room_42", "u1").out == "u1 may no longer join chat_room_42\n"
+    assert roomcast("revoke", "chat_room_42", "u1").out == "u1 may no longer join chat_room_42\n"
     assert list(store.room_receivers(room)) == []
     assert not store.join(connection, room, needs_grant=True)
 
 
-def test_without_its_tables_the_stage_is_one_line(realtime: Realtime, local_stage: Path) -> None:
+def test_without_its_tables_the_stage_is_one_line(roomcast: Roomcast, local_stage: Path) -> None:
     local_stage.write_text(local_stage.read_text().replace("=connections", "=elsewhere"))
-    answer = realtime("send", "all", "x", "1")
+    answer = roomcast("send", "all", "x", "1")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert "ResourceNotFoundException" in answer.err

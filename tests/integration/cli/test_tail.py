@@ -1,4 +1,4 @@
-"""`realtime tail` against a WebSocket server that plays the gateway."""
+"""`roomcast tail` against a WebSocket server that plays the gateway."""
 
 import json
 import threading
@@ -12,9 +12,9 @@ import pytest
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
-from realtime.identity import Identity
-from realtime.store import Store
-from tests.unit.cli.conftest import Realtime
+from roomcast.identity import Identity
+from roomcast.store import Store
+from tests.unit.cli.conftest import Roomcast
 
 
 class Gateway:
@@ -78,7 +78,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
             raise KeyboardInterrupt
 
     # Of the command alone: the server that plays the gateway sleeps too.
-    monkeypatch.setattr("cli.tail.time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    monkeypatch.setattr("roomcast_dev.cli.tail.time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     return lambda times: left.__setitem__(0, times)
 
 
@@ -86,7 +86,7 @@ def event(room: str | None, data: object, **more: object) -> dict[str, object]:
     return {"event": "news", "data": data, "timestamp": "2026-11-23T10:30:00.000Z", "room": room, **more}
 
 
-def test_it_shows_what_is_sent_in_the_room_and_nothing_else(realtime: Realtime, gateway: Gateway) -> None:
+def test_it_shows_what_is_sent_in_the_room_and_nothing_else(roomcast: Roomcast, gateway: Gateway) -> None:
     gateway.says = [
         [
             event("dashboard_admin", {"n": 1}),
@@ -96,7 +96,7 @@ def test_it_shows_what_is_sent_in_the_room_and_nothing_else(realtime: Realtime, 
             event("dashboard_admin", "esc \x1b[31m é"),
         ]
     ]
-    answer = realtime("tail", "dashboard_admin")
+    answer = roomcast("tail", "dashboard_admin")
     assert answer.code == 130
     assert answer.out.splitlines() == [
         '2026-11-23T10:30:00.000Z  news  {"n":1}',
@@ -105,18 +105,18 @@ def test_it_shows_what_is_sent_in_the_room_and_nothing_else(realtime: Realtime, 
     assert "joined dashboard_admin" in answer.err
 
 
-def test_all_shows_broadcasts_too(realtime: Realtime, gateway: Gateway) -> None:
+def test_all_shows_broadcasts_too(roomcast: Roomcast, gateway: Gateway) -> None:
     gateway.says = [[event(None, 1), event("dashboard_admin", 2)]]
-    assert len(realtime("tail", "dashboard_admin", "--all").out.splitlines()) == 2
+    assert len(roomcast("tail", "dashboard_admin", "--all").out.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
     ("room", "user", "role", "action"),
     [
-        ("dashboard_admin", "realtime-tail", "admin", {"action": "dashboard:join", "id": "join"}),
+        ("dashboard_admin", "roomcast-tail", "admin", {"action": "dashboard:join", "id": "join"}),
         (
             "chat_room_42",
-            "realtime-tail",
+            "roomcast-tail",
             "admin",
             {"action": "chat:join_room", "roomId": "42", "id": "join"},
         ),
@@ -124,9 +124,9 @@ def test_all_shows_broadcasts_too(realtime: Realtime, gateway: Gateway) -> None:
     ],
 )
 def test_it_joins_as_who_may(
-    realtime: Realtime, gateway: Gateway, room: str, user: str, role: str, action: dict[str, str]
+    roomcast: Roomcast, gateway: Gateway, room: str, user: str, role: str, action: dict[str, str]
 ) -> None:
-    realtime("tail", room)
+    roomcast("tail", room)
     [identity] = gateway.identities
     assert identity
     assert (identity.user_id, identity.role) == (user, role)
@@ -134,24 +134,24 @@ def test_it_joins_as_who_may(
 
 
 def test_after_a_close_it_connects_again_and_says_so(
-    realtime: Realtime, gateway: Gateway, stop_after: Callable[[int], None]
+    roomcast: Roomcast, gateway: Gateway, stop_after: Callable[[int], None]
 ) -> None:
     stop_after(2)
     gateway.says = [[event("chat_room_1", 1)], [event("chat_room_1", 2)]]
-    answer = realtime("tail", "chat_room_1")
+    answer = roomcast("tail", "chat_room_1")
     assert [line[-1] for line in answer.out.splitlines()] == ["1", "2"]
     assert answer.err.count("closed (1000)") == 2
 
 
-def test_a_refused_handshake_is_one_line(realtime: Realtime, gateway: Gateway) -> None:
+def test_a_refused_handshake_is_one_line(roomcast: Roomcast, gateway: Gateway) -> None:
     gateway.refuse = 401
-    answer = realtime("tail", "dashboard_admin")
+    answer = roomcast("tail", "dashboard_admin")
     assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
     assert "HTTP 401" in answer.err
 
 
 def test_a_refused_join_is_one_line(
-    realtime: Realtime, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    roomcast: Roomcast, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(connection: ServerConnection) -> None:
         connection.recv()
@@ -166,21 +166,21 @@ def test_a_refused_join_is_one_line(
         env.write_text(
             env.read_text().replace(gateway.url, f"ws://127.0.0.1:{server.socket.getsockname()[1]}/local")
         )
-        answer = realtime("tail", "chat_room_1")
+        answer = roomcast("tail", "chat_room_1")
         server.shutdown()
         thread.join()
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert "chat_room_1 cannot be joined: You may not join this room" in answer.err
 
 
-def test_nobody_listening_is_one_line(realtime: Realtime, gateway: Gateway) -> None:
+def test_nobody_listening_is_one_line(roomcast: Roomcast, gateway: Gateway) -> None:
     env = Path(".env.local")
     env.write_text(env.read_text().replace(gateway.url, "ws://127.0.0.1:9/local"))
-    answer = realtime("tail", "dashboard_admin")
+    answer = roomcast("tail", "dashboard_admin")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert "cannot be reached" in answer.err
 
 
-def test_an_unknown_room_is_one_line(realtime: Realtime, gateway: Gateway) -> None:
-    answer = realtime("tail", "lobby")
+def test_an_unknown_room_is_one_line(roomcast: Roomcast, gateway: Gateway) -> None:
+    answer = roomcast("tail", "lobby")
     assert (answer.code, answer.err.count("\n")) == (1, 1)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from local.console import Console
-from local.pytest_plugin import WebSocketStack, run_stack
-from local.stack import Project
+from roomcast_dev.local.console import Console
+from roomcast_dev.local.stack import Project
+from roomcast_dev.pytest_plugin import WebSocketStack, run_stack
 
 PLAIN = Project(Path(__file__).parent / "project", stack="plain")
 GUARDED = replace(PLAIN, stack="guarded")

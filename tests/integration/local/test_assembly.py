@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from local.assembly import synthesize
-from local.console import Console
-from local.errors import NodeMissingError, SynthesisError
+from roomcast_dev.local.assembly import synthesize
+from roomcast_dev.local.console import Console
+from roomcast_dev.local.errors import NodeMissingError, SynthesisError
 
 APP = """
 import json, os, pathlib
@@ -72,7 +72,7 @@ async def test_without_node_a_cached_assembly_still_serves(
     app: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = await run(app)
-    monkeypatch.setattr("local.assembly.shutil.which", lambda _: None)
+    monkeypatch.setattr("roomcast_dev.local.assembly.shutil.which", lambda _: None)
     assert await run(app) == (first, "")
     (app / "app.py").write_text(APP + "# changed\n")
     with pytest.raises(NodeMissingError, match=r"Node\.js not found"):

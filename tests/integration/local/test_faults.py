@@ -8,8 +8,8 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 from websockets.exceptions import InvalidStatus
 
-from local.faults import ManagementFault
-from local.pytest_plugin import WebSocketStack
+from roomcast_dev.local.faults import ManagementFault
+from roomcast_dev.pytest_plugin import WebSocketStack
 from tests.integration.local.test_management_api import management
 
 

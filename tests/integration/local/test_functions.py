@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from local.pytest_plugin import WebSocketStack, run_stack
+from roomcast_dev.pytest_plugin import WebSocketStack, run_stack
 from tests.integration.local.conftest import PLAIN
 
 
@@ -115,7 +115,7 @@ def test_no_line_shows_a_body_or_a_token(plain: WebSocketStack, output: io.Strin
 def test_idle_workers_end_and_the_last_one_stays(
     plain: WebSocketStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.functions.SHRINK_AFTER", 0.4)
+    monkeypatch.setattr("roomcast_dev.local.functions.SHRINK_AFTER", 0.4)
     with run_stack(PLAIN) as stack:
         client = stack.connect()
         for number in range(4):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from local.errors import TemplateError
-from local.template import Throttle, load
+from roomcast_dev.local.errors import TemplateError
+from roomcast_dev.local.template import Throttle, load
 
 
 def resource(kind: str, **properties: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from cli.main import run
+from roomcast_dev.cli.main import run
 
 
 class Answer(NamedTuple):
@@ -19,7 +19,7 @@ class Answer(NamedTuple):
     err: str
 
 
-Realtime = Callable[..., Answer]
+Roomcast = Callable[..., Answer]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 
 
 @pytest.fixture
-def realtime(capsys: pytest.CaptureFixture[str]) -> Realtime:
+def roomcast(capsys: pytest.CaptureFixture[str]) -> Roomcast:
     def command(*arguments: str) -> Answer:
         code = run(arguments)
         captured = capsys.readouterr()

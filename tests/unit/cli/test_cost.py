@@ -1,10 +1,10 @@
-"""`realtime cost`: what it shows of the arithmetic."""
+"""`roomcast cost`: what it shows of the arithmetic."""
 
 import re
 
 import pytest
 
-from tests.unit.cli.conftest import Realtime
+from tests.unit.cli.conftest import Roomcast
 
 
 def rows(markdown: str) -> dict[str, list[str]]:
@@ -14,8 +14,8 @@ def rows(markdown: str) -> dict[str, list[str]]:
     }
 
 
-def test_the_sums_and_the_price_date_are_shown(realtime: Realtime) -> None:
-    answer = realtime("cost", "--users", "1000", "--hours", "8", "--in", "10", "--out", "10")
+def test_the_sums_and_the_price_date_are_shown(roomcast: Roomcast) -> None:
+    answer = roomcast("cost", "--users", "1000", "--hours", "8", "--in", "10", "--out", "10")
     assert (answer.code, answer.err) == (0, "")
     assert "us-east-1, prices of 2026-" in answer.out
     table = rows(answer.out)
@@ -31,16 +31,16 @@ def test_the_sums_and_the_price_date_are_shown(realtime: Realtime) -> None:
     assert month * 12 == pytest.approx(year, abs=0.06)
 
 
-def test_months_have_a_line_of_their_own(realtime: Realtime) -> None:
-    assert rows(realtime("cost", "--months", "3").out)["3 months"][-1] == "52.92"
+def test_months_have_a_line_of_their_own(roomcast: Roomcast) -> None:
+    assert rows(roomcast("cost", "--months", "3").out)["3 months"][-1] == "52.92"
 
 
-def test_over_a_billion_messages_both_prices_are_shown(realtime: Realtime) -> None:
-    assert rows(realtime("cost", "--users", "1e6").out)["Messages"][2] == "$1, then $0.8 a million"
+def test_over_a_billion_messages_both_prices_are_shown(roomcast: Roomcast) -> None:
+    assert rows(roomcast("cost", "--users", "1e6").out)["Messages"][2] == "$1, then $0.8 a million"
 
 
-def test_the_plot_reaches_from_a_hundred_to_a_million_users(realtime: Realtime) -> None:
-    table = rows(realtime("cost", "--plot").out)
+def test_the_plot_reaches_from_a_hundred_to_a_million_users(roomcast: Roomcast) -> None:
+    table = rows(roomcast("cost", "--plot").out)
     assert list(table)[1] == "100"
     assert list(table)[-1] == "1,000,000"
     bars = [len(row[1]) for name, row in table.items() if name != "Users"]
@@ -49,13 +49,13 @@ def test_the_plot_reaches_from_a_hundred_to_a_million_users(realtime: Realtime) 
     assert table["1,000"][0] == "17.64"
 
 
-def test_the_plot_of_nearly_nothing_has_no_bars(realtime: Realtime) -> None:
-    table = rows(realtime("cost", "--plot", "--hours", "0").out)
+def test_the_plot_of_nearly_nothing_has_no_bars(roomcast: Roomcast) -> None:
+    table = rows(roomcast("cost", "--plot", "--hours", "0").out)
     assert table["100"][:2] == ["0.66", ""]
 
 
-def test_the_comparison_shows_habits_and_hours_for_three_sizes(realtime: Realtime) -> None:
-    table = rows(realtime("cost", "--compare", "--room-size", "20").out)
+def test_the_comparison_shows_habits_and_hours_for_three_sizes(roomcast: Roomcast) -> None:
+    table = rows(roomcast("cost", "--compare", "--room-size", "20").out)
     assert table["as it is"] == table["8 h online a day"]
     assert len(table["a ping after 30 silent seconds"]) == 3
 
@@ -70,12 +70,12 @@ def test_the_comparison_shows_habits_and_hours_for_three_sizes(realtime: Realtim
         (("--ping", "0.1"), "ping must be"),
     ],
 )
-def test_what_cannot_be_is_one_line(realtime: Realtime, arguments: tuple[str, ...], said: str) -> None:
-    answer = realtime("cost", *arguments)
+def test_what_cannot_be_is_one_line(roomcast: Roomcast, arguments: tuple[str, ...], said: str) -> None:
+    answer = roomcast("cost", *arguments)
     assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
     assert said in answer.err
 
 
-def test_counts_of_a_stage_are_not_forecast(realtime: Realtime) -> None:
-    answer = realtime("cost", "--stage", "prod", "--plot")
+def test_counts_of_a_stage_are_not_forecast(roomcast: Roomcast) -> None:
+    answer = roomcast("cost", "--stage", "prod", "--plot")
     assert (answer.code, answer.err.count("\n")) == (2, 1)

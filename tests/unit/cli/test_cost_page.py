@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.conftest import Realtime
+from tests.unit.cli.conftest import Roomcast
 
 PAGE = (Path(__file__).parents[3] / "docs" / "costs.md").read_text(encoding="utf-8")
-SHOWN = re.findall(r"```sh\nrealtime (cost[^\n]*)\n```\n\n((?:\|[^\n]*\n|\n)+)", PAGE)
+SHOWN = re.findall(r"```sh\nroomcast (cost[^\n]*)\n```\n\n((?:\|[^\n]*\n|\n)+)", PAGE)
 
 
 def test_there_are_tables() -> None:
-    assert len(SHOWN) == PAGE.count("```sh\nrealtime cost") == 4
+    assert len(SHOWN) == PAGE.count("```sh\nroomcast cost") == 4
 
 
 @pytest.mark.parametrize(("command", "table"), SHOWN, ids=[command for command, _ in SHOWN])
-def test_a_table_is_what_its_command_prints(realtime: Realtime, command: str, table: str) -> None:
-    printed = [line.rstrip() for line in realtime(*command.split()).out.splitlines() if line.startswith("|")]
+def test_a_table_is_what_its_command_prints(roomcast: Roomcast, command: str, table: str) -> None:
+    printed = [line.rstrip() for line in roomcast(*command.split()).out.splitlines() if line.startswith("|")]
     assert [line for line in table.splitlines() if line] == printed

@@ -1,11 +1,11 @@
-"""`realtime env`, told the outputs by a file."""
+"""`roomcast env`, told the outputs by a file."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.conftest import Realtime
+from tests.unit.cli.conftest import Roomcast
 
 WSS = "wss://abc123.execute-api.eu-west-1.amazonaws.com/prod"
 OUTPUTS = {
@@ -29,20 +29,20 @@ def write_outputs(outputs: object, stack: str = "landinghub-websocket-prod") -> 
     Path("outputs.json").write_text(json.dumps({stack: outputs, "other": {}}))
 
 
-def test_both_files_are_written(realtime: Realtime) -> None:
+def test_both_files_are_written(roomcast: Roomcast) -> None:
     write_outputs(OUTPUTS)
     Path("web").mkdir()
     Path("web/.env").write_text("# front\nREACT_APP_WEBSOCKET_URL=ws://localhost:3001\nREACT_APP_X=1\n")
-    answer = realtime("env", "--stage", "prod", "--outputs", "outputs.json", "--frontend", "web")
+    answer = roomcast("env", "--stage", "prod", "--outputs", "outputs.json", "--frontend", "web")
     assert answer.code == 0, answer.err
     assert Path(".env").read_text() == ENV
     assert Path("web/.env").read_text() == f"# front\nREACT_APP_WEBSOCKET_URL={WSS}\nREACT_APP_X=1\n"
 
 
-def test_every_other_line_stays(realtime: Realtime) -> None:
+def test_every_other_line_stays(roomcast: Roomcast) -> None:
     write_outputs(OUTPUTS)
     Path(".env").write_bytes(b'# mine\r\nexport WEBSOCKET_API_ENDPOINT="wss://old" # old\r\nJWT_SECRET=x\r\n')
-    assert realtime("env", "--stage", "prod", "--outputs", "outputs.json").code == 0
+    assert roomcast("env", "--stage", "prod", "--outputs", "outputs.json").code == 0
     text = Path(".env").read_bytes()
     assert text.startswith(
         f'# mine\r\nexport WEBSOCKET_API_ENDPOINT="{WSS}" # old\r\nJWT_SECRET=x\r\nWEBSOCKET_C'.encode()
@@ -50,47 +50,47 @@ def test_every_other_line_stays(realtime: Realtime) -> None:
     assert text.count(b"\n") == text.count(b"\r\n") == 8
 
 
-def test_without_a_front_end_its_key_goes_into_the_same_file(realtime: Realtime) -> None:
+def test_without_a_front_end_its_key_goes_into_the_same_file(roomcast: Roomcast) -> None:
     write_outputs(OUTPUTS)
-    assert realtime("env", "--stage", "prod", "--outputs", "outputs.json").code == 0
+    assert roomcast("env", "--stage", "prod", "--outputs", "outputs.json").code == 0
     assert Path(".env").read_text() == ENV + f"REACT_APP_WEBSOCKET_URL={WSS}\n"
 
 
-def test_one_file_named_in_two_ways_gets_all_keys(realtime: Realtime) -> None:
+def test_one_file_named_in_two_ways_gets_all_keys(roomcast: Roomcast) -> None:
     write_outputs(OUTPUTS)
     Path("link").symlink_to(".env")
-    answer = realtime("env", "--stage", "prod", "--outputs", "outputs.json", "--frontend", "link")
+    answer = roomcast("env", "--stage", "prod", "--outputs", "outputs.json", "--frontend", "link")
     assert answer.code == 0
     assert Path(".env").read_text() == ENV + f"REACT_APP_WEBSOCKET_URL={WSS}\n"
 
 
-def test_the_second_run_does_not_touch_the_file(realtime: Realtime) -> None:
+def test_the_second_run_does_not_touch_the_file(roomcast: Roomcast) -> None:
     write_outputs(OUTPUTS)
     command = ("env", "--stage", "prod", "--outputs", "outputs.json")
-    assert "wrote" in realtime(*command).out
+    assert "wrote" in roomcast(*command).out
     before = Path(".env").stat()
-    assert "already had" in realtime(*command).out
+    assert "already had" in roomcast(*command).out
     assert Path(".env").stat() == before
 
 
-def test_a_stack_without_queue_leaves_its_key_out(realtime: Realtime) -> None:
+def test_a_stack_without_queue_leaves_its_key_out(roomcast: Roomcast) -> None:
     write_outputs({key: value for key, value in OUTPUTS.items() if key != "FanOutQueueUrl"})
-    assert realtime("env", "--stage", "prod", "--outputs", "outputs.json").code == 0
+    assert roomcast("env", "--stage", "prod", "--outputs", "outputs.json").code == 0
     assert "FANOUT" not in Path(".env").read_text()
 
 
-def test_another_stack_name(realtime: Realtime) -> None:
+def test_another_stack_name(roomcast: Roomcast) -> None:
     write_outputs(OUTPUTS, stack="acme-websocket-prod")
-    assert realtime("env", "--stack", "acme-websocket-prod", "--outputs", "outputs.json").code == 0
+    assert roomcast("env", "--stack", "acme-websocket-prod", "--outputs", "outputs.json").code == 0
 
 
 @pytest.mark.parametrize(
     "lost", ["WebSocketAPIUrl", "ConnectionsTableName", "RoomsTableName", "JwtSecretName"]
 )
-def test_a_missing_output_changes_nothing_and_is_named(realtime: Realtime, lost: str) -> None:
+def test_a_missing_output_changes_nothing_and_is_named(roomcast: Roomcast, lost: str) -> None:
     write_outputs({key: value for key, value in OUTPUTS.items() if key != lost})
     Path(".env").write_text("A=1\n")
-    answer = realtime("env", "--stage", "prod", "--outputs", "outputs.json", "--frontend", "front.env")
+    answer = roomcast("env", "--stage", "prod", "--outputs", "outputs.json", "--frontend", "front.env")
     assert answer.code == 1
     assert lost in answer.err
     assert Path(".env").read_text() == "A=1\n"
@@ -112,11 +112,11 @@ def test_a_missing_output_changes_nothing_and_is_named(realtime: Realtime, lost:
         (("--outputs", "outputs.json"), "--stage"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(realtime: Realtime, arguments: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_done_is_one_line(roomcast: Roomcast, arguments: tuple[str, ...], said: str) -> None:
     write_outputs(OUTPUTS)
     Path("broken.json").write_text("{")
     Path("list.json").write_text("[]")
-    answer = realtime("env", *arguments)
+    answer = roomcast("env", *arguments)
     assert answer.code == 1
     assert said in answer.err
     assert answer.err.count("\n") == 1
@@ -124,9 +124,9 @@ def test_what_cannot_be_done_is_one_line(realtime: Realtime, arguments: tuple[st
     assert not Path(".env").exists()
 
 
-def test_an_output_that_no_env_file_holds_changes_nothing(realtime: Realtime) -> None:
+def test_an_output_that_no_env_file_holds_changes_nothing(roomcast: Roomcast) -> None:
     write_outputs(OUTPUTS | {"RoomsTableName": "rooms # of mine"})
-    answer = realtime("env", "--stage", "prod", "--outputs", "outputs.json")
+    answer = roomcast("env", "--stage", "prod", "--outputs", "outputs.json")
     assert answer.code == 1
     assert "WEBSOCKET_ROOMS_TABLE" in answer.err
     assert not Path(".env").exists()

@@ -12,9 +12,9 @@ import jwt
 import pytest
 import typer
 
-from cli.main import app
+from roomcast_dev.cli.main import app
 from tests.builders import SECRET
-from tests.unit.cli.conftest import Realtime
+from tests.unit.cli.conftest import Roomcast
 
 
 def _commands(group: typer.Typer, *path: str) -> Iterator[tuple[str, ...]]:
@@ -49,14 +49,14 @@ def test_these_are_the_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_has_an_example_that_names_the_command(realtime: Realtime, command: tuple[str, ...]) -> None:
-    answer = realtime(*command, "--help")
+def test_help_has_an_example_that_names_the_command(roomcast: Roomcast, command: tuple[str, ...]) -> None:
+    answer = roomcast(*command, "--help")
     assert answer.code == 0
-    assert f"realtime {' '.join(command)}" in answer.out.split("Example", 1)[1]
+    assert f"roomcast {' '.join(command)}" in answer.out.split("Example", 1)[1]
 
 
-def test_alone_it_shows_what_there_is(realtime: Realtime) -> None:
-    answer = realtime()
+def test_alone_it_shows_what_there_is(roomcast: Roomcast) -> None:
+    answer = roomcast()
     assert answer.code == 2
     assert "send" in answer.out + answer.err
 
@@ -78,10 +78,10 @@ def test_alone_it_shows_what_there_is(realtime: Realtime) -> None:
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(realtime: Realtime, arguments: tuple[str, ...]) -> None:
-    answer = realtime(*arguments)
+def test_wrong_usage_is_one_line_and_exit_code_2(roomcast: Roomcast, arguments: tuple[str, ...]) -> None:
+    answer = roomcast(*arguments)
     assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
-    assert answer.err.startswith("realtime: ")
+    assert answer.err.startswith("roomcast: ")
 
 
 @pytest.mark.parametrize(
@@ -103,30 +103,30 @@ def test_wrong_usage_is_one_line_and_exit_code_2(realtime: Realtime, arguments: 
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
 )
 def test_bad_input_is_one_line_and_exit_code_1(
-    realtime: Realtime, local: Path, arguments: tuple[str, ...], said: str
+    roomcast: Roomcast, local: Path, arguments: tuple[str, ...], said: str
 ) -> None:
-    answer = realtime(*arguments)
+    answer = roomcast(*arguments)
     assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
     assert said in answer.err
 
 
-def test_without_a_local_stage_it_says_how_to_start_one(realtime: Realtime) -> None:
-    answer = realtime("send", "all", "x", "1")
+def test_without_a_local_stage_it_says_how_to_start_one(roomcast: Roomcast) -> None:
+    answer = roomcast("send", "all", "x", "1")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert "make dev" in answer.err
 
 
 def test_a_local_stage_that_does_not_run_is_one_line(
-    realtime: Realtime, local: Path, monkeypatch: pytest.MonkeyPatch
+    roomcast: Roomcast, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    answer = realtime("send", "user", "u1", "x", "1")
+    answer = roomcast("send", "user", "u1", "x", "1")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert "http://127.0.0.1:9" in answer.err
 
 
-def test_the_token_stands_alone_and_says_who(realtime: Realtime, local: Path) -> None:
-    answer = realtime(
+def test_the_token_stands_alone_and_says_who(roomcast: Roomcast, local: Path) -> None:
+    answer = roomcast(
         "token", "--user", "u1", "--role", "admin", "--name", "Ada", "--email", "a@x.test", "--ttl", "60"
     )
     assert (answer.code, answer.err, answer.out.count("\n")) == (0, "", 1)
@@ -137,44 +137,44 @@ def test_the_token_stands_alone_and_says_who(realtime: Realtime, local: Path) ->
     }  # fmt: skip
 
 
-def test_the_stage_local_is_the_one_on_this_laptop(realtime: Realtime, local: Path) -> None:
-    assert realtime("token", "--user", "u1", "--stage", "local").code == 0
+def test_the_stage_local_is_the_one_on_this_laptop(roomcast: Roomcast, local: Path) -> None:
+    assert roomcast("token", "--user", "u1", "--stage", "local").code == 0
 
 
-def test_the_token_has_what_the_stage_asks_for(realtime: Realtime, local: Path, own_directory: Path) -> None:
+def test_the_token_has_what_the_stage_asks_for(roomcast: Roomcast, local: Path, own_directory: Path) -> None:
     def ask(**settings: object) -> None:
         context = {"context": {"stages": {"local": settings}}}
         (own_directory / "cdk.json").write_text(json.dumps(context))
 
-    ask(jwt_audience="realtime", jwt_issuer="https://login.test", jwt_max_lifetime=600)
-    answer = realtime("token", "--user", "u1")
+    ask(jwt_audience="roomcast", jwt_issuer="https://login.test", jwt_max_lifetime=600)
+    answer = roomcast("token", "--user", "u1")
     assert (answer.code, answer.out) == (1, "")
     assert "--ttl 600" in answer.err
-    token = realtime("token", "--user", "u1", "--ttl", "600").out.strip()
-    claims = jwt.decode(token, SECRET, algorithms=["HS256"], audience="realtime", issuer="https://login.test")
+    token = roomcast("token", "--user", "u1", "--ttl", "600").out.strip()
+    claims = jwt.decode(token, SECRET, algorithms=["HS256"], audience="roomcast", issuer="https://login.test")
     assert claims["userId"] == "u1"
     ask(jwks_url="https://login.test/jwks.json")
-    answer = realtime("token", "--user", "u1")
+    answer = roomcast("token", "--user", "u1")
     assert (answer.code, answer.out) == (1, "")
     assert "its login service signs" in answer.err
 
 
 @pytest.mark.parametrize(("secret", "said"), [("short", "32 bytes"), ("", "nothing to sign with")])
 def test_a_weak_or_missing_secret_signs_nothing(
-    realtime: Realtime, local: Path, secret: str, said: str
+    roomcast: Roomcast, local: Path, secret: str, said: str
 ) -> None:
     local.write_text(local.read_text().replace(SECRET, secret))
-    answer = realtime("token", "--user", "u1")
+    answer = roomcast("token", "--user", "u1")
     assert (answer.code, answer.out) == (1, "")
     assert said in answer.err
 
 
 def test_what_the_shell_has_set_for_the_cloud_does_not_reach_the_local_stage(
-    realtime: Realtime, local: Path, monkeypatch: pytest.MonkeyPatch
+    roomcast: Roomcast, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(key, "of-the-cloud")
-    assert realtime("token", "--user", "u1").code == 0
+    assert roomcast("token", "--user", "u1").code == 0
     assert os.environ["AWS_ACCESS_KEY_ID"] == "local"
     assert os.environ["AWS_DEFAULT_REGION"] == "us-east-1"
     assert "AWS_PROFILE" not in os.environ
@@ -182,7 +182,7 @@ def test_what_the_shell_has_set_for_the_cloud_does_not_reach_the_local_stage(
 
 
 def test_a_pipe_whose_reader_has_gone_ends_quietly() -> None:
-    script = "import sys; from cli.main import main; sys.argv = ['realtime', '--help']; main()"
+    script = "import sys; from roomcast_dev.cli.main import main; sys.argv = ['roomcast', '--help']; main()"
     command = f'"{sys.executable}" -c "{script}" | true; exit ${{PIPESTATUS[0]}}'
     root = Path(__file__).parents[3]
     done = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True, check=False)
@@ -190,7 +190,7 @@ def test_a_pipe_whose_reader_has_gone_ends_quietly() -> None:
 
 
 def test_dev_runs_the_local_stage_and_ends_with_its_exit_code(
-    realtime: Realtime, monkeypatch: pytest.MonkeyPatch
+    roomcast: Roomcast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[object] = []
 
@@ -198,9 +198,9 @@ def test_dev_runs_the_local_stage_and_ends_with_its_exit_code(
         calls.append(options)
         return 3
 
-    module = ModuleType("local.main")
+    module = ModuleType("roomcast_dev.local.main")
     vars(module)["run"] = run
-    monkeypatch.setitem(sys.modules, "local.main", module)
-    assert realtime("dev", "--port", "3002", "--env-file", "here", "--quiet").code == 3
+    monkeypatch.setitem(sys.modules, "roomcast_dev.local.main", module)
+    assert roomcast("dev", "--port", "3002", "--env-file", "here", "--quiet").code == 3
     defaults = {"time_scale": 1.0, "quotas": None}
     assert calls == [{"port": 3002, "env_file": Path("here"), "quiet": True, **defaults}]

@@ -1,0 +1,27 @@
+"""Posts with roomcast.gateway. Arguments: endpoint, certificate, how many, rounds, share of 410s."""
+
+import ssl
+import sys
+
+from bench.peers.messages import BODY, Meter
+
+meter = Meter()
+from botocore.credentials import Credentials  # noqa: E402
+
+from roomcast.gateway import Gateway  # noqa: E402
+
+endpoint, certificate, count, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+gateway = Gateway(
+    endpoint,
+    region="us-east-1",
+    credentials=Credentials("AKID", "SECRET"),
+    ssl_context=ssl.create_default_context(cafile=certificate),
+)
+
+
+def send(receivers: list[str]) -> tuple[int, int]:
+    report = gateway.post(receivers, BODY, budget=600)
+    return len(report.sent), len(report.gone)
+
+
+meter.run(send, count, rounds)

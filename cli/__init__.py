@@ -1,1 +1,0 @@
-"""The `realtime` command: one file a command group, and what they share in `target.py`."""

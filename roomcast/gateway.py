@@ -1,0 +1,178 @@
+"""The management API (`@connections`): the only file that knows how a post gets there.
+
+API Gateway has no batch call, so a message to N connections is N signed HTTPS requests. Here they go out
+over a pool of keep-alive connections (HTTP/1.1 on TLS, at most `pool.MAX_CONNECTIONS`) that one private event
+loop in a daemon thread serves. So the calls are plain blocking functions that work from any thread,
+from inside a running event loop too, and sends that run at the same time share the pool fairly.
+
+A request is repeated only when that is safe or when the answer asks for it: see `Gateway.post`.
+"""
+
+import logging
+import os
+import re
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from roomcast.errors import GatewayError
+from roomcast.http1 import FrozenCredentials, Signer, Target
+from roomcast.pool import Pool, PostReport, Send
+
+_LOG = logging.getLogger(__name__)
+
+
+class CredentialSource(Protocol):
+    """What `botocore.credentials.Credentials` and its refreshing kinds have in common."""
+
+    def get_frozen_credentials(self) -> FrozenCredentials: ...
+
+
+class Gateway:
+    """Posts to connections through one management API.
+
+    Args:
+        endpoint: its base URL in the `wss://`, `https://`, `ws://` or `http://` form.
+        region: for the signature; read from the host name, then from `AWS_REGION`, `AWS_DEFAULT_REGION`
+            and the AWS configuration when left out.
+        credentials: botocore's usual chain when left out. They are asked for again at each send, so keys
+            that rotate are followed.
+        ssl_context: for a private certificate authority; `AWS_CA_BUNDLE` is followed without it.
+
+    Nothing is opened, looked up or imported from botocore before the first call. One object serves any
+    number of threads; make one and keep it, its connections stay warm. After `fork` it starts anew.
+
+    Raises:
+        SettingsError: the endpoint is no URL of the four forms.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        region: str | None = None,
+        credentials: CredentialSource | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._target = Target.parse(endpoint)
+        self._region = region
+        self._source = credentials
+        self._ssl_context = ssl_context
+        self._lock = threading.Lock()
+        self._pool: Pool | None = None
+        self._stop: Callable[[], object] | None = None
+
+    def post(
+        self, connection_ids: Iterable[str], body: bytes, *, budget: float = 10.0, rate: float | None = None
+    ) -> PostReport:
+        """Post one message to each connection, concurrently, and say what became of each.
+
+        - 2xx is `sent`, 410 `gone`; 403, 413 and every other 4xx `failed`, without a repeat.
+        - 429 and 5xx are repeated with full jitter, `pool.MAX_TRIES` in all and within the budget. While 429s
+          come for many receivers, this gateway slows down for all of them and tries up to
+          `pool.THROTTLED_TRIES` times.
+        - 403 after the credentials have rotated is repeated once with the new ones.
+        - A request is repeated unanswered only if nothing of it was written, or if it went out on a
+          connection that had been idle and that closed without one byte of an answer: the server had
+          closed it before. Any other request without a whole answer is `unknown`.
+
+        Args:
+            connection_ids: the receivers; one that is named twice gets one message.
+            body: the message, at most 128 KB (not checked here).
+            budget: seconds until this returns. What is in flight then is `unknown`, what waits `failed`.
+            rate: at most this many requests a second, together with all other sends of this gateway that
+                name the same rate; as fast as possible when left out.
+
+        Raises:
+            GatewayError: there are no credentials or no region to sign with; nothing was posted.
+        """
+        return self._run("POST", connection_ids, body, budget, rate)
+
+    def delete(self, connection_id: str, *, budget: float = 10.0) -> bool:
+        """Close one connection from the server's side; False when it was gone already.
+
+        Raises:
+            GatewayError: it could not be done or its outcome is unknown.
+        """
+        report = self._run("DELETE", [connection_id], b"", budget, None)
+        if report.sent or report.gone:
+            return bool(report.sent)
+        (reason,) = report.reasons
+        status = int(reason[:3]) if reason[:3].isdigit() else None
+        raise GatewayError(self._target.url, f"DELETE {connection_id}: {reason}", status)
+
+    def close(self) -> None:
+        """Close the pool; sends that run end with what they have. A later send opens it again."""
+        with self._lock:
+            stop, self._pool, self._stop = self._stop, None, None
+        if stop is not None:
+            stop()
+
+    def _run(
+        self, method: str, connection_ids: Iterable[str], body: bytes, budget: float, rate: float | None
+    ) -> PostReport:
+        ids = dict.fromkeys(connection_ids)
+        if not ids:
+            return PostReport()
+        ends = time.monotonic() + budget
+        signer = Signer(method, self._target, self._find_region(), body, self._frozen_credentials())
+        send = Send(ids, signer, self._frozen_credentials, ends, rate)
+        self._running_pool().add(send)
+        report = send.done.result()
+        if report.failed or report.unknown:
+            _LOG.warning(
+                "%s to %d connections at %s: %d sent, %d gone, %d failed, %d unknown (%s)",
+                method,
+                len(ids),
+                self._target.url,
+                len(report.sent),
+                len(report.gone),
+                len(report.failed),
+                len(report.unknown),
+                ", ".join(f"{reason}: {count}" for reason, count in report.reasons.most_common()),
+            )
+        return report
+
+    def _find_region(self) -> str:
+        if self._region is None:
+            named = re.search(r"\.execute-api\.([a-z0-9-]+)\.", self._target.host)
+            self._region = (
+                named[1]
+                if named
+                else os.environ.get("AWS_REGION")
+                or os.environ.get("AWS_DEFAULT_REGION")
+                or _botocore_session().get_config_variable("region")
+            )
+        if not self._region:
+            raise GatewayError(self._target.url, "no region to sign with: set AWS_REGION")
+        return self._region
+
+    def _frozen_credentials(self) -> FrozenCredentials:
+        """Blocks while expiring keys are fetched anew: never called on the pool's thread."""
+        if self._source is None:
+            self._source = _botocore_session().get_credentials()
+        frozen = self._source.get_frozen_credentials() if self._source else None
+        if frozen is None or not frozen.access_key or not frozen.secret_key:
+            raise GatewayError(self._target.url, "no AWS credentials found to sign with")
+        return frozen
+
+    def _running_pool(self) -> "Pool":
+        with self._lock:
+            if self._pool is None or self._pool.process != os.getpid():
+                context = None
+                if self._target.tls:
+                    bundle = os.environ.get("AWS_CA_BUNDLE")
+                    context = self._ssl_context or ssl.create_default_context(cafile=bundle)
+                self._pool = Pool(self._target, context)
+                # Also ends the thread of a gateway that nobody closed, at the latest with the interpreter.
+                self._stop = weakref.finalize(self, self._pool.stop)
+            return self._pool
+
+
+def _botocore_session() -> Any:
+    import botocore.session  # costs 100 ms, which who passes credentials need not pay
+
+    return botocore.session.get_session()

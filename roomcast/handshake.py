@@ -1,0 +1,116 @@
+"""Who is let in: what a handshake brings along becomes a kept connection or a refusal."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from roomcast.auth import authenticate
+from roomcast.errors import AuthError
+from roomcast.identity import Identity
+from roomcast.parts import Parts
+
+SUBPROTOCOL = "landinghub.v1"
+"""Offered beside a token in `Sec-WebSocket-Protocol`, and answered alone."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a client brings along.
+
+    Attributes:
+        connection_id: API Gateway's.
+        query: the parameters of the URL.
+        headers: the client's, their names in any case.
+    """
+
+    connection_id: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+
+    def header(self, name: str) -> str | None:
+        """A header's value, whatever the case of its name."""
+        return next((value for key, value in self.headers.items() if key.lower() == name), None)
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """What the client offers in `Sec-WebSocket-Protocol`."""
+        offered = (self.header("sec-websocket-protocol") or "").split(",")
+        return [value.strip() for value in offered if value.strip()]
+
+
+class RefusedError(Exception):
+    """A handshake was refused.
+
+    Attributes:
+        status: what the client gets, and all that it gets.
+        reason: for the log.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
+def admit(parts: Parts, handshake: Handshake) -> str | None:
+    """Let a client in and keep its connection.
+
+    Returns:
+        The subprotocol to answer with, if it offered ours.
+
+    Raises:
+        RefusedError: 403 for its origin, 401 for its credentials, 429 for one connection too many.
+    """
+    _check_origin(parts, handshake.header("origin"))
+    identity = _identity(parts, handshake)
+    _make_room(parts, identity)
+    kept = parts.store.connect(handshake.connection_id, identity)
+    if kept == "revoked":
+        raise RefusedError(401, "the user was revoked after the token was issued")
+    log.info(
+        "%s connectionId=%s userId=%s role=%s", kept, handshake.connection_id, identity.user_id, identity.role
+    )
+    return SUBPROTOCOL if SUBPROTOCOL in handshake.subprotocols else None
+
+
+def _check_origin(parts: Parts, origin: str | None) -> None:
+    """Only a browser sends an Origin, and it sends one always: so it cannot be left out to get past this."""
+    settings = parts.settings
+    if origin is None:
+        if settings.browsers_only:
+            raise RefusedError(403, "no Origin")
+    elif "*" not in settings.allowed_origins and origin not in settings.allowed_origins:
+        raise RefusedError(403, f"Origin {origin!r:.100} is not allowed")
+
+
+def _identity(parts: Parts, handshake: Handshake) -> Identity:
+    tokens = [value for value in handshake.subprotocols if value != SUBPROTOCOL]
+    if len(tokens) == len(handshake.subprotocols):
+        tokens = []  # somebody else's subprotocols
+    if "token" in handshake.query:
+        tokens.append(handshake.query["token"])
+    ticket = handshake.query.get("ticket")
+    if len(tokens) + (ticket is not None) > 1:
+        raise RefusedError(401, "more than one token or ticket")
+    if ticket is not None:
+        identity = parts.store.take_ticket(ticket)
+        if identity is None:
+            raise RefusedError(401, "the ticket is unknown, used or too old")
+        return identity
+    try:
+        return authenticate(tokens[0] if tokens else None, parts.keys, parts.settings.token_rules)
+    except AuthError as error:
+        raise RefusedError(401, error.reason) from None
+
+
+def _make_room(parts: Parts, identity: Identity) -> None:
+    """See that the user has at most the stage's number of connections, this one included."""
+    settings = parts.settings
+    for receiver in parts.store.oldest_connections(identity.user_id, keep=settings.max_connections - 1):
+        if settings.when_over_max == "refuse_new":
+            raise RefusedError(429, f"the user has {settings.max_connections} connections")
+        log.info("closed the oldest connectionId=%s userId=%s", receiver.connection_id, identity.user_id)
+        parts.store.disconnect(receiver.connection_id)
+        parts.gateway.delete(receiver.connection_id)

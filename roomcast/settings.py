@@ -1,0 +1,176 @@
+"""Settings: what the functions and any backend are told by their environment, validated once."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+
+from roomcast.errors import SettingsError
+
+Algorithm = Literal["HS256", "RS256", "ES256"]
+Choice = TypeVar("Choice", bound=str)
+
+MIN_SECRET_BYTES = 32
+"""RFC 7518, section 3.2: a key for HS256 is at least as long as the hash."""
+_TUTORIAL_WORDS = re.compile(
+    "(?:your|my|our|the|a|is|this|in|to|very|long|super|top|secret|signing|change|me|it|please|pass|word|jwt|key|token"
+    "|test|dev|development|prod|production|example|default|landinghub)+"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRules:
+    """What a stage asks of a token, beside a good signature and an `exp` that is not past.
+
+    Attributes:
+        algorithm: the only one that is taken.
+        audience: what `aud` must be or hold; where it is None, a token with an `aud` is refused.
+        issuer: what `iss` must be, where it is not None.
+        max_lifetime: seconds from `iat` to `exp` at most, where it is not None; then `iat` is required.
+    """
+
+    algorithm: Algorithm = "HS256"
+    audience: str | None = None
+    issuer: str | None = None
+    max_lifetime: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one process needs to know of its stage. Each attribute is read from the variable named with it.
+
+    Attributes:
+        connections_table: `WEBSOCKET_CONNECTIONS_TABLE`.
+        rooms_table: `WEBSOCKET_ROOMS_TABLE`.
+        api_endpoint: `WEBSOCKET_API_ENDPOINT` as an http(s) URL: the base of the management API. The `wss://`
+            form that the stack's outputs give is taken as well.
+        fanout_queue_url: `WEBSOCKET_FANOUT_QUEUE_URL`.
+        fanout_rate: `WEBSOCKET_FANOUT_RATE`, how many posts a second one worker of the queue makes at most.
+        jwt_secret: `JWT_SECRET`, at least 32 bytes. Not shown by `repr`.
+        jwt_secret_name: `WEBSOCKET_JWT_SECRET_NAME`, the secret's name or ARN in Secrets Manager.
+        jwks_url: `WEBSOCKET_JWKS_URL`, where the public keys are with RS256 and ES256.
+        token_rules: `WEBSOCKET_JWT_ALGORITHM` (HS256, RS256 or ES256), `WEBSOCKET_JWT_AUDIENCE`,
+            `WEBSOCKET_JWT_ISSUER`, `WEBSOCKET_JWT_MAX_LIFETIME` (seconds).
+        allowed_origins: `WEBSOCKET_ALLOWED_ORIGINS`, separated by commas; `*` allows every origin.
+        browsers_only: `WEBSOCKET_BROWSERS_ONLY`, `true` or `false`: refuse handshakes without an Origin.
+        max_connections: `WEBSOCKET_MAX_CONNECTIONS_PER_USER`.
+        when_over_max: `WEBSOCKET_OVER_MAX_CONNECTIONS`: `close_oldest` or `refuse_new`.
+        actions_per_second: `WEBSOCKET_ACTIONS_PER_SECOND`, for each connection.
+        actions_burst: `WEBSOCKET_ACTIONS_BURST`, how many of them may come at once.
+    """
+
+    connections_table: str
+    rooms_table: str
+    api_endpoint: str | None = None
+    fanout_queue_url: str | None = None
+    fanout_rate: int = 600
+    jwt_secret: str | None = None
+    jwt_secret_name: str | None = None
+    jwks_url: str | None = None
+    token_rules: TokenRules = field(default_factory=TokenRules)
+    allowed_origins: tuple[str, ...] = ("*",)
+    browsers_only: bool = False
+    max_connections: int = 20
+    when_over_max: str = "close_oldest"
+    actions_per_second: int = 20
+    actions_burst: int = 40
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read and check the environment.
+
+        Args:
+            environ: where to read; the process's environment when left out.
+
+        Raises:
+            SettingsError: a variable is missing or wrong; it names the variable.
+        """
+        env = os.environ if environ is None else environ
+        endpoint = env.get("WEBSOCKET_API_ENDPOINT")
+        secret = env.get("JWT_SECRET")
+        origins = tuple(o.strip() for o in env.get("WEBSOCKET_ALLOWED_ORIGINS", "*").split(",") if o.strip())
+        lifetime = env.get("WEBSOCKET_JWT_MAX_LIFETIME")
+        rules = TokenRules(
+            algorithm=_choice(env, "WEBSOCKET_JWT_ALGORITHM", "HS256", "RS256", "ES256"),
+            audience=env.get("WEBSOCKET_JWT_AUDIENCE") or None,
+            issuer=env.get("WEBSOCKET_JWT_ISSUER") or None,
+            max_lifetime=_count(env, "WEBSOCKET_JWT_MAX_LIFETIME", 1) if lifetime else None,
+        )
+        return cls(
+            connections_table=_required(env, "WEBSOCKET_CONNECTIONS_TABLE"),
+            rooms_table=_required(env, "WEBSOCKET_ROOMS_TABLE"),
+            api_endpoint=_http_url("WEBSOCKET_API_ENDPOINT", endpoint) if endpoint else None,
+            fanout_queue_url=env.get("WEBSOCKET_FANOUT_QUEUE_URL") or None,
+            fanout_rate=_count(env, "WEBSOCKET_FANOUT_RATE", 600),
+            jwt_secret=check_secret("JWT_SECRET", secret) if secret else None,
+            jwt_secret_name=env.get("WEBSOCKET_JWT_SECRET_NAME") or None,
+            jwks_url=env.get("WEBSOCKET_JWKS_URL") or None,
+            token_rules=rules,
+            allowed_origins=origins,
+            browsers_only=_choice(env, "WEBSOCKET_BROWSERS_ONLY", "false", "true") == "true",
+            max_connections=_count(env, "WEBSOCKET_MAX_CONNECTIONS_PER_USER", 20),
+            when_over_max=_choice(env, "WEBSOCKET_OVER_MAX_CONNECTIONS", "close_oldest", "refuse_new"),
+            actions_per_second=_count(env, "WEBSOCKET_ACTIONS_PER_SECOND", 20),
+            actions_burst=_count(env, "WEBSOCKET_ACTIONS_BURST", 40),
+        )
+
+    def __repr__(self) -> str:
+        secret = "set" if self.jwt_secret else None
+        return f"Settings(connections_table={self.connections_table!r}, jwt_secret={secret})"
+
+
+def check_secret(key: str, secret: str) -> str:
+    """Check that a secret is fit to sign tokens with.
+
+    Args:
+        key: where it came from, for the error.
+        secret: the key as text.
+
+    Returns:
+        The secret.
+
+    Raises:
+        SettingsError: shorter than 32 bytes, or one that stands in tutorials.
+    """
+    if len(secret.encode()) < MIN_SECRET_BYTES:
+        problem = f"must be at least {MIN_SECRET_BYTES} bytes long; `openssl rand -hex 32` makes one"
+        raise SettingsError(key, problem)
+    letters = re.sub(r"[^a-z]", "", secret.lower())
+    if len(set(secret)) < 8 or _TUTORIAL_WORDS.fullmatch(letters):
+        raise SettingsError(
+            key, "is a well-known or repeated secret; `openssl rand -hex 32` makes a good one"
+        )
+    return secret
+
+
+def _required(env: Mapping[str, str], key: str) -> str:
+    value = env.get(key)
+    if not value:
+        raise SettingsError(key, "is not set; `roomcast env` writes it from the stack's outputs")
+    return value
+
+
+def _count(env: Mapping[str, str], key: str, default: int) -> int:
+    value = env.get(key) or str(default)
+    if not (value.isascii() and value.isdigit() and 0 < len(value) < 10 and int(value) > 0):
+        raise SettingsError(key, f"{value!r} is no whole number over 0")
+    return int(value)
+
+
+def _choice(env: Mapping[str, str], key: str, *choices: Choice) -> Choice:
+    """One of the choices, the first where the variable is not set."""
+    value = env.get(key) or choices[0]
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise SettingsError(key, f"{value!r} is none of {', '.join(choices)}")
+
+
+def _http_url(key: str, value: str) -> str:
+    parts = urlsplit(value)
+    scheme = {"wss": "https", "https": "https", "ws": "http", "http": "http"}.get(parts.scheme)
+    if scheme is None or not parts.hostname:
+        raise SettingsError(key, f"{value!r} is no wss:// or https:// URL")
+    return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}"

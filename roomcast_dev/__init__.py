@@ -1,0 +1,1 @@
+"""The developer's tools: the command `roomcast`, the local run and the pytest plugin."""

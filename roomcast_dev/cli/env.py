@@ -1,0 +1,51 @@
+"""`roomcast env`: a deployed stage's addresses, written where the backend and the front end look for them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from roomcast_dev.cli import env_file as files
+from roomcast_dev.cli import target
+
+
+def env(
+    stage: Annotated[str | None, typer.Option(help="The deployed stage, e.g. prod.")] = None,
+    stack: target.StackOption = None,
+    outputs: target.OutputsOption = None,
+    backend: Annotated[Path, typer.Option(help="The backend's file, or its directory.")] = Path(".env"),
+    frontend: Annotated[
+        Path | None,
+        typer.Option(
+            help="The front end's file, or its directory. Left out: the backend's file has its key too."
+        ),
+    ] = None,
+) -> None:
+    """Write a deployed stage's addresses into the .env files of the backend and the front end.
+
+    Every other line, comment and line end stays as it is, and a second run changes nothing. Where an output
+    is missing nothing is written.
+
+    \b
+    Example:
+      roomcast env --stage prod --outputs cdk.out/outputs.json --backend .env --frontend web/.env
+    """
+    environ = target.deployed(target.stack_name(stage, stack), outputs)
+    backend = _file(backend)
+    frontend = _file(frontend) if frontend else backend
+    changes: dict[Path, dict[str, str]] = {backend.resolve(): dict(environ)}
+    changes.setdefault(frontend.resolve(), {})["REACT_APP_WEBSOCKET_URL"] = environ["WEBSOCKET_API_ENDPOINT"]
+    # Everything is read and edited before anything is written.
+    old = {path: files.read(path) for path in changes}
+    new = {path: files.set_values(old[path], values) for path, values in changes.items()}
+    for path, values in changes.items():
+        if new[path] != old[path]:
+            files.write(path, new[path])
+        print(f"{path}: {'already had' if new[path] == old[path] else 'wrote'} {', '.join(values)}")
+
+
+def _file(path: Path) -> Path:
+    path = path / ".env" if path.is_dir() else path
+    if not path.parent.is_dir():
+        raise typer.TyperException(f"no directory {path.parent} for {path.name}")
+    return path

@@ -1,0 +1,211 @@
+"""`roomcast inspect` and `kick`: who is connected, and how to end it."""
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from roomcast import Settings, rooms
+from roomcast.rooms import Role
+from roomcast.store import Connection, Store
+from roomcast_dev.cli import pricing, target
+
+ASK_ABOVE = 10_000
+"""Connections above which a full listing says what it costs and asks."""
+_SCAN_BYTES = 8 * 1024  # of one read unit, eventually consistent
+_SCAN_BYTES_PER_SECOND = 5_000_000  # one page of 1 MB after the other
+
+Things = Literal["connections", "rooms", "users"]
+
+
+def inspect(
+    what: Annotated[Things, typer.Argument(help="What each line of the list is.")] = "connections",
+    user: Annotated[str | None, typer.Option(help="Only this user's connections.")] = None,
+    room: Annotated[str | None, typer.Option(help="Only the members of this room.")] = None,
+    role: Annotated[Role | None, typer.Option(help="Only connections of this role.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Show so many lines, the newest first; 0: all.")] = 100,
+    live: Annotated[bool, typer.Option("--live", help="Show it again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.5, help="With --live: seconds between two looks.")] = 2,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before an expensive listing.")] = False,
+    stage: target.StageOption = None,
+    stack: target.StackOption = None,
+    outputs: target.OutputsOption = None,
+    env_file: target.EnvFileOption = target.ENV_FILE,
+) -> None:
+    """List the connections, rooms or users of a stage.
+
+    With --user or --room only these are read; otherwise the whole table of connections, and where that is a
+    large one, you are told what it costs and asked.
+
+    \b
+    Example:
+      roomcast inspect --room chat_room_42
+      roomcast inspect rooms --live
+      roomcast inspect users --role admin --stage prod
+    """
+    if user is not None and room is not None:
+        raise typer.BadParameter("one of them, not both", param_hint="--user, --room")
+    place = target.stack_name(stage, stack) if stage not in (None, target.LOCAL) or stack else "local stage"
+    wanted_user = None if user is None else rooms.user_id(user)
+    wanted_room = None if room is None else rooms.parse(room)
+    store = Store.from_settings(Settings.from_env(target.find(stage, stack, outputs, env_file)))
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if wanted_user is None and wanted_room is None and not yes:
+        _ask(store, every if live else None)
+
+    def look() -> Table:
+        if wanted_user is not None:
+            found = store.user_connections(wanted_user)
+        elif wanted_room is not None:
+            found = store.room_connections(wanted_room)
+        else:
+            found = store.connections()
+        connections = [connection for connection in found if role in (None, connection.role)]
+        return _table(place, what, connections, limit, time.time())
+
+    if not live:
+        console.print(look())
+        return
+    with Live(look(), console=console, auto_refresh=False) as shown:
+        while True:
+            time.sleep(every)
+            shown.update(look(), refresh=True)
+
+
+def kick(
+    user: Annotated[str, typer.Argument(metavar="USER", help="A user id.")],
+    keep_out: Annotated[
+        bool, typer.Option("--keep-out", help="Also refuse the user's tokens that were issued until now.")
+    ] = False,
+    stage: target.StageOption = None,
+    stack: target.StackOption = None,
+    outputs: target.OutputsOption = None,
+    env_file: target.EnvFileOption = target.ENV_FILE,
+) -> None:
+    """Close every connection of a user.
+
+    The user may connect again at once; with --keep-out only with a token that is issued later than now.
+
+    \b
+    Example:
+      roomcast kick u1 --keep-out
+    """
+    with target.service(target.find(stage, stack, outputs, env_file)) as service:
+        closed = service.revoke_user(user) if keep_out else service.disconnect_user(user)
+    print(f"closed {closed} of {user}" + ("; only a newer token lets them in" if keep_out else ""))
+
+
+def _ask(store: Store, every: float | None) -> None:
+    """Say what a full listing costs where it is a large one, and go on only with a yes."""
+    count, size = store.size()
+    if count <= ASK_ABOVE:
+        return
+    units = size / _SCAN_BYTES
+    dollars = pricing.prices().of("us-east-1")["reads"].of(units)
+    again = f", again every {every:g} s" if every else ""
+    print(
+        f"About {count:,} connections: {units:,.0f} read units (${dollars:.4f} in us-east-1),"
+        f" {max(1, size / _SCAN_BYTES_PER_SECOND):,.0f} s{again}. --user and --room read less.",
+        file=sys.stderr,
+    )
+    typer.confirm("Read them all?", abort=True, err=True)
+
+
+def _table(place: str, what: Things, connections: Sequence[Connection], limit: int, now: float) -> Table:
+    newest = sorted(connections, key=lambda connection: connection.connected_at, reverse=True)
+    users = {connection.user_id for connection in newest}
+    members: dict[str, list[Connection]] = {}
+    by_user: dict[str, list[Connection]] = {}
+    for connection in newest:
+        by_user.setdefault(connection.user_id, []).append(connection)
+        for room in connection.rooms:
+            members.setdefault(room, []).append(connection)
+
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{place}: {_many(len(newest), 'connection')} of {_many(len(users), 'user')}"
+        f" in {_many(len(members), 'room')}",
+        title_justify="left",
+    )
+    lines: list[tuple[str, ...]]
+    if what == "connections":
+        heads = ["User", "Role", "Name", "Rooms", ">Since", ">Token ends", "Connection"]
+        lines = [
+            (
+                c.user_id,
+                c.role,
+                c.name,
+                _names(c.rooms),
+                _since(c, now),
+                _span(c.expires_at - now),
+                c.connection_id,
+            )
+            for c in newest[: limit or None]
+        ]
+        total = len(newest)
+    elif what == "users":
+        heads = ["User", "Role", "Name", ">Connections", "Rooms", ">Since"]
+        lines = [
+            (
+                user,
+                theirs[0].role,
+                theirs[0].name,
+                f"{len(theirs):,}",
+                _names({room for connection in theirs for room in connection.rooms}),
+                _since(theirs[0], now),
+            )
+            for user, theirs in list(by_user.items())[: limit or None]
+        ]
+        total = len(by_user)
+    else:
+        heads = ["Room", ">Members", ">Users", ">Newest since"]
+        largest = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
+        lines = [
+            (room, f"{len(inside):,}", f"{len({c.user_id for c in inside}):,}", _since(inside[0], now))
+            for room, inside in largest[: limit or None]
+        ]
+        total = len(members)
+    for head in heads:
+        table.add_column(
+            head.lstrip(">"), justify="right" if head.startswith(">") else "left", no_wrap=head != "Rooms"
+        )
+    for line in lines:
+        # Names come from tokens: Rich would read `[...]` in a plain string as markup.
+        table.add_row(*map(Text, line))
+    if total > len(lines):
+        table.caption = f"and {total - len(lines):,} more; --limit 0 shows all"
+        table.caption_justify = "left"
+    return table
+
+
+def _names(names: Iterable[str], most: int = 5) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _since(connection: Connection, now: float) -> str:
+    return _span(now - datetime.fromisoformat(connection.connected_at).replace(tzinfo=UTC).timestamp())
+
+
+def _span(seconds: float) -> str:
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
+    return f"{seconds // 86400} days"

@@ -1,0 +1,66 @@
+"""`roomcast logs`: what the functions of a deployed stage say."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import boto3
+import typer
+
+from roomcast_dev.cli import target
+
+POLL_SECONDS = 2.0
+LATE_SECONDS = 15
+"""How far back each look goes: CloudWatch shows lines some seconds after they were written."""
+
+
+def logs(
+    stage: Annotated[str | None, typer.Option(help="The deployed stage, e.g. prod.")] = None,
+    stack: target.StackOption = None,
+    minutes: Annotated[int, typer.Option(min=1, help="How far back to begin.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+) -> None:
+    """Show the log lines of all functions of a deployed stage, by time.
+
+    \b
+    Example:
+      roomcast logs --stage prod --follow
+    """
+    groups = target.resources(target.stack_name(stage, stack)).get("AWS::Logs::LogGroup", [])
+    if not groups:
+        raise typer.TyperException("this stage has no logs")
+    client: Any = boto3.client("logs")
+    start = int((time.time() - 60 * minutes) * 1000)
+    seen: dict[str, int] = {}  # ids of the lines shown, with their time
+    while True:
+        for at, line in _new(client, groups, start, seen):
+            print(f"{at:%H:%M:%S} {line}")
+        if not follow:
+            return
+        time.sleep(POLL_SECONDS)
+        start = max(start, int((time.time() - LATE_SECONDS) * 1000))
+        for id_ in [id_ for id_, at in seen.items() if at < start]:
+            del seen[id_]
+
+
+def _new(client: Any, groups: list[str], start: int, seen: dict[str, int]) -> Iterator[tuple[datetime, str]]:
+    lines: list[tuple[int, str]] = []
+    for group in groups:
+        pages = client.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=start)
+        for event in (event for page in pages for event in page["events"]):
+            if event["eventId"] not in seen:
+                seen[event["eventId"]] = event["timestamp"]
+                lines.append((event["timestamp"], _readable(event["message"])))
+    for at, line in sorted(lines):
+        yield datetime.fromtimestamp(at / 1000, UTC), line
+
+
+def _readable(message: str) -> str:
+    """A line as a person reads it: the functions write theirs as JSON."""
+    try:
+        parts = json.loads(message)
+        return f"{parts['level']:<7} {parts['message']}"
+    except (ValueError, KeyError, TypeError):
+        return message.rstrip()

@@ -1,0 +1,109 @@
+"""The `roomcast` command: its parts put together, and every expected error as one line."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+
+from roomcast import RoomcastError
+from roomcast_dev.cli import cost, env, inspect, logs, redrive, send, tail, token
+from roomcast_dev.cli.env_file import EnvFileError
+from roomcast_dev.cli.target import ENV_FILE, EnvFileOption
+
+
+def dev(
+    port: int = typer.Option(3001, min=1, max=65535),
+    env_file: EnvFileOption = ENV_FILE,
+    time_scale: float = typer.Option(
+        1.0, min=0.001, help="Run API Gateway's limits of 10 idle minutes and 2 hours so many times faster."
+    ),
+    quotas: float | None = typer.Option(
+        None, min=0.0, help="Enforce this share of an AWS account's quotas: 1.0 is all of them."
+    ),
+    quiet: bool = typer.Option(False, "--quiet", help="Show problems only."),
+) -> None:
+    """Run a whole stage on this laptop, without an AWS account, until Ctrl-C.
+
+    Writes --env-file, through which every other command finds the running stage.
+
+    \b
+    Example:
+      roomcast dev --port 3002
+      roomcast dev --time-scale 60      (an hour is a minute)
+    """
+    # Imported here, because no other command needs what it brings along.
+    from roomcast_dev.local.main import run as run_local
+
+    raise typer.Exit(
+        run_local(port=port, env_file=env_file, time_scale=time_scale, quotas=quotas, quiet=quiet)
+    )
+
+
+app = typer.Typer(
+    help="Run, reach and price a roomcast stage: the one on this laptop, or with --stage a deployed one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("dev")(dev)
+app.command("token")(token.token)
+app.add_typer(send.app, name="send")
+app.command("grant")(send.grant)
+app.command("revoke")(send.revoke)
+app.command("redrive")(redrive.redrive)
+app.command("env")(env.env)
+app.command("inspect")(inspect.inspect)
+app.command("logs")(logs.logs)
+app.command("tail")(tail.tail)
+app.command("kick")(inspect.kick)
+app.command("cost")(cost.cost)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0; 1 with one line on stderr for what went wrong; 2 for wrong usage; 130 for Ctrl-C.
+    """
+    try:
+        code = app(args=list(arguments), prog_name="roomcast", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        message = error.format_message()
+        context = getattr(error, "ctx", None)
+        if error.exit_code == 2 and message and context is not None and "\n" not in message:
+            message = f"{message.rstrip('.')} (see: {context.command_path} --help)"
+        if message:  # it is empty where Typer has shown the help instead
+            _complain(message)
+        return error.exit_code
+    except typer.Abort:
+        _complain("stopped; nothing was done")
+        return 1
+    except (RoomcastError, EnvFileError) as error:
+        _complain(str(error))
+        return 1
+    except (ClientError, BotoCoreError) as error:
+        _complain(f"AWS: {error}")
+        return 1
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of a pipe, say `head`, has seen enough
+            # Python flushes stdout once more at exit, which must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Where the `roomcast` script starts."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _complain(message: str) -> None:
+    print("roomcast:", " ".join(message.split()), file=sys.stderr)

@@ -1,0 +1,305 @@
+"""What a stage costs: usage becomes billed quantities, quantities become dollars. Pure arithmetic.
+
+The prices stand in `prices.json`. What one connect, action or send uses is taken from this project's code
+(`roomcast/store.py`, `roomcast/fanout.py`, `stacks/`); `tests/integration/cli/test_cost.py` counts it there.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from roomcast.fanout import DIRECT_LIMIT, JOB_RECEIVERS, SPLIT_LIMIT
+
+HOURS_A_MONTH = 730  # 365 days / 12, as AWS counts
+DAYS_A_MONTH = HOURS_A_MONTH / 24
+_MAX_CONNECTION_HOURS = 2  # API Gateway's limit; then the client connects again
+_MESSAGE_UNIT_KB = 32
+_FANOUT_GB, _POSTS_PER_SECOND = 1769 / 1024, 600  # of a worker: stacks/fan_out.py, cdk.json
+_REQUESTS_PER_JOB = 3  # send, receive, delete
+_POLLS_A_MONTH = 5 * 3 * 60 * HOURS_A_MONTH  # Lambda keeps five long polls of 20 s on an idle queue
+_CONNECT_MS, _ACTION_MS, _DISCONNECT_MS = 25, 12, 12  # billed time of warm calls
+_CALLS_PER_COLD_START = 100  # each reads the secret once
+
+# DynamoDB units. A connect is a transaction of a put and a condition (2 units each) that also writes the
+# index, and a Query of the user's connections; a join is a transaction of two writes; a disconnect deletes
+# the item, its index entry and the member.
+_CONNECT_WRITES, _CONNECT_READS = 5, 0.5
+_ACTION_WRITES = 1
+_JOIN_WRITES = 4
+_DISCONNECT_WRITES = 3
+_USER_SEND_READS = 1.5  # for each connection: an entry of the index, and the item
+_ITEM_KB, _MEMBER_KB = 0.5, 0.2
+_STRONG_READ_KB, _EVENTUAL_READ_KB = 4, 8  # one read unit
+_KB_PER_GB = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What people and backends do with a stage, and three habits that decide about the money.
+
+    Attributes:
+        users: people who come each day.
+        hours: hours that each is online a day.
+        messages_in: actions that each sends in an online hour; every one is answered.
+        messages_out: messages that each gets in an online hour from sends to users and rooms.
+        room_size: online members of the room that a send goes to; 1 is a send to a user.
+        broadcasts: sends a day to everybody who is online.
+        ping: a client pings after so many silent seconds; 0 for never. Messages come at random moments
+            (Poisson), so the more there are, the fewer pings.
+        message_kb: size of a message in KB.
+        memory_mb: of the functions that clients call.
+        log_bytes: of logs for each call: a line of the function's and a line of the access log.
+        acknowledged: whether a client acknowledges every message that it gets.
+        scan_rooms: whether a room send looks through all connections (not here: to compare).
+    """
+
+    users: float = 1000
+    hours: float = 8
+    messages_in: float = 10
+    messages_out: float = 10
+    room_size: float = 1
+    broadcasts: float = 0
+    ping: float = 540
+    message_kb: float = 1
+    memory_mb: float = 512
+    log_bytes: float = 600
+    acknowledged: bool = False
+    scan_rooms: bool = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{field.name} must be a number of at least 0, not {value}")
+        if self.hours > 24:
+            raise ValueError(f"hours must be at most 24 a day, not {self.hours}")
+        if self.room_size < 1:
+            raise ValueError(f"room_size must be at least 1, not {self.room_size}")
+        if 0 < self.ping < 1:
+            raise ValueError(f"ping must be 0 or at least 1 second, not {self.ping}")
+
+
+Counts = Mapping[str, Mapping[str, float]]
+"""Billed quantities of a month: by the keys of `prices.json`, what each is made of and how much of it."""
+
+
+def count(usage: Usage) -> Counts:
+    """The billed quantities of a month."""
+    online_hours = usage.users * usage.hours * DAYS_A_MONTH
+    online = usage.users * usage.hours / 24  # on average
+    connects = usage.users * DAYS_A_MONTH * math.ceil(usage.hours / _MAX_CONNECTION_HOURS)
+    units = max(1, math.ceil(usage.message_kb / _MESSAGE_UNIT_KB))
+
+    actions = online_hours * usage.messages_in
+    pings = online_hours * _pings_an_hour(usage)
+    received = online_hours * usage.messages_out
+    sends = received / usage.room_size
+    broadcasts = usage.broadcasts * DAYS_A_MONTH
+    broadcast_posts = broadcasts * online
+    acknowledgements = received + broadcast_posts if usage.acknowledged else 0
+    joins = connects
+    calls = actions + pings + joins + acknowledgements
+
+    jobs = sends * _jobs(usage.room_size) + broadcasts * _jobs(online)
+    job_posts = received * (usage.room_size > DIRECT_LIMIT) + broadcast_posts * (online > DIRECT_LIMIT)
+    gb = usage.memory_mb / 1024
+
+    if usage.scan_rooms and usage.room_size > 1:
+        send_reads = sends * _read_units(usage.users * usage.hours / 24, _ITEM_KB, _EVENTUAL_READ_KB)
+    elif usage.room_size > 1:
+        send_reads = sends * _send_reads(usage.room_size, _MEMBER_KB, _STRONG_READ_KB)
+    else:
+        send_reads = sends * _USER_SEND_READS
+
+    return {
+        "connection_minutes": {"online": online_hours * 60},
+        "messages": _some(
+            {
+                "actions": actions * units,
+                "their answers": actions * units,
+                "sends": received * units,
+                "broadcasts": broadcast_posts * units,
+                "joins and answers": 2 * joins,
+                "pings and pongs": 2 * pings,
+                "acknowledgements": acknowledgements,
+            }
+        ),
+        "invocations": _some(
+            {
+                "actions": actions,
+                "pings": pings,
+                "joins": joins,
+                "connects": connects,
+                "disconnects": connects,
+                "fan-out": jobs,
+                "acknowledgements": acknowledgements,
+            }
+        ),
+        "gb_seconds": _some(
+            {
+                "actions": calls * _ACTION_MS / 1000 * gb,
+                "connects": connects * (_CONNECT_MS + _DISCONNECT_MS) / 1000 * gb,
+                "fan-out": job_posts / _POSTS_PER_SECOND * _FANOUT_GB,
+            }
+        ),
+        "writes": _some(
+            {
+                "connects": connects * _CONNECT_WRITES,
+                "joins": joins * _JOIN_WRITES,
+                "disconnects": connects * _DISCONNECT_WRITES,
+                "actions": calls * _ACTION_WRITES,
+            }
+        ),
+        "reads": _some(
+            {
+                "sends": send_reads,
+                "broadcasts": broadcasts * _send_reads(online, _ITEM_KB, _EVENTUAL_READ_KB),
+                "connects": connects * _CONNECT_READS,
+            }
+        ),
+        "queue_requests": _some({"idle polls": _POLLS_A_MONTH, "jobs": jobs * _REQUESTS_PER_JOB}),
+        "secrets": {"the JWT secret": 1},
+        "secret_calls": {"cold starts": connects / _CALLS_PER_COLD_START},
+        "log_gb": {"calls": (calls + 2 * connects + jobs) * usage.log_bytes / 1024**3},
+        "out_gb": {"messages": (actions + received + broadcast_posts) * usage.message_kb / _KB_PER_GB},
+    }
+
+
+@dataclass(frozen=True)
+class Price:
+    """What one component costs.
+
+    Attributes:
+        name: for people.
+        unit: what is counted.
+        per: how many of them `tiers` give a price for.
+        tiers: in order, up to which quantity (None: no end) and the dollars.
+    """
+
+    name: str
+    unit: str
+    per: float
+    tiers: Sequence[tuple[float | None, float]]
+
+    def of(self, quantity: float) -> float:
+        """The dollars that a month's quantity costs."""
+        dollars, below = 0.0, 0.0
+        for up_to, price in self.tiers:
+            upper = quantity if up_to is None else min(quantity, up_to)
+            dollars += max(0.0, upper - below) / self.per * price
+            below = upper
+        return dollars
+
+
+@dataclass(frozen=True)
+class Prices:
+    """The price table.
+
+    Attributes:
+        date: when the prices were noted.
+        regions: by region and component.
+    """
+
+    date: str
+    regions: Mapping[str, Mapping[str, Price]]
+
+    def of(self, region: str) -> Mapping[str, Price]:
+        """The prices of a region.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if region not in self.regions:
+            raise ValueError(f"no prices for {region!r}: cli/prices.json has {', '.join(self.regions)}")
+        return self.regions[region]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One component of a bill.
+
+    Attributes:
+        price: its price.
+        parts: what its quantity is made of.
+        dollars: what it costs.
+    """
+
+    price: Price
+    parts: Mapping[str, float]
+    dollars: float
+
+    @property
+    def quantity(self) -> float:
+        """The sum of the parts."""
+        return sum(self.parts.values())
+
+
+def prices() -> Prices:
+    """Read `prices.json`."""
+    table = json.loads(Path(__file__).with_name("prices.json").read_text(encoding="utf-8"))
+    regions = {
+        region: {
+            key: Price(**{**price, "tiers": tuple(map(tuple, price["tiers"]))}) for key, price in of.items()
+        }
+        for region, of in table["regions"].items()
+    }
+    return Prices(table["date"], regions)
+
+
+def bill(counts: Counts, prices: Mapping[str, Price]) -> list[Line]:
+    """Price the quantities of a month, component by component."""
+    return [Line(prices[key], parts, prices[key].of(sum(parts.values()))) for key, parts in counts.items()]
+
+
+def total(lines: Sequence[Line]) -> float:
+    """The dollars of a bill."""
+    return sum(line.dollars for line in lines)
+
+
+def choices(usage: Usage) -> Mapping[str, Usage]:
+    """The same usage under habits that cost more: what is seen in the field, one at a time."""
+    return {
+        "as it is": usage,
+        "a ping after 30 silent seconds": replace(usage, ping=30),
+        "2 KB of log for each event": replace(usage, log_bytes=2048),
+        "an acknowledgement of every message": replace(usage, acknowledged=True),
+        "Scan of the connections for a room": replace(usage, scan_rooms=True),
+    }
+
+
+def _pings_an_hour(usage: Usage) -> float:
+    """How often a connection is silent for `ping` seconds, where each message and each ping ends a silence.
+
+    With n messages an hour that come at random moments, a silence lasts T hours with probability
+    e^(-nT), and (1 - e^(-nT)) / n hours on average: so n / (e^(nT) - 1) pings an hour, and 1 / T for n = 0.
+    """
+    if not usage.ping:
+        return 0
+    messages = usage.messages_in + usage.messages_out + usage.broadcasts / 24
+    hours = usage.ping / 3600
+    expected = messages * hours
+    if expected > 700:  # e^700 is the end of what a double holds
+        return 0
+    return messages / math.expm1(expected) if expected else 1 / hours
+
+
+def _jobs(receivers: float) -> float:
+    """How many fan-out jobs one send makes: the post jobs, and one that enumerates where there are many."""
+    return math.ceil(receivers / JOB_RECEIVERS) + (receivers > SPLIT_LIMIT) if receivers > DIRECT_LIMIT else 0
+
+
+def _send_reads(receivers: float, item_kb: float, kb_per_unit: float) -> float:
+    """Of one send: the receivers, and before them those that the sender reads to see that they are many."""
+    looked = _read_units(SPLIT_LIMIT + 1, item_kb, kb_per_unit) if receivers > SPLIT_LIMIT else 0
+    return looked + _read_units(receivers, item_kb, kb_per_unit)
+
+
+def _read_units(items: float, item_kb: float, kb_per_unit: float) -> float:
+    """Of a Query or Scan, which rounds up at its end."""
+    return math.ceil(items * item_kb / kb_per_unit)
+
+
+def _some(parts: Mapping[str, float]) -> Mapping[str, float]:
+    return {name: quantity for name, quantity in parts.items() if quantity} or {"none": 0}

@@ -1,0 +1,114 @@
+"""`roomcast tail`: what is sent in a room, as a member gets it."""
+
+import json
+import sys
+import time
+from typing import Annotated
+
+import typer
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
+
+from roomcast import rooms
+from roomcast.rooms import Role, Room
+from roomcast_dev.cli import target
+
+USER = "roomcast-tail"
+_SILENCE = 540  # s; it ends one that is silent for ten minutes
+_REPLY_TIMEOUT = 10
+_PAUSE = 2  # s; before connecting again
+
+
+def tail(
+    room: Annotated[str, typer.Argument(metavar="ROOM", help="A room's name, e.g. dashboard_admin.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also show what is sent to everybody or to the user.")
+    ] = False,
+    origin: Annotated[
+        str | None, typer.Option(help="An allowed origin, where the stage lets in browsers only.")
+    ] = None,
+    stage: target.StageOption = None,
+    stack: target.StackOption = None,
+    outputs: target.OutputsOption = None,
+    env_file: target.EnvFileOption = target.ENV_FILE,
+) -> None:
+    """Print what is sent to a room, one event a line, until Ctrl-C.
+
+    It joins the room as one more member, with a one-time ticket: as an admin, or for dashboard_user_{id} as
+    that user, which counts as one of the user's connections.
+
+    \b
+    Example:
+      roomcast tail dashboard_admin
+      roomcast tail chat_room_42 --stage prod
+    """
+    wanted = rooms.parse(room)
+    environ = target.find(stage, stack, outputs, env_file)
+    url = environ.get("WEBSOCKET_API_ENDPOINT")
+    if not url:
+        raise typer.TyperException("WEBSOCKET_API_ENDPOINT is not set")
+    user, role = _identity(wanted)
+    while True:
+        with target.service(environ) as service:
+            ticket = service.create_ticket(user, role=role)
+        try:
+            with connect(
+                f"{url}?ticket={ticket}",
+                origin=Origin(origin) if origin else None,
+                ping_interval=None,
+                open_timeout=_REPLY_TIMEOUT,
+            ) as socket:
+                _join(socket, wanted)
+                _follow(socket, None if everything else wanted)
+        except InvalidStatus as error:
+            raise typer.TyperException(
+                f"{url} refused the connection: HTTP {error.response.status_code}"
+            ) from None
+        except (InvalidHandshake, OSError) as error:
+            raise typer.TyperException(f"{url} cannot be reached: {error}") from None
+        except ConnectionClosed as error:
+            code = error.rcvd.code if error.rcvd else 1006
+            print(f"closed ({code}); connecting again, what is sent meanwhile is not shown", file=sys.stderr)
+            time.sleep(_PAUSE)
+
+
+def _identity(room: Room) -> tuple[str, Role]:
+    return (room.key, "user") if room.kind == "dashboard_user" else (USER, "admin")
+
+
+def _join(socket: ClientConnection, room: Room) -> None:
+    action = (
+        {"action": "chat:join_room", "roomId": room.key}
+        if room.kind == "chat"
+        else {"action": "dashboard:join"}
+    )
+    socket.send(json.dumps({**action, "id": "join"}))
+    deadline = time.monotonic() + _REPLY_TIMEOUT
+    while True:
+        try:
+            reply = json.loads(socket.recv(timeout=max(0, deadline - time.monotonic())))
+        except TimeoutError:
+            raise typer.TyperException(f"no answer to the join of {room.name}") from None
+        if reply.get("replyTo") == "join":
+            break
+    if reply["event"].endswith("error"):
+        raise typer.TyperException(f"{room.name} cannot be joined: {reply['data'].get('message')}")
+    print(f"joined {room.name}; Ctrl-C ends it", file=sys.stderr)
+
+
+def _follow(socket: ClientConnection, room: Room | None) -> None:
+    """Print the envelopes of a room (None: all but replies) until the connection closes."""
+    while True:
+        try:
+            text = socket.recv(timeout=_SILENCE)
+        except TimeoutError:
+            socket.send('{"action":"ping","id":"ping"}')
+            continue
+        envelope = json.loads(text)
+        if "replyTo" in envelope or (room is not None and envelope.get("room") != room.name):
+            continue
+        data = json.dumps(envelope.get("data"), ensure_ascii=False, separators=(",", ":"))
+        # `isprintable`: what a backend was told to send must not steer this terminal.
+        line = f"{envelope.get('timestamp')}  {envelope.get('event')}  {data}"
+        print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), flush=True)

@@ -1,0 +1,218 @@
+"""Which stage a command means: the local one (`.env.local`) or a deployed one (its stack's outputs)."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import botocore.session
+import typer
+from botocore.exceptions import ClientError
+from dotenv import dotenv_values
+
+from roomcast.keys import SecretKeys
+from roomcast.settings import check_secret
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+    from roomcast import WebSocketService
+
+LOCAL = "local"
+ENV_FILE = Path(".env.local")
+STACK_PREFIX = "landinghub"
+
+StageOption = Annotated[
+    str | None, typer.Option(help="A deployed stage, e.g. prod. Left out: the stage on this laptop.")
+]
+StackOption = Annotated[
+    str | None, typer.Option(help=f"The stack's name, where it is not {STACK_PREFIX}-websocket-STAGE.")
+]
+OutputsOption = Annotated[
+    Path | None,
+    typer.Option(help="Read the stack's outputs from the file of `cdk deploy --outputs-file`, not from AWS."),
+]
+EnvFileOption = Annotated[Path, typer.Option(help="Where the local stage has written how to reach it.")]
+
+# What the outputs are called in the environment of a backend. The fan-out queue is not in every stack.
+KEYS = {
+    "WebSocketAPIUrl": "WEBSOCKET_API_ENDPOINT",
+    "ConnectionsTableName": "WEBSOCKET_CONNECTIONS_TABLE",
+    "RoomsTableName": "WEBSOCKET_ROOMS_TABLE",
+    "FanOutQueueUrl": "WEBSOCKET_FANOUT_QUEUE_URL",
+    "JwtSecretName": "WEBSOCKET_JWT_SECRET_NAME",
+}
+_OPTIONAL = {"FanOutQueueUrl"}
+
+
+def find(stage: str | None, stack: str | None, outputs: Path | None, env_file: Path) -> dict[str, str]:
+    """The environment of a backend of the stage that the options name.
+
+    The process is pointed at the same place: at the local stage's AWS endpoint and keys, or at the
+    deployed stage's region where none is set.
+
+    Returns:
+        The `WEBSOCKET_*` keys, and for the local stage all others of its file.
+
+    Raises:
+        typer.TyperException: there is no such stage.
+    """
+    if stage in (None, LOCAL) and stack is None and outputs is None:
+        return _local(env_file)
+    environ = deployed(stack_name(stage, stack), outputs)
+    # The URLs hold the region, so that a person needs no AWS_REGION beside --stage.
+    region = re.search(
+        r"\.(?:execute-api|sqs)\.([a-z0-9-]+)\.|//sqs\.([a-z0-9-]+)\.", " ".join(environ.values())
+    )
+    if region and not botocore.session.get_session().get_config_variable("region"):
+        os.environ["AWS_DEFAULT_REGION"] = region[1] or region[2]
+    return environ
+
+
+@contextmanager
+def service(environ: dict[str, str]) -> Iterator["WebSocketService"]:
+    """The library, as a backend with this environment has it."""
+    from roomcast import WebSocketService  # here, because the commands that send nothing need none of it
+
+    service = WebSocketService.from_env(environ)
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+def secret(environ: dict[str, str]) -> str:
+    """The key that the stage's tokens are signed with.
+
+    Raises:
+        typer.TyperException: the environment names none.
+        SettingsError: it is too weak to sign with.
+    """
+    if environ.get("JWT_SECRET"):
+        return check_secret("JWT_SECRET", environ["JWT_SECRET"])
+    name = environ.get("WEBSOCKET_JWT_SECRET_NAME")
+    if not name:
+        raise typer.TyperException(
+            "neither JWT_SECRET nor WEBSOCKET_JWT_SECRET_NAME is set: nothing to sign with"
+        )
+    return SecretKeys(client("secretsmanager"), name).known()[0]
+
+
+def client(service: str) -> Any:
+    """A client of an AWS service. Not by boto3, which takes 0.1 s to import."""
+    return botocore.session.get_session().create_client(service)
+
+
+def stack_name(stage: str | None, stack: str | None) -> str:
+    """The name of the stack that the options mean.
+
+    Raises:
+        typer.TyperException: they name none, or it cannot be one.
+    """
+    if stack is None and stage is None:
+        raise typer.TyperException("name the stage with --stage, or its stack with --stack")
+    name = stack or f"{settings(stage).get('prefix', STACK_PREFIX)}-websocket-{stage}"
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", name):
+        raise typer.TyperException(f"{name!r} cannot be a stack: letters, digits and hyphens only")
+    return name
+
+
+def deployed(stack: str, outputs: Path | None) -> dict[str, str]:
+    """The environment that a stack's outputs give.
+
+    Args:
+        stack: its name.
+        outputs: the file of `cdk deploy --outputs-file`; CloudFormation is asked where it is left out.
+
+    Raises:
+        typer.TyperException: there is no such stack, or outputs are missing; it names them all.
+    """
+    values = _outputs_from_file(stack, outputs) if outputs else _outputs_from_cloudformation(stack)
+    missing = [name for name in KEYS if not values.get(name) and name not in _OPTIONAL]
+    if missing:
+        raise typer.TyperException(
+            f"stack {stack} has no output {', '.join(missing)}: is it a stack of this project?"
+        )
+    return {key: values[name] for name, key in KEYS.items() if values.get(name)}
+
+
+def settings(stage: str | None) -> dict[str, Any]:
+    """What the cdk.json of this directory says of a stage; empty where it says nothing.
+
+    Args:
+        stage: its name; the local one when None.
+    """
+    try:
+        found = json.loads(Path("cdk.json").read_text(encoding="utf-8"))["context"]["stages"][stage or LOCAL]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # `app.py` checks that file; here it is a convenience
+    return found if isinstance(found, dict) else {}
+
+
+def resources(stack: str) -> dict[str, list[str]]:
+    """What a stack is made of: by type of resource, the names that AWS knows them by.
+
+    Raises:
+        typer.TyperException: there is no such stack.
+    """
+    found: dict[str, list[str]] = {}
+    with _stack_errors(stack) as cloudformation:
+        for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack):
+            for resource in page["StackResourceSummaries"]:
+                if "PhysicalResourceId" in resource:
+                    found.setdefault(resource["ResourceType"], []).append(resource["PhysicalResourceId"])
+    return found
+
+
+def _local(env_file: Path) -> dict[str, str]:
+    if not env_file.is_file():
+        raise typer.TyperException(
+            f"no {env_file} here: start the local stage with `make dev`, or name a deployed one with --stage"
+        )
+    environ = {
+        key: value for key, value in dotenv_values(env_file, interpolate=False).items() if value is not None
+    }
+    # What a shell has set for the cloud must not reach the laptop's stage, nor the other way round.
+    for key in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        os.environ.pop(key, None)
+    aws = {key: value for key, value in environ.items() if key.startswith("AWS_")}
+    os.environ.update(aws)
+    if "AWS_REGION" in aws:  # boto3 reads only the older name
+        os.environ["AWS_DEFAULT_REGION"] = aws["AWS_REGION"]
+    return environ
+
+
+def _outputs_from_file(stack: str, path: Path) -> dict[str, str]:
+    try:
+        stacks = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise typer.TyperException(f"no {path}: `cdk deploy --outputs-file {path}` writes it") from None
+    except ValueError as error:
+        raise typer.TyperException(f"{path} is not JSON: {error}") from None
+    if not isinstance(stacks, dict) or not isinstance(stacks.get(stack), dict):
+        found = ", ".join(stacks) if isinstance(stacks, dict) and stacks else "none"
+        raise typer.TyperException(f"{path} has no stack {stack}; in it: {found}")
+    return {key: value for key, value in stacks[stack].items() if isinstance(value, str)}
+
+
+def _outputs_from_cloudformation(stack: str) -> dict[str, str]:
+    with _stack_errors(stack) as cloudformation:
+        described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+
+
+@contextmanager
+def _stack_errors(stack: str) -> Iterator["CloudFormationClient"]:
+    cloudformation: CloudFormationClient = client("cloudformation")
+    try:
+        yield cloudformation
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        raise typer.TyperException(
+            f"no stack {stack} in {cloudformation.meta.region_name} of this account:"
+            " deploy it, or set AWS_REGION and AWS_PROFILE"
+        ) from None
