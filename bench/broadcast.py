@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.peers.common import PEERS, ROOT, finish, options
 from bench.peers.dynamodb_local import dynamodb_local
-from roomcast.fanout import JOB_RECEIVERS
+from roomcast.sending.worker import JOB_RECEIVERS
 from roomcast.store import Store
 from roomcast_dev.local.ministack import MiniStack
 from tests.builders import create_tables
@@ -32,7 +32,7 @@ from tests.fakes.management_api import FakeManagementApi
 RECEIVERS = 10_000
 WORKERS, RATE = 5, 600  # as many as two cores carry; the pace is that of the stage `prod`
 PROD = json.loads((ROOT / "cdk.json").read_text())["context"]["stages"]["prod"]
-SLACK = 0.25  # s; what a worker makes up for, as roomcast.pacing does
+SLACK = 0.25  # s; what a worker makes up for, as roomcast.management_api.pacing does
 TARGETS = {f"over_floor_{size}": ("<=", 1.2) for size in ("10k", "100k", "1m")}
 
 

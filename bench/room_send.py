@@ -18,8 +18,8 @@ from botocore.credentials import Credentials
 
 from bench.peers.common import finish, options
 from bench.peers.dynamodb_local import dynamodb_local
-from roomcast.gateway import Gateway
-from roomcast.rooms import Room
+from roomcast.management_api.client import Gateway
+from roomcast.names import Room
 from roomcast.service import WebSocketService
 from roomcast.store import Store
 from tests.builders import create_tables

@@ -3,8 +3,9 @@
 import logging
 from typing import Any
 
-from roomcast import handshake, metrics
-from roomcast.parts import parts
+from roomcast import metrics
+from roomcast.functions import handshake
+from roomcast.wiring import parts
 
 log = logging.getLogger("roomcast")
 log.setLevel(logging.INFO)

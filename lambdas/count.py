@@ -3,7 +3,7 @@
 from typing import Any
 
 from roomcast import metrics
-from roomcast.parts import parts
+from roomcast.wiring import parts
 
 
 def handler(event: dict[str, Any], context: object) -> None:  # noqa: ARG001

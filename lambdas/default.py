@@ -3,8 +3,8 @@
 import logging
 from typing import Any
 
-from roomcast import actions
-from roomcast.parts import parts
+from roomcast.functions import actions
+from roomcast.wiring import parts
 
 log = logging.getLogger("roomcast")
 log.setLevel(logging.INFO)

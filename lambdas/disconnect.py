@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from roomcast import metrics
-from roomcast.parts import parts
+from roomcast.wiring import parts
 
 log = logging.getLogger("roomcast")
 log.setLevel(logging.INFO)

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from roomcast.parts import parts
+from roomcast.wiring import parts
 
 log = logging.getLogger("roomcast")
 log.setLevel(logging.INFO)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from roomcast import envelope, rooms
+from roomcast import envelope
+from roomcast import names as rooms
+from roomcast.connection import Identity
 from roomcast.errors import SettingsError
-from roomcast.fanout import DIRECT_LIMIT, SPLIT_LIMIT, PostJob, Queue, SendJob, deliver
-from roomcast.gateway import Gateway
-from roomcast.identity import Identity
-from roomcast.rooms import Role
+from roomcast.management_api.client import Gateway
+from roomcast.names import Role
+from roomcast.sending.worker import DIRECT_LIMIT, SPLIT_LIMIT, PostJob, Queue, SendJob, deliver
 from roomcast.settings import Settings
 from roomcast.store import Receiver, Store
 

@@ -4,9 +4,9 @@ import json
 import time
 from typing import Any
 
-from roomcast.auth import sign_token
-from roomcast.identity import Identity
-from roomcast.rooms import Role
+from roomcast.connection import Identity
+from roomcast.names import Role
+from roomcast.tokens.authentication import sign_token
 
 SECRET = "a4c1d70f6c0b4f5e9d5d1c6a2f8e7b3960718293"
 OTHER_SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778"

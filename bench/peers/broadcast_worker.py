@@ -9,7 +9,7 @@ from typing import Any
 import botocore.session
 
 from lambdas.fanout import handler
-from roomcast.parts import parts
+from roomcast.wiring import parts
 
 sqs: Any = botocore.session.get_session().create_client("sqs")
 url = os.environ["WEBSOCKET_FANOUT_QUEUE_URL"]

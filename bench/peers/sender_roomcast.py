@@ -1,4 +1,4 @@
-"""Posts with roomcast.gateway. Arguments: endpoint, certificate, how many, rounds, share of 410s."""
+"""Posts with our own sender. Arguments: endpoint, certificate, how many, rounds, share of 410s."""
 
 import ssl
 import sys
@@ -8,7 +8,7 @@ from bench.peers.messages import BODY, Meter
 meter = Meter()
 from botocore.credentials import Credentials  # noqa: E402
 
-from roomcast.gateway import Gateway  # noqa: E402
+from roomcast.management_api.client import Gateway  # noqa: E402
 
 endpoint, certificate, count, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 gateway = Gateway(

@@ -13,8 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from roomcast import Settings, rooms
-from roomcast.rooms import Role
+from roomcast import Settings
+from roomcast import names as rooms
+from roomcast.names import Role
 from roomcast.store import Connection, Store
 from roomcast_dev.cli import pricing, target
 

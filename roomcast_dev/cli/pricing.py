@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from roomcast.fanout import DIRECT_LIMIT, JOB_RECEIVERS, SPLIT_LIMIT
+from roomcast.sending.worker import DIRECT_LIMIT, JOB_RECEIVERS, SPLIT_LIMIT
 
 HOURS_A_MONTH = 730  # 365 days / 12, as AWS counts
 DAYS_A_MONTH = HOURS_A_MONTH / 24

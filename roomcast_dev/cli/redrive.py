@@ -19,7 +19,7 @@ def redrive(
     Example:
       roomcast redrive --stage prod
     """
-    from roomcast.fanout import Queue
+    from roomcast.sending.worker import Queue
 
     url = target.find(stage, stack, outputs, env_file).get("WEBSOCKET_FANOUT_QUEUE_URL")
     if not url:

@@ -10,8 +10,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from roomcast import rooms
-from roomcast.rooms import Role, Room
+from roomcast import names as rooms
+from roomcast.names import Role, Room
 from roomcast_dev.cli import target
 
 USER = "roomcast-tail"

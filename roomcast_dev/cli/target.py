@@ -13,8 +13,8 @@ import typer
 from botocore.exceptions import ClientError
 from dotenv import dotenv_values
 
-from roomcast.keys import SecretKeys
 from roomcast.settings import check_secret
+from roomcast.tokens.secret_keys import SecretKeys
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from roomcast.auth import sign_token
-from roomcast.rooms import Role
+from roomcast.names import Role
+from roomcast.tokens.authentication import sign_token
 from roomcast_dev.cli import target
 
 

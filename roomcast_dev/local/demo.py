@@ -20,11 +20,11 @@ import boto3
 from botocore.credentials import Credentials
 
 from roomcast import RoomcastError, WebSocketService
-from roomcast.auth import sign_token
-from roomcast.gateway import Gateway
-from roomcast.rooms import Role
+from roomcast.management_api.client import Gateway
+from roomcast.names import Role
 from roomcast.settings import Settings
 from roomcast.store import Store
+from roomcast.tokens.authentication import sign_token
 from roomcast_dev.local.http import Handler, Request, Response
 
 CLIENT = Path(__file__).parent.parent.parent / "client"

@@ -20,7 +20,7 @@ import pytest
 from websockets.sync.client import connect
 
 from roomcast import WebSocketService
-from roomcast.auth import sign_token
+from roomcast.tokens.authentication import sign_token
 from tests.infra.conftest import CONTEXT, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

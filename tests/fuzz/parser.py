@@ -12,9 +12,11 @@ import atheris
 with atheris.instrument_imports():
     import json.decoder  # noqa: F401  so that the fuzzer sees into it
 
-    from roomcast import auth, envelope, fanout
+    from roomcast import envelope
     from roomcast.errors import ActionError, AuthError, JobError
-    from roomcast.keys import StaticKeys
+    from roomcast.sending import worker as fanout
+    from roomcast.tokens import authentication as auth
+    from roomcast.tokens.secret_keys import StaticKeys
 
 KEYS = StaticKeys("a4c1d70f6c0b4f5e9d5d1c6a2f8e7b3960718293")
 

@@ -21,8 +21,8 @@ def test_the_handlers_stand_at_the_root_beside_the_library_and_pyjwt(code: Path)
     handlers = {path.name for path in (ROOT / "lambdas").glob("*.py")} - {"__init__.py"}
     assert {path.name for path in code.glob("*.py")} == handlers
     assert {"connect.py", "disconnect.py", "default.py"} <= handlers
-    assert {path.name for path in (code / "roomcast").glob("*.py")} == {
-        path.name for path in (ROOT / "roomcast").glob("*.py")
+    assert {path.relative_to(code) for path in (code / "roomcast").rglob("*.py")} == {
+        path.relative_to(ROOT) for path in (ROOT / "roomcast").rglob("*.py")
     }
     assert (code / "jwt" / "__init__.py").exists()
 

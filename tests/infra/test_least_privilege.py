@@ -11,11 +11,11 @@ import pytest
 from moto import mock_aws
 
 from lambdas import connect, count, default, disconnect, fanout
-from roomcast import rooms
-from roomcast.identity import Identity
-from roomcast.parts import parts
+from roomcast import names as rooms
+from roomcast.connection import Identity
 from roomcast.service import WebSocketService
 from roomcast.store import Receiver, Store
+from roomcast.wiring import parts
 from tests.builders import (
     OTHER_SECRET,
     SECRET,
@@ -252,7 +252,7 @@ def fanning_out(backend: Backend) -> None:
     for to in ({"user": "u1"}, {"room": "dashboard_user_u1"}, {"all": True}):
         run_job(json.dumps({"version": 1, "to": to, "event": "e", "data": {}}))
     run_job("no job")  # is given back
-    backend.monkeypatch.setattr("roomcast.fanout.JOB_RECEIVERS", 1)
+    backend.monkeypatch.setattr("roomcast.sending.worker.JOB_RECEIVERS", 1)
     run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))  # more than one job
     backend.management_api.script("u1=", GONE)
     run_job(json.dumps({"version": 1, "to": {"room": "dashboard_user_u1"}, "event": "e", "data": {}}))

@@ -8,8 +8,8 @@ import pytest
 from moto import mock_aws
 
 from roomcast import WebSocketService
-from roomcast.parts import parts
 from roomcast.store import Store
+from roomcast.wiring import parts
 from tests.builders import SECRET, create_tables
 from tests.fakes.management_api import FakeManagementApi
 

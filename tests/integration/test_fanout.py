@@ -16,12 +16,21 @@ import botocore.session
 import pytest
 
 from lambdas import fanout
-from roomcast.fanout import DIRECT_LIMIT, JOB_RECEIVERS, MAX_ROUNDS, PostJob, Queue, Redriven, SendJob, Worker
-from roomcast.gateway import Gateway
-from roomcast.parts import parts
-from roomcast.rooms import Room
+from roomcast.management_api.client import Gateway
+from roomcast.names import Room
+from roomcast.sending.worker import (
+    DIRECT_LIMIT,
+    JOB_RECEIVERS,
+    MAX_ROUNDS,
+    PostJob,
+    Queue,
+    Redriven,
+    SendJob,
+    Worker,
+)
 from roomcast.service import SendReport, WebSocketService
 from roomcast.store import Store
+from roomcast.wiring import parts
 from tests.builders import identity
 from tests.fakes.management_api import (
     FAILING,
@@ -93,12 +102,12 @@ def pump(aws: botocore.session.Session, monkeypatch: pytest.MonkeyPatch, functio
     url = client.create_queue(QueueName="fanout", Attributes={"RedrivePolicy": json.dumps(redrive)})
     monkeypatch.setenv("WEBSOCKET_FANOUT_QUEUE_URL", url["QueueUrl"])
     monkeypatch.setenv("WEBSOCKET_FANOUT_RATE", "10000")
-    monkeypatch.setattr("roomcast.fanout.random.randint", lambda *_: 0)  # nobody waits for SQS here
-    monkeypatch.setattr("roomcast.pool.BACKOFF_BASE", 0.01)
+    monkeypatch.setattr("roomcast.sending.worker.random.randint", lambda *_: 0)  # nobody waits for SQS here
+    monkeypatch.setattr("roomcast.management_api.pool.BACKOFF_BASE", 0.01)
     # A fifth of the real numbers: moto takes its time for each connection.
     monkeypatch.setattr("roomcast.service.DIRECT_LIMIT", LIMIT)
     monkeypatch.setattr("roomcast.service.SPLIT_LIMIT", LIMIT + JOB)
-    monkeypatch.setattr("roomcast.fanout.JOB_RECEIVERS", JOB)
+    monkeypatch.setattr("roomcast.sending.worker.JOB_RECEIVERS", JOB)
     parts.cache_clear()
     yield Pump(client, url["QueueUrl"], dead_url)
     for queue in (url["QueueUrl"], dead_url):
@@ -325,7 +334,7 @@ def test_a_worker_that_is_killed_in_the_middle_leaves_no_receiver_out(
 ) -> None:
     ids = people(store, 60)
     api.always = Reply(delay=0.1)
-    monkeypatch.setattr("roomcast.fanout.JOB_RECEIVERS", 60)
+    monkeypatch.setattr("roomcast.sending.worker.JOB_RECEIVERS", 60)
     pump.put({"version": 1, "to": {"all": True}, "event": "e", "data": {}})
     record = pump.receive()
     assert record

@@ -9,11 +9,11 @@ import pytest
 
 from lambdas import connect, default, disconnect
 from roomcast import WebSocketService
-from roomcast.actions import MAX_ROOMS
-from roomcast.auth import sign_token
-from roomcast.parts import parts
-from roomcast.rooms import Room
+from roomcast.functions.actions import MAX_ROOMS
+from roomcast.names import Room
 from roomcast.store import Store
+from roomcast.tokens.authentication import sign_token
+from roomcast.wiring import parts
 from tests.builders import (
     OTHER_SECRET,
     SECRET,

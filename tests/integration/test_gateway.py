@@ -14,8 +14,8 @@ import pytest
 from botocore.credentials import Credentials
 
 from roomcast.errors import GatewayError, SettingsError
-from roomcast.gateway import Gateway
-from roomcast.pool import MAX_CONNECTIONS, MAX_TRIES, PostReport
+from roomcast.management_api.client import Gateway
+from roomcast.management_api.pool import MAX_CONNECTIONS, MAX_TRIES, PostReport
 from tests.fakes.management_api import (
     DELIVERED_THEN_500,
     FAILING,
@@ -49,9 +49,9 @@ def check(report: PostReport, receivers: list[str]) -> None:
 
 @pytest.fixture(autouse=True)
 def _pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roomcast.pool.BACKOFF_BASE", 0.02)
+    monkeypatch.setattr("roomcast.management_api.pool.BACKOFF_BASE", 0.02)
     # On a busy machine a connection may wait for a second: that is not the idleness meant.
-    monkeypatch.setattr("roomcast.pool._STALE", 30.0)
+    monkeypatch.setattr("roomcast.management_api.pool._STALE", 30.0)
 
 
 @pytest.fixture(scope="session")
@@ -211,7 +211,7 @@ def test_a_throttled_send_ends_well_when_the_throttling_does(connect: Callable[.
 def test_no_answer_is_unknown_after_the_timeout_and_holds_up_nobody(
     api: FakeManagementApi, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, silent: str
 ) -> None:
-    monkeypatch.setattr("roomcast.pool.REQUEST_TIMEOUT", 0.8)
+    monkeypatch.setattr("roomcast.management_api.pool.REQUEST_TIMEOUT", 0.8)
     api.script(silent, HANG)
     began = time.monotonic()
     report = gateway.post(ids(100), b"x")
@@ -270,7 +270,7 @@ def test_an_idle_connection_that_the_server_closed_is_replaced(
 def test_a_request_into_a_closing_idle_connection_is_sent_again(
     api: FakeManagementApi, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roomcast.pool._STALE", 0.05)
+    monkeypatch.setattr("roomcast.management_api.pool._STALE", 0.05)
     gateway.post(["a="], b"x")
     time.sleep(0.2)
     # To the client this looks as if the server had closed just before the request arrived.

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from roomcast import InvalidDataError, InvalidNameError, PayloadTooLargeError, SendReport, WebSocketService
-from roomcast.rooms import Room
+from roomcast.names import Room
 from roomcast.store import Store
 from tests.builders import identity
 from tests.fakes.management_api import FAILING, FORBIDDEN, GONE, OK, THROTTLED, FakeManagementApi

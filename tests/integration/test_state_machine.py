@@ -26,13 +26,14 @@ from hypothesis.stateful import (
 )
 
 from bench.peers.dynamodb_local import dynamodb_local
-from roomcast import actions, service
-from roomcast.identity import Identity
-from roomcast.parts import Parts
-from roomcast.pool import PostReport
-from roomcast.rooms import Room
+from roomcast import service
+from roomcast.connection import Identity
+from roomcast.functions import actions
+from roomcast.management_api.pool import PostReport
+from roomcast.names import Room
 from roomcast.settings import Settings
 from roomcast.store import YOUNG_SECONDS, Receiver, Store
+from roomcast.wiring import Parts
 from tests.builders import create_tables
 
 CHAT = Room("chat", "r1")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from roomcast.rooms import Room
+from roomcast.names import Room
 from roomcast.store import Connection, Rate, Receiver, Store
 from tests.builders import identity
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomcast.auth import authenticate
+from roomcast.connection import Identity
 from roomcast.errors import AuthError
-from roomcast.identity import Identity
-from roomcast.keys import StaticKeys
 from roomcast.settings import TokenRules
+from roomcast.tokens.authentication import authenticate
+from roomcast.tokens.secret_keys import StaticKeys
 from tests.builders import OTHER_SECRET, SECRET, token
 
 KEYS = StaticKeys(SECRET)

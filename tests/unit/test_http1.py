@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomcast.errors import SettingsError
-from roomcast.http1 import Answer, BadAnswerError, Signer, Target, parse_answer
+from roomcast.management_api.http1 import Answer, BadAnswerError, Signer, Target, parse_answer
 
 IDS = st.one_of(
     st.from_regex(r"[A-Za-z0-9_\-]{1,20}={0,2}", fullmatch=True),

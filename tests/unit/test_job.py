@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-import roomcast.fanout
+import roomcast.sending.worker
 from roomcast.errors import JobError
-from roomcast.fanout import PostJob, SendJob, parse
-from roomcast.rooms import Room
+from roomcast.names import Room
+from roomcast.sending.worker import PostJob, SendJob, parse
 from roomcast.store import Receiver
 
 SCHEMA = Draft202012Validator(
-    json.loads(Path(roomcast.fanout.__file__).with_name("job.schema.json").read_text())
+    json.loads(Path(roomcast.sending.worker.__file__).with_name("job.schema.json").read_text())
 )
 JOB = {"version": 1, "to": {"user": "u1"}, "event": "dashboard:update", "data": {"orderId": "123"}}
 GOOD: list[dict[str, Any]] = [

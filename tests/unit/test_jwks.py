@@ -9,10 +9,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from roomcast.auth import authenticate
 from roomcast.errors import AuthError
-from roomcast.jwks import PublicKeys
 from roomcast.settings import TokenRules
+from roomcast.tokens.authentication import authenticate
+from roomcast.tokens.public_keys import PublicKeys
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)

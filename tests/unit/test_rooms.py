@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomcast import rooms
+from roomcast import names as rooms
 from roomcast.errors import InvalidNameError
-from roomcast.rooms import Role, Room
+from roomcast.names import Role, Room
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from roomcast import rooms
-from roomcast.identity import Identity
+from roomcast import names as rooms
+from roomcast.connection import Identity
 from roomcast.store import Store
 from tests.builders import SECRET
 from tests.fakes.management_api import FakeManagementApi

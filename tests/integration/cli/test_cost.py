@@ -10,8 +10,8 @@ import botocore.session
 import pytest
 
 from lambdas import connect, default, disconnect
-from roomcast.parts import parts
 from roomcast.store import Store
+from roomcast.wiring import parts
 from roomcast_dev.cli.pricing import Usage, count
 from tests.builders import connect_event, disconnect_event, message_event, token
 from tests.integration.cli.conftest import FakeCloudFormation

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from roomcast import rooms
-from roomcast.identity import Identity
+from roomcast import names as rooms
+from roomcast.connection import Identity
 from roomcast.store import Store
 from tests.fakes.management_api import GONE, FakeManagementApi
 from tests.integration.cli.conftest import connect

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from roomcast import rooms
+from roomcast import names as rooms
 from roomcast.store import Store
 from tests.fakes.management_api import FAILING, GONE, FakeManagementApi
 from tests.integration.cli.conftest import connect

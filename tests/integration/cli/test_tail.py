@@ -12,7 +12,7 @@ import pytest
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
-from roomcast.identity import Identity
+from roomcast.connection import Identity
 from roomcast.store import Store
 from tests.unit.cli.conftest import Roomcast
 

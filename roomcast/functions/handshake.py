@@ -4,10 +4,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from roomcast.auth import authenticate
+from roomcast.connection import Identity
 from roomcast.errors import AuthError
-from roomcast.identity import Identity
-from roomcast.parts import Parts
+from roomcast.tokens.authentication import authenticate
+from roomcast.wiring import Parts
 
 SUBPROTOCOL = "landinghub.v1"
 """Offered beside a token in `Sec-WebSocket-Protocol`, and answered alone."""

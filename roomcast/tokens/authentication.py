@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import jwt
 
-from roomcast import rooms
+from roomcast import names as rooms
+from roomcast.connection import Identity
 from roomcast.errors import AuthError, InvalidNameError
-from roomcast.identity import Identity
-from roomcast.rooms import Role
+from roomcast.names import Role
 from roomcast.settings import TokenRules
 
 DEFAULT_RULES = TokenRules()

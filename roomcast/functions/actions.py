@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from roomcast import envelope, rooms
+from roomcast import envelope
+from roomcast import names as rooms
 from roomcast.envelope import Action
 from roomcast.errors import ActionError, AuthError, InvalidNameError
-from roomcast.parts import Parts
 from roomcast.store import Connection, Rate
+from roomcast.wiring import Parts
 
 MAX_ROOMS = 50
 """Of one connection. Not exact for joins at the same time; it bounds what a disconnect has to delete."""
@@ -117,7 +118,7 @@ def _ping(_: Parts, __: Connection, ___: Mapping[str, object]) -> Reply:
 
 
 def _refresh_token(parts: Parts, connection: Connection, fields: Mapping[str, object]) -> Reply:
-    from roomcast.auth import authenticate  # with PyJWT, which no other action needs
+    from roomcast.tokens.authentication import authenticate  # with PyJWT, which no other action needs
 
     token = fields.get("token")
     try:

@@ -12,8 +12,8 @@ from typing import Any
 
 import jwt
 
-from roomcast.keys import REREAD_SECONDS
 from roomcast.settings import Algorithm
+from roomcast.tokens.secret_keys import REREAD_SECONDS
 
 _FETCH_TIMEOUT = 3.0  # seconds; a handshake waits for it
 _MAX_DOCUMENT_BYTES = 256 * 1024

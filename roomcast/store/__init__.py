@@ -43,9 +43,9 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from roomcast.connection import Identity
 from roomcast.envelope import timestamp
-from roomcast.identity import Identity
-from roomcast.rooms import Role, Room
+from roomcast.names import Role, Room
 from roomcast.settings import Settings
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from roomcast.rooms import Role
+from roomcast.names import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from roomcast.settings import Settings
 from roomcast.store import Store
 
 if TYPE_CHECKING:
-    from roomcast.auth import Keys
-    from roomcast.fanout import Queue, Worker
-    from roomcast.gateway import Gateway
+    from roomcast.management_api.client import Gateway
+    from roomcast.sending.worker import Queue, Worker
+    from roomcast.tokens.authentication import Keys
 
 
 class _Loader(Loader):
@@ -62,10 +62,10 @@ class Parts:
         if self.settings.token_rules.algorithm != "HS256":
             if not self.settings.jwks_url:
                 raise SettingsError("WEBSOCKET_JWKS_URL", "is not set, and the algorithm needs public keys")
-            from roomcast.jwks import PublicKeys
+            from roomcast.tokens.public_keys import PublicKeys
 
             return PublicKeys(self.settings.jwks_url, self.settings.token_rules.algorithm)
-        from roomcast.keys import SecretKeys, StaticKeys
+        from roomcast.tokens.secret_keys import SecretKeys, StaticKeys
 
         if self.settings.jwt_secret:
             return StaticKeys(self.settings.jwt_secret)
@@ -80,7 +80,7 @@ class Parts:
         Raises:
             SettingsError: its URL is not set.
         """
-        from roomcast.gateway import Gateway
+        from roomcast.management_api.client import Gateway
 
         if not self.settings.api_endpoint:
             raise SettingsError("WEBSOCKET_API_ENDPOINT", "is not set")
@@ -93,7 +93,7 @@ class Parts:
         Raises:
             SettingsError: its URL is not set.
         """
-        from roomcast.fanout import Queue
+        from roomcast.sending.worker import Queue
 
         if not self.settings.fanout_queue_url:
             raise SettingsError("WEBSOCKET_FANOUT_QUEUE_URL", "is not set")
@@ -106,7 +106,7 @@ class Parts:
         Raises:
             SettingsError: the queue's URL or the management API's is not set.
         """
-        from roomcast.fanout import Worker
+        from roomcast.sending.worker import Worker
 
         return Worker(self.store, self.gateway, self.queue, rate=self.settings.fanout_rate)
 

@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 from botocore.exceptions import ClientError
 
-from roomcast import envelope, metrics, rooms
+from roomcast import envelope, metrics
+from roomcast import names as rooms
 from roomcast.errors import InvalidDataError, InvalidNameError, JobError, PayloadTooLargeError
-from roomcast.gateway import Gateway
-from roomcast.pool import PostReport
-from roomcast.rooms import Room
+from roomcast.management_api.client import Gateway
+from roomcast.management_api.pool import PostReport
+from roomcast.names import Room
 from roomcast.store import Receiver, Store
 
 if TYPE_CHECKING:

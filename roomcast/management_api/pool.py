@@ -17,8 +17,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from roomcast.http1 import Answer, BadAnswerError, FrozenCredentials, Signer, Target, parse_answer
-from roomcast.pacing import Brake, Pace
+from roomcast.management_api.http1 import (
+    Answer,
+    BadAnswerError,
+    FrozenCredentials,
+    Signer,
+    Target,
+    parse_answer,
+)
+from roomcast.management_api.pacing import Brake, Pace
 
 MAX_CONNECTIONS = 64
 """Open at once to the management API, as needed: one more for every `_POSTS_PER_CONNECTION` that wait."""

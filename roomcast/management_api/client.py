@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from roomcast.errors import GatewayError
-from roomcast.http1 import FrozenCredentials, Signer, Target
-from roomcast.pool import Pool, PostReport, Send
+from roomcast.management_api.http1 import FrozenCredentials, Signer, Target
+from roomcast.management_api.pool import Pool, PostReport, Send
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The door for Lambda: what the handlers in `lambdas/` call."""

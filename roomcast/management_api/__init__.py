@@ -1,0 +1,1 @@
+"""The management API (`@connections`): posts to connections, and closes them."""
