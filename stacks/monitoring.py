@@ -180,9 +180,10 @@ class Monitoring(Construct):
             self._gateway("MessageCount", period=_MINUTE),  # both directions
         ]
         refused = self._refused()
+        total = "(FILL(r0, 0) + FILL(r1, 0) + FILL(r2, 0))"
         jump = cloudwatch.MathExpression(
             # A few are always there: expired tokens, curious strangers.
-            expression="IF(FILL(r0, 0) + FILL(r1, 0) + FILL(r2, 0) > MAX([20, FILL(connected, 0)]), 1, 0)",
+            expression=f"IF({total} > 20 AND {total} > FILL(connected, 0), 1, 0)",
             using_metrics={
                 **{f"r{number}": metric for number, metric in enumerate(refused)},
                 "connected": self._own("Connected"),
@@ -218,6 +219,7 @@ class Monitoring(Construct):
                 "FunctionThrottles",
                 self._sum(self._of_functions("Throttles", "Sum"), "throttled calls of all functions"),
                 above=0,
+                periods=2,
                 what="Lambda refused calls: the account's concurrency is used up.",
                 do="Ask for more under Service Quotas, Lambda, Concurrent executions, or find who uses it.",
             ),
@@ -246,7 +248,7 @@ class Monitoring(Construct):
                 "RefusedConnects",
                 jump,
                 above=0,
-                periods=2,
+                periods=3,
                 of=2,
                 what="More connects are refused than let in: a rotated secret, a new origin, or an attack.",
                 do="The saved query `refused connects` names the reasons.",
