@@ -99,7 +99,7 @@ def test_every_alarm_says_what_to_do_and_tells_the_topic(resources: dict[str, Re
 
 
 def test_the_queries_look_for_lines_that_the_code_writes(resources: dict[str, Resources]) -> None:
-    code = "".join(path.read_text() for top in ("roomcast", "lambdas") for path in (ROOT / top).glob("*.py"))
+    code = "".join(path.read_text() for top in ("roomcast", "lambdas") for path in (ROOT / top).rglob("*.py"))
     queries = resources["prod"].of_type("AWS::Logs::QueryDefinition").values()
     assert len(queries) == 3
     text = "\n".join(query["Properties"]["QueryString"] for query in queries)
