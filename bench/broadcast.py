@@ -25,7 +25,7 @@ from bench.peers.common import PEERS, ROOT, finish, options
 from bench.peers.dynamodb_local import dynamodb_local
 from roomcast.sending.worker import JOB_RECEIVERS
 from roomcast.store import Store
-from roomcast_dev.local.ministack import MiniStack
+from roomcast_dev.local.ministack.process import MiniStack
 from tests.builders import create_tables
 from tests.fakes.management_api import FakeManagementApi
 

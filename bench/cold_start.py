@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.peers.common import PEERS, ROOT, finish, options, pin, run, venv
-from roomcast_dev.local.ministack import MiniStack
+from roomcast_dev.local.ministack.process import MiniStack
 from tests.builders import SECRET, connect_event, create_tables, disconnect_event, message_event, token
 from tests.fakes.management_api import FakeManagementApi
 

@@ -287,13 +287,13 @@ class SameJob(Peer):
 import asyncio, signal, sys, uvloop
 from pathlib import Path
 from roomcast_dev.local.console import Console
-from roomcast_dev.local.stack import LocalStack, Project, running
+from roomcast_dev.local.stack import LocalRun, Project, running
 
 async def main():
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
     project = Project(Path(sys.argv[1]), context={"secret": sys.argv[3]})
-    async with running(LocalStack(project, port=int(sys.argv[2]), console=Console())) as stack:
+    async with running(LocalRun(project, port=int(sys.argv[2]), console=Console())) as stack:
         print("env", stack.ministack.url, stack.outputs["Table"], flush=True)
         await stop.wait()
 
@@ -377,7 +377,7 @@ class MiniStackAlone(Peer):
 
     def deploy(self) -> None:
         """The stack of the synthesized template, by hand: MiniStack takes no CDK assets."""
-        from roomcast_dev.local.template import load
+        from roomcast_dev.local.template.reader import load
 
         template = load(next(path for path in (ROOT / "build" / "local").iterdir() if path.is_dir()))
         cloudformation = self.client("cloudformation")
@@ -503,7 +503,7 @@ async def database(peer: Peer, table: str | None, *, counted: bool = False) -> s
         process = peer.spawn([sys.executable, "-c", program], counted=counted, **settings)
     else:  # the very database that stands behind our gateway
         sock.listen(1024)
-        command = [sys.executable, "-m", "roomcast_dev.local.ministack", str(sock.fileno())]
+        command = [sys.executable, "-m", "roomcast_dev.local.ministack.process", str(sock.fileno())]
         process = peer.spawn(command, counted=counted, pipe=True, pass_fds=[sock.fileno()], **settings)
         assert process.stdout is not None
         await asyncio.to_thread(process.stdout.readline)

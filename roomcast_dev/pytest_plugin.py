@@ -39,10 +39,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_websocket
 
-from roomcast_dev.local.errors import LocalStackError
+from roomcast_dev.local.errors import LocalRunError
 from roomcast_dev.local.faults import Faults
-from roomcast_dev.local.main import ROOT, local_environment, own_project
-from roomcast_dev.local.stack import LocalStack, Project
+from roomcast_dev.local.run import ROOT, local_environment, own_project
+from roomcast_dev.local.stack import LocalRun, Project
 
 _T = TypeVar("_T")
 
@@ -117,7 +117,7 @@ class Client:
 class WebSocketStack:
     """The running stack, as a test sees it."""
 
-    def __init__(self, stack: LocalStack, environment: Mapping[str, str], thread: StackThread) -> None:
+    def __init__(self, stack: LocalRun, environment: Mapping[str, str], thread: StackThread) -> None:
         self.environment = environment
         """What a backend's `.env` would hold."""
         self.faults: Faults = stack.faults
@@ -243,12 +243,12 @@ class StackThread:
         self._loop.close()
 
 
-async def _start(project: Project, settings: Mapping[str, Any]) -> tuple[LocalStack, dict[str, str]]:
-    stack = LocalStack(project, **settings)
+async def _start(project: Project, settings: Mapping[str, Any]) -> tuple[LocalRun, dict[str, str]]:
+    stack = LocalRun(project, **settings)
     await stack.start()
     try:
         environment = await local_environment(stack)
-    except (LocalStackError, KeyError):
+    except (LocalRunError, KeyError):
         environment = {}  # another project's template: its functions have other names and settings
     await stack.serve()
     return stack, environment
@@ -260,7 +260,7 @@ def run_stack(project: Project, **settings: Any) -> Iterator[WebSocketStack]:
 
     Args:
         project: what to run.
-        settings: arguments of `LocalStack` (`time_scale=60`, `quotas=0.01`, `console=...`).
+        settings: arguments of `LocalRun` (`time_scale=60`, `quotas=0.01`, `console=...`).
     """
     thread = StackThread()
     try:

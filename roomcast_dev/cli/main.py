@@ -35,7 +35,7 @@ def dev(
       roomcast dev --time-scale 60      (an hour is a minute)
     """
     # Imported here, because no other command needs what it brings along.
-    from roomcast_dev.local.main import run as run_local
+    from roomcast_dev.local.run import run as run_local
 
     raise typer.Exit(
         run_local(port=port, env_file=env_file, time_scale=time_scale, quotas=quotas, quiet=quiet)

@@ -25,7 +25,7 @@ from roomcast.names import Role
 from roomcast.settings import Settings
 from roomcast.store import Store
 from roomcast.tokens.authentication import sign_token
-from roomcast_dev.local.http import Handler, Request, Response
+from roomcast_dev.local.wire.messages import Handler, Request, Response
 
 CLIENT = Path(__file__).parent.parent.parent / "client"
 TOKEN_SECONDS = 3600

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-class LocalStackError(Exception):
+class LocalRunError(Exception):
     """The local stack cannot start or go on. The message is one line, made to be shown as it is."""
 
 
-class PortInUseError(LocalStackError):
+class PortInUseError(LocalRunError):
     """Another program listens on the port asked for."""
 
     def __init__(self, port: int) -> None:
@@ -15,20 +15,20 @@ class PortInUseError(LocalStackError):
         self.port = port
 
 
-class NodeMissingError(LocalStackError):
+class NodeMissingError(LocalRunError):
     """The CDK library needs Node.js to synthesize the stack."""
 
     def __init__(self) -> None:
         super().__init__("Node.js not found: install Node.js 20 or newer (CDK needs it to synthesize)")
 
 
-class SynthesisError(LocalStackError):
+class SynthesisError(LocalRunError):
     """The CDK app ended with an error."""
 
 
-class TemplateError(LocalStackError):
+class TemplateError(LocalRunError):
     """The synthesized template holds something that cannot be run here."""
 
 
-class MiniStackError(LocalStackError):
+class MiniStackError(LocalRunError):
     """MiniStack did not start, refused the resources, or ended."""

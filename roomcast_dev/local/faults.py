@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from roomcast_dev.local.http import Response
+from roomcast_dev.local.wire.messages import Response
 
 ERRORS = {
     400: ("BadRequestException", "Bad Request"),

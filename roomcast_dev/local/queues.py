@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from roomcast_dev.local.console import Console
-from roomcast_dev.local.functions import FunctionError, FunctionHost
-from roomcast_dev.local.template import REGION, QueueMapping
+from roomcast_dev.local.lambda_host.host import FunctionError, FunctionHost
+from roomcast_dev.local.template.reader import REGION, QueueMapping
 
 POLL_INTERVAL = (
     1.0  # ours: seconds; messages sent are announced, this finds those that were delayed or failed

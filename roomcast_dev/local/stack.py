@@ -12,17 +12,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from roomcast_dev.local.api_gateway.gateway import Gateway
 from roomcast_dev.local.assembly import synthesize
 from roomcast_dev.local.console import Console
-from roomcast_dev.local.errors import LocalStackError, MiniStackError
+from roomcast_dev.local.errors import LocalRunError, MiniStackError
 from roomcast_dev.local.faults import Faults
-from roomcast_dev.local.functions import FunctionHost
-from roomcast_dev.local.gateway import Gateway
-from roomcast_dev.local.http import Handler
-from roomcast_dev.local.ministack import CREDENTIALS, MiniStack
+from roomcast_dev.local.lambda_host.host import FunctionHost
+from roomcast_dev.local.ministack.process import CREDENTIALS, MiniStack
 from roomcast_dev.local.queues import QueuePoller
-from roomcast_dev.local.server import Listener, listen
-from roomcast_dev.local.template import Template, load
+from roomcast_dev.local.template.reader import Template, load
+from roomcast_dev.local.wire.http import Listener, listen
+from roomcast_dev.local.wire.messages import Handler
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Project:
         return self.directory / "build" / "local"
 
 
-class LocalStack:
+class LocalRun:
     """One stack. `start()` it, `serve()`, `stop()` it; all of it on one event loop.
 
     Args:
@@ -74,7 +74,7 @@ class LocalStack:
         self.port = port
         self.console = console or Console(quiet=True)
         self.faults = Faults()
-        self.failed: asyncio.Future[LocalStackError] = asyncio.get_running_loop().create_future()
+        self.failed: asyncio.Future[LocalRunError] = asyncio.get_running_loop().create_future()
         """Done when the stack cannot go on: MiniStack ended."""
         self.outputs: dict[str, str] = {}
         """The stack's outputs, as `cdk deploy --outputs-file` would give them, with local URLs."""
@@ -93,13 +93,13 @@ class LocalStack:
     @property
     def gateway(self) -> Gateway:
         if self._gateway is None:
-            raise LocalStackError("the local stack has not been started")
+            raise LocalRunError("the local stack has not been started")
         return self._gateway
 
     @property
     def template(self) -> Template:
         if self._template is None:
-            raise LocalStackError("the local stack has not been started")
+            raise LocalRunError("the local stack has not been started")
         return self._template
 
     @property
@@ -131,7 +131,7 @@ class LocalStack:
         Clients that come early wait: the port is taken first.
 
         Raises:
-            LocalStackError: in one line why it cannot run.
+            LocalRunError: in one line why it cannot run.
         """
         self._sockets = listen(self.port)
         self.port = self._sockets[0].getsockname()[1]
@@ -193,7 +193,7 @@ class LocalStack:
         for logical_id, function in self.template.functions.items():
             if function.handler == handler:
                 return self._host.environment(logical_id)
-        raise LocalStackError(f"no function of the template has the handler {handler}")
+        raise LocalRunError(f"no function of the template has the handler {handler}")
 
     async def _prepare(self) -> Path:
         """Do at once what does not wait for one another: synthesize and start the processes."""
@@ -278,7 +278,7 @@ class LocalStack:
 
 
 @contextlib.asynccontextmanager
-async def running(stack: LocalStack) -> AsyncIterator[LocalStack]:
+async def running(stack: LocalRun) -> AsyncIterator[LocalRun]:
     """Start `stack`, and stop it at the end of the block."""
     await stack.start()
     try:

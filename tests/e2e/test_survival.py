@@ -13,7 +13,7 @@ import pytest
 from dotenv import dotenv_values
 from websockets.asyncio.client import connect
 
-from roomcast_dev.local.functions import SHRINK_AFTER
+from roomcast_dev.local.lambda_host.host import SHRINK_AFTER
 from tests.e2e.test_dev import Dev
 
 

@@ -7,7 +7,7 @@ import jwt
 import pytest
 
 from roomcast_dev.local import demo
-from roomcast_dev.local.http import Handler, Request, Response
+from roomcast_dev.local.wire.messages import Handler, Request, Response
 
 ENVIRONMENT = {
     "WEBSOCKET_API_ENDPOINT": "ws://localhost:3001/local",

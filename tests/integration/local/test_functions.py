@@ -115,7 +115,7 @@ def test_no_line_shows_a_body_or_a_token(plain: WebSocketStack, output: io.Strin
 def test_idle_workers_end_and_the_last_one_stays(
     plain: WebSocketStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roomcast_dev.local.functions.SHRINK_AFTER", 0.4)
+    monkeypatch.setattr("roomcast_dev.local.lambda_host.host.SHRINK_AFTER", 0.4)
     with run_stack(PLAIN) as stack:
         client = stack.connect()
         for number in range(4):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from roomcast_dev.local.errors import TemplateError
-from roomcast_dev.local.template import Throttle, load
+from roomcast_dev.local.template.reader import Throttle, load
 
 
 def resource(kind: str, **properties: Any) -> dict[str, Any]:

@@ -198,9 +198,9 @@ def test_dev_runs_the_local_stage_and_ends_with_its_exit_code(
         calls.append(options)
         return 3
 
-    module = ModuleType("roomcast_dev.local.main")
+    module = ModuleType("roomcast_dev.local.run")
     vars(module)["run"] = run
-    monkeypatch.setitem(sys.modules, "roomcast_dev.local.main", module)
+    monkeypatch.setitem(sys.modules, "roomcast_dev.local.run", module)
     assert roomcast("dev", "--port", "3002", "--env-file", "here", "--quiet").code == 3
     defaults = {"time_scale": 1.0, "quotas": None}
     assert calls == [{"port": 3002, "env_file": Path("here"), "quiet": True, **defaults}]

@@ -1,6 +1,6 @@
 """MiniStack, which plays DynamoDB, SQS and Secrets Manager: its process, and the resources it is given.
 
-Run as `python -m roomcast_dev.local.ministack` it *is* that process; the class `MiniStack` starts it and
+Run as `python -m roomcast_dev.local.ministack.process` it *is* that process; the class `MiniStack` starts it and
 talks to it.
 """
 
@@ -20,9 +20,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from roomcast_dev.local.errors import MiniStackError
-from roomcast_dev.local.http import Request, Response
-from roomcast_dev.local.server import Listener, Reply
-from roomcast_dev.local.template import REGION
+from roomcast_dev.local.template.reader import REGION
+from roomcast_dev.local.wire.http import Listener, Reply
+from roomcast_dev.local.wire.messages import Request, Response
 
 START_TIMEOUT = 20.0  # ours: seconds; it takes half a second on a quiet machine
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -55,14 +55,14 @@ class MiniStack:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "roomcast_dev.local.ministack",
+            "roomcast_dev.local.ministack.process",
             str(sock.fileno()),
             pass_fds=[sock.fileno()],
             stdin=asyncio.subprocess.PIPE,  # its end tells the process that we are gone
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
-            cwd=Path(__file__).parent.parent.parent,
+            cwd=Path(__file__).parents[3],
             env={**kept, "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "LOG_LEVEL": "ERROR"},
         )
         sock.close()

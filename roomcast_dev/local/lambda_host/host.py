@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from roomcast_dev.local.errors import LocalStackError
-from roomcast_dev.local.http import Request, Response
-from roomcast_dev.local.server import Listener, Reply, loopback_socket
-from roomcast_dev.local.template import REGION, Function
+from roomcast_dev.local.errors import LocalRunError
+from roomcast_dev.local.template.reader import REGION, Function
+from roomcast_dev.local.wire.http import Listener, Reply, loopback_socket
+from roomcast_dev.local.wire.messages import Request, Response
 
 MAX_WORKERS = 8  # ours: a laptop has few cores, and a hanging handler must not take all of them
 GROW_AFTER = 0.05  # ours: seconds that an event waits before the pool may start one more worker
@@ -140,12 +140,12 @@ class FunctionHost:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "roomcast_dev.local.worker",
+            "roomcast_dev.local.lambda_host.worker",
             str(child.fileno()),
             pass_fds=[child.fileno()],
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            cwd=Path(__file__).parent.parent.parent,
+            cwd=Path(__file__).parents[3],
             env={**_inherited(), "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
         )
         child.close()
@@ -153,7 +153,7 @@ class FunctionHost:
         self._sweeper = asyncio.create_task(self._sweep())
         await self._ready.wait()
         if self._stopping:
-            raise LocalStackError("the function host ended while it started")
+            raise LocalRunError("the function host ended while it started")
 
     async def stop(self) -> None:
         """End every worker."""
@@ -207,7 +207,7 @@ class FunctionHost:
         """Start one worker process writing to the descriptor `output`; returns its process id."""
         async with self._starting:
             if self._stopping or self._parent is None:
-                raise LocalStackError("the function host has stopped")
+                raise LocalRunError("the function host has stopped")
             self._started = asyncio.get_running_loop().create_future()
             request = {"handler": handler, "path": path, "environment": environment}
             socket.send_fds(self._parent, [json.dumps(request).encode() + b"\n"], [output])
@@ -238,7 +238,7 @@ class FunctionHost:
             self._log("host", "", "the process that function workers come from has ended")
         self._ready.set()
         if self._started is not None and not self._started.done():
-            self._started.set_exception(LocalStackError("the function host has ended"))
+            self._started.set_exception(LocalRunError("the function host has ended"))
         for pid in list(self.workers):
             self._ended(pid, -signal.SIGKILL)
 
@@ -340,7 +340,7 @@ class _Pool:
                 self._worker_environment(port),
                 write,
             )
-        except LocalStackError as error:
+        except LocalRunError as error:
             for invocation in self._waiting:
                 if not invocation.result.done():
                     invocation.result.set_exception(self._error("Runtime.Stopped", str(error)))

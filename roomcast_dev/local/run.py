@@ -19,10 +19,10 @@ from roomcast.errors import SettingsError
 from roomcast.settings import check_secret
 from roomcast_dev.local import demo
 from roomcast_dev.local.console import Console
-from roomcast_dev.local.errors import LocalStackError
-from roomcast_dev.local.ministack import CREDENTIALS
-from roomcast_dev.local.stack import LocalStack, Project
-from roomcast_dev.local.template import REGION
+from roomcast_dev.local.errors import LocalRunError
+from roomcast_dev.local.ministack.process import CREDENTIALS
+from roomcast_dev.local.stack import LocalRun, Project
+from roomcast_dev.local.template.reader import REGION
 
 ROOT = Path(__file__).parent.parent.parent
 STAGE = "local"
@@ -67,7 +67,7 @@ async def _run(port: int, env_file: Path, time_scale: float, quotas: float | Non
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
-    stack = LocalStack(own_project(), port=port, console=console, time_scale=time_scale, quotas=quotas)
+    stack = LocalRun(own_project(), port=port, console=console, time_scale=time_scale, quotas=quotas)
     stopped = loop.create_task(stop.wait())
     starting = loop.create_task(_start(stack, env_file))
     try:
@@ -82,7 +82,7 @@ async def _run(port: int, env_file: Path, time_scale: float, quotas: float | Non
         await _first(stack.failed, stopped)
         if stack.failed.done():
             raise stack.failed.result()
-    except LocalStackError as problem:
+    except LocalRunError as problem:
         console.problem(f"roomcast dev: {problem}")
         return 1
     finally:
@@ -96,20 +96,20 @@ async def _first(*futures: asyncio.Future[Any]) -> None:
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _start(stack: LocalStack, env_file: Path) -> None:
+async def _start(stack: LocalRun, env_file: Path) -> None:
     await stack.start()
     environment = await local_environment(stack, env_file)
     write_env_file(env_file, environment)
     await stack.serve(demo.create(environment))
 
 
-async def local_environment(stack: LocalStack, env_file: Path | None = None) -> dict[str, str]:
+async def local_environment(stack: LocalRun, env_file: Path | None = None) -> dict[str, str]:
     """What a backend needs to reach this stack, as in the env file; sets the secret of the tokens."""
     kept = dotenv_values(env_file).get("JWT_SECRET") if env_file is not None and env_file.exists() else None
     try:
         secret = check_secret("JWT_SECRET", kept) if kept else secrets.token_urlsafe(48)
     except SettingsError as problem:
-        raise LocalStackError(f"{env_file}: {problem}") from problem
+        raise LocalRunError(f"{env_file}: {problem}") from problem
     connect = stack.function_environment("connect.handler")
     await asyncio.to_thread(stack.ministack.put_secret, connect["WEBSOCKET_JWT_SECRET_NAME"], secret)
     environment = {
@@ -141,7 +141,7 @@ def write_env_file(path: Path, environment: dict[str, str]) -> None:
     temporary.replace(path)
 
 
-def _greet(console: Console, stack: LocalStack, env_file: Path, seconds: float) -> None:
+def _greet(console: Console, stack: LocalRun, env_file: Path, seconds: float) -> None:
     memory = ", ".join(
         f"{f.name.rsplit('-', 1)[-1]} {f.memory} MB {f.timeout:.0f} s"
         for f in stack.template.functions.values()

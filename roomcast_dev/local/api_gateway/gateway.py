@@ -19,10 +19,10 @@ from urllib.parse import parse_qsl, unquote
 
 from roomcast_dev.local.console import Console
 from roomcast_dev.local.faults import Faults, ManagementFault, error
-from roomcast_dev.local.functions import FunctionError, FunctionHost
-from roomcast_dev.local.http import Handler, Request, Response
-from roomcast_dev.local.server import MAX_MESSAGE, RESET, Reply, Upgrade, WebSocket
-from roomcast_dev.local.template import ACCOUNT, API_ID, REGION, Authorizer, Mock, Route, Template
+from roomcast_dev.local.lambda_host.host import FunctionError, FunctionHost
+from roomcast_dev.local.template.reader import ACCOUNT, API_ID, REGION, Authorizer, Mock, Route, Template
+from roomcast_dev.local.wire.http import MAX_MESSAGE, RESET, Reply, Upgrade, WebSocket
+from roomcast_dev.local.wire.messages import Handler, Request, Response
 
 IDLE_TIMEOUT = 600.0  # API Gateway quota: seconds without a message in either direction
 MAX_DURATION = 7200.0  # API Gateway quota: seconds that a connection may live

@@ -23,7 +23,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from roomcast_dev.local.errors import PortInUseError
-from roomcast_dev.local.http import Request, Response
+from roomcast_dev.local.wire.messages import Request, Response
 
 MAX_MESSAGE = 128 * 1024  # API Gateway quota: WebSocket message payload
 MAX_FRAME = 32 * 1024  # API Gateway quota: WebSocket frame

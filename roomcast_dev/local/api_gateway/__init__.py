@@ -1,0 +1,1 @@
+"""The stand-in: plays API Gateway for one WebSocket API."""

@@ -1,0 +1,1 @@
+"""Runs handler code in worker processes as Lambda does."""

@@ -1,0 +1,1 @@
+"""MiniStack, which plays DynamoDB, SQS and Secrets Manager."""

@@ -1,0 +1,1 @@
+"""Reads what the local run plays from a synthesized CloudFormation template."""
