@@ -503,7 +503,7 @@ async def database(peer: Peer, table: str | None, *, counted: bool = False) -> s
         process = peer.spawn([sys.executable, "-c", program], counted=counted, **settings)
     else:  # the very database that stands behind our gateway
         sock.listen(1024)
-        command = [sys.executable, "-m", "roomcast_dev.local.ministack.process", str(sock.fileno())]
+        command = [sys.executable, "-m", "roomcast_dev.local.ministack.server", str(sock.fileno())]
         process = peer.spawn(command, counted=counted, pipe=True, pass_fds=[sock.fileno()], **settings)
         assert process.stdout is not None
         await asyncio.to_thread(process.stdout.readline)

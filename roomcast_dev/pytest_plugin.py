@@ -222,13 +222,13 @@ async def _done(function: Callable[[str], None], argument: str) -> None:
 
 
 class StackThread:
-    """Runs a local stack on an event loop of its own, in a thread."""
+    """Runs a local run on an event loop of its own, in a thread."""
 
     def __init__(self) -> None:
         self._loop = uvloop.new_event_loop()
         self._end: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(
-            target=self._loop.run_until_complete, args=[self._end], name="local stack", daemon=True
+            target=self._loop.run_until_complete, args=[self._end], name="local run", daemon=True
         )
         self._thread.start()
 

@@ -1,4 +1,4 @@
-"""What a person sees while the local stack runs: one readable line an event.
+"""What a person sees while the local run goes on: one readable line for each event.
 
 Never a message's body, never a token: an action's name, a connection id, a status, how long it took.
 """

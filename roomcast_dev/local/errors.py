@@ -1,10 +1,10 @@
-"""Why the local stack could not start or had to stop, each in one line that says what to do."""
+"""Why the local run could not start or had to stop, each in one line that says what to do."""
 
 from __future__ import annotations
 
 
 class LocalRunError(Exception):
-    """The local stack cannot start or go on. The message is one line, made to be shown as it is."""
+    """The local run cannot start or go on. The message is one line, made to be shown as it is."""
 
 
 class PortInUseError(LocalRunError):

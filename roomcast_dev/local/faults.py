@@ -19,7 +19,7 @@ ERRORS = {
 
 
 def error(status: int, message: str | None = None) -> Response:
-    """An error of the management API, as boto3 reads it: the name stands in `x-amzn-ErrorType`."""
+    """Make an error of the management API as boto3 reads it, with its name in `x-amzn-ErrorType`."""
     name, text = ERRORS[status]
     return Response.json({"message": message or text}, status=status, headers={"x-amzn-ErrorType": name})
 
@@ -31,16 +31,16 @@ class ManagementFault:
     Args:
         status: the answer (410, 429, 500, ...); `None` answers as usual, after the delay.
         reset: cut the HTTP connection in place of an answer: the caller cannot know what happened.
-        deliver: do what was asked all the same, then answer with the fault (an ambiguous failure).
+        perform: carry out the call anyway, then answer with the fault (an ambiguous failure).
         delay: seconds before the answer.
         connection_ids: only for these.
         every: only for every nth call that the rule is about.
-        times: only so often, then never again.
+        times: only this many times, then never again.
     """
 
     status: int | None = None
     reset: bool = False
-    deliver: bool = False
+    perform: bool = False
     delay: float = 0.0
     connection_ids: Collection[str] | None = None
     every: int = 1

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from roomcast_dev.local.console import Console
-from roomcast_dev.local.lambda_host.host import FunctionError, FunctionHost
-from roomcast_dev.local.template.reader import REGION, QueueMapping
+from roomcast_dev.local.lambda_host.pool import FunctionError, Invoke
+from roomcast_dev.local.template.model import REGION, QueueMapping
 
-POLL_INTERVAL = (
-    1.0  # ours: seconds; messages sent are announced, this finds those that were delayed or failed
-)
+# Ours: seconds. Messages that are sent are announced; this finds those that were delayed or failed.
+POLL_INTERVAL = 1.0
 RECEIVE_MAXIMUM = 10  # SQS quota: messages a receive
 DELETE_MAXIMUM = 10  # SQS quota: messages a DeleteMessageBatch
 DEFAULT_CONCURRENCY = 5  # Lambda starts to poll a queue with five batches at a time
@@ -30,15 +29,16 @@ class QueuePoller:
         mapping: which function, and how large a batch.
         queue_arn: evaluated.
         sqs: a boto3 client.
+        invoke: runs the function.
     """
 
     def __init__(
-        self, mapping: QueueMapping, queue_arn: str, sqs: Any, host: FunctionHost, console: Console
+        self, mapping: QueueMapping, queue_arn: str, sqs: Any, invoke: Invoke, console: Console
     ) -> None:
         self._mapping = mapping
         self._arn = queue_arn
         self._sqs = sqs
-        self._host = host
+        self._invoke = invoke
         self._console = console
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(mapping.maximum_concurrency or DEFAULT_CONCURRENCY)
@@ -118,7 +118,7 @@ class QueuePoller:
         started = time.perf_counter()
         failed, why = {message["MessageId"] for message in messages}, ""
         try:
-            result = await self._host.invoke(
+            result = await self._invoke(
                 self._mapping.function, {"Records": [self._record(message) for message in messages]}
             )
             if self._mapping.reports_failures:

@@ -22,7 +22,7 @@ from roomcast_dev.local.console import Console
 from roomcast_dev.local.errors import LocalRunError
 from roomcast_dev.local.ministack.process import CREDENTIALS
 from roomcast_dev.local.stack import LocalRun, Project
-from roomcast_dev.local.template.reader import REGION
+from roomcast_dev.local.template.model import REGION
 
 ROOT = Path(__file__).parent.parent.parent
 STAGE = "local"
@@ -47,7 +47,7 @@ def run(
     quotas: float | None = None,
     quiet: bool = False,
 ) -> int:
-    """Run the local stack until Ctrl-C or SIGTERM; returns the exit status.
+    """Run the stage `local` until Ctrl-C or SIGTERM; returns the exit status.
 
     Args:
         port: where the gateway listens, on loopback alone.

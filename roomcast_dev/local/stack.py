@@ -12,17 +12,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from roomcast_dev.local.api_gateway.gateway import Gateway
+from roomcast_dev.local.api_gateway.gateway import ApiGateway
 from roomcast_dev.local.assembly import synthesize
 from roomcast_dev.local.console import Console
 from roomcast_dev.local.errors import LocalRunError, MiniStackError
 from roomcast_dev.local.faults import Faults
 from roomcast_dev.local.lambda_host.host import FunctionHost
+from roomcast_dev.local.lambda_host.pool import PoolLimits
 from roomcast_dev.local.ministack.process import CREDENTIALS, MiniStack
 from roomcast_dev.local.queues import QueuePoller
-from roomcast_dev.local.template.reader import Template, load
-from roomcast_dev.local.wire.http import Listener, listen
+from roomcast_dev.local.template.model import Template
+from roomcast_dev.local.template.reader import load
+from roomcast_dev.local.wire.http import Listener
 from roomcast_dev.local.wire.messages import Handler
+from roomcast_dev.local.wire.sockets import listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class LocalRun:
         port: the gateway's, on loopback alone; 0 takes a free one.
         time_scale: how many times faster API Gateway's limits of 10 minutes and 2 hours run.
         quotas: share of an AWS account's quotas to enforce; `None`: none.
+        pool_limits: how the pools of function workers grow and shrink.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class LocalRun:
         console: Console | None = None,
         time_scale: float = 1.0,
         quotas: float | None = None,
+        pool_limits: PoolLimits | None = None,
     ) -> None:
         self.project = project
         self.port = port
@@ -81,9 +86,9 @@ class LocalRun:
         self._time_scale = time_scale
         self._quotas = quotas
         self._template: Template | None = None
-        self._gateway: Gateway | None = None
+        self._gateway: ApiGateway | None = None
         self._ministack = MiniStack()
-        self._host = FunctionHost(self.console.function)
+        self._host = FunctionHost(self.console.function, pool_limits)
         self._pollers: list[QueuePoller] = []
         self._sockets: list[socket.socket] = []
         self._listener: Listener | None = None
@@ -91,15 +96,15 @@ class LocalRun:
         self._stopping = asyncio.Event()
 
     @property
-    def gateway(self) -> Gateway:
+    def gateway(self) -> ApiGateway:
         if self._gateway is None:
-            raise LocalRunError("the local stack has not been started")
+            raise LocalRunError("the local run has not been started")
         return self._gateway
 
     @property
     def template(self) -> Template:
         if self._template is None:
-            raise LocalRunError("the local stack has not been started")
+            raise LocalRunError("the local run has not been started")
         return self._template
 
     @property
@@ -227,7 +232,7 @@ class LocalRun:
             sqs = await asyncio.to_thread(self._ministack.client, "sqs")
             for mapping in template.mappings:
                 arn = template.value(mapping.queue_arn, evaluated, local_url=self.address)
-                poller = QueuePoller(mapping, arn, sqs, self._host, self.console)
+                poller = QueuePoller(mapping, arn, sqs, self._host.invoke, self.console)
                 await poller.start()
                 self._pollers.append(poller)
         self._ministack.on_sent = self._wake_pollers
@@ -242,9 +247,9 @@ class LocalRun:
         Args:
             pages: answers plain HTTP requests that are not for the management API.
         """
-        self._gateway = gateway = Gateway(
+        self._gateway = gateway = ApiGateway(
             self.template,
-            self._host,
+            self._host.invoke,
             address=self.address,
             console=self.console,
             faults=self.faults,

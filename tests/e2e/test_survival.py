@@ -13,7 +13,7 @@ import pytest
 from dotenv import dotenv_values
 from websockets.asyncio.client import connect
 
-from roomcast_dev.local.lambda_host.host import SHRINK_AFTER
+from roomcast_dev.local.lambda_host.pool import PoolLimits
 from tests.e2e.test_dev import Dev
 
 
@@ -76,11 +76,11 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 async def test_a_thousand_clients_that_leave_at_once_leave_nothing_behind(dev: Dev) -> None:
     await crowd(dev, 100)  # what stays after a first crowd is what the work needs, not a leak
     await wait_until_empty(dev)
-    await asyncio.sleep(SHRINK_AFTER * 1.5)
+    await asyncio.sleep(PoolLimits().shrink_after * 1.5)
     before = memory_mb(dev)
     await crowd(dev, 1000)
     await wait_until_empty(dev)
-    await asyncio.sleep(SHRINK_AFTER * 1.5)
+    await asyncio.sleep(PoolLimits().shrink_after * 1.5)
     assert dev.process.poll() is None
     assert memory_mb(dev) < before * 1.2
 

@@ -1,10 +1,10 @@
 """The process that function workers are forked from, and what each of them does.
 
-Run as `python -m roomcast_dev.local.lambda_host.worker FD`: it imports boto3 once, then forks one worker for each
-request that comes over the Unix socket FD. A worker so starts in milliseconds and shares that memory.
-The worker is plain `awslambdaric`, the runtime client of AWS, told to talk to our Runtime API.
+Run as `python -m roomcast_dev.local.lambda_host.worker FD`: it imports boto3 once, then forks one worker for
+each request that comes over the Unix socket FD, so that a worker starts in milliseconds and shares that
+memory. The worker is plain `awslambdaric`, the runtime client of AWS, pointed at our Runtime API.
 
-Nothing survives the gateway: when the socket ends, the process kills its workers and leaves.
+Nothing survives the local run: when the socket ends, the process kills its workers and exits.
 """
 
 from __future__ import annotations

@@ -1,46 +1,34 @@
-"""Bytes on the wire: HTTP requests and WebSocket frames as callbacks, nothing of API Gateway.
+"""HTTP on the wire: requests and WebSocket handshakes as callbacks, nothing of API Gateway.
 
-One `asyncio.Protocol` parses HTTP with httptools and hands an Upgrade to `WebSocket`, which drives the
-Sans-I/O protocol of `websockets`: it sees frames, so the limit on a frame and the limit on a message can
-be told apart.
+One `asyncio.Protocol` parses HTTP with httptools and hands a handshake on as an `Upgrade`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
-from typing import Protocol, cast
+from typing import cast
 
 import httptools
 from websockets.datastructures import Headers
-from websockets.frames import Frame, Opcode
 from websockets.http11 import Request as HandshakeRequest
-from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from roomcast_dev.local.errors import PortInUseError
-from roomcast_dev.local.wire.messages import Request, Response
+from roomcast_dev.local.wire.messages import RESET, OnRequest, Request, Response, serialize
+from roomcast_dev.local.wire.sockets import BACKLOG
+from roomcast_dev.local.wire.websocket import Upgrade, WebSocket, WebSocketEvents
 
-MAX_MESSAGE = 128 * 1024  # API Gateway quota: WebSocket message payload
-MAX_FRAME = 32 * 1024  # API Gateway quota: WebSocket frame
-MAX_BODY = 8 * 1024 * 1024  # ours: above Lambda's 6 MB answer and SQS's 1 MiB, below what hurts
-BACKLOG = 4096  # ours: handshakes that may wait, as when a thousand browsers reconnect at once
-CLOSE_TIMEOUT = 2.0  # ours: seconds a client gets to answer a close frame
+MAX_BODY = 8 * 1024 * 1024  # ours: above Lambda's 6 MB response and SQS's 1 MiB, below what hurts
 
-RESET = Response(0)  # an answer that is none: the connection is cut
-
-Reply = Callable[[Response], None]
-OnRequest = Callable[[Request, Reply], None]
+OnUpgrade = Callable[[Upgrade], None]
 
 
 class Listener:
     """A server on loopback and the connections that it has taken."""
 
-    def __init__(self, on_request: OnRequest, on_upgrade: Callable[[Upgrade], None] | None = None) -> None:
+    def __init__(self, on_request: OnRequest, on_upgrade: OnUpgrade | None = None) -> None:
         self._on_request = on_request
         self._on_upgrade = on_upgrade
         self._servers: list[asyncio.Server] = []
@@ -69,75 +57,18 @@ class Listener:
         return HttpProtocol(self._on_request, self._on_upgrade, self.transports)
 
 
-class Upgrade:
-    """A WebSocket handshake that waits for a decision: `accept` or `refuse` it, once."""
-
-    __slots__ = ("_protocol", "_rest", "_switching", "headers", "request", "subprotocols")
-
-    def __init__(
-        self,
-        request: Request,
-        headers: list[tuple[str, str]],
-        protocol: HttpProtocol,
-        switching: bytes,
-        subprotocols: list[str],
-        rest: bytes,
-    ) -> None:
-        self.request = request
-        self.headers = headers
-        """As they came: spelling, order and repetitions."""
-        self.subprotocols = subprotocols
-        """What the client offers in `Sec-WebSocket-Protocol`."""
-        self._protocol = protocol
-        self._switching = switching
-        self._rest = rest
-
-    @property
-    def lost(self) -> bool:
-        """Whether the client went away while it waited."""
-        return self._protocol.transport is None
-
-    def accept(self, events: WebSocketEvents, subprotocol: str | None = None) -> WebSocket | None:
-        """Open the WebSocket; `None` if the client is gone."""
-        transport = self._protocol.transport
-        if transport is None:
-            return None
-        head = self._switching
-        if subprotocol is not None:
-            head = head[:-2] + f"Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n".encode()
-        websocket = WebSocket(transport, events, self._protocol.transports)
-        transport.set_protocol(websocket)
-        transport.write(head)
-        early, self._protocol.early = self._protocol.early, bytearray()
-        if self._rest or early:
-            websocket.data_received(self._rest + bytes(early))
-        return websocket
-
-    def refuse(self, response: Response) -> None:
-        """Answer the handshake with an HTTP response and end the connection."""
-        self._protocol.refuse(response)
-
-
-class WebSocketEvents(Protocol):
-    """What the owner of a `WebSocket` is told."""
-
-    def on_text(self, text: str) -> None: ...
-
-    def on_close(self, code: int, reason: str) -> None: ...
-
-
 class HttpProtocol(asyncio.Protocol):
     """Parses requests, answers them in order, hands Upgrades on."""
 
     def __init__(
         self,
         on_request: OnRequest,
-        on_upgrade: Callable[[Upgrade], None] | None,
+        on_upgrade: OnUpgrade | None,
         transports: set[asyncio.Transport],
     ) -> None:
         self.transport: asyncio.Transport | None = None
         self.transports = transports
-        self.early = bytearray()
+        self._early = bytearray()
         self._on_request = on_request
         self._on_upgrade = on_upgrade
         self._parser = httptools.HttpRequestParser(self)
@@ -171,7 +102,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._upgrading:
-            self.early += data
+            self._early += data
             return
         try:
             self._parser.feed_data(data)
@@ -228,25 +159,25 @@ class HttpProtocol(asyncio.Protocol):
     def _start(self, request: Request, keep_alive: bool) -> None:
         self._busy = True
 
-        def reply(response: Response) -> None:
+        def respond(response: Response) -> None:
             if self.transport is None:
                 return
             if response is RESET:
                 self.transport.abort()
                 return
-            self.transport.write(_serialize(response, keep_alive, head=request.method == "HEAD"))
+            self.transport.write(serialize(response, keep_alive, head=request.method == "HEAD"))
             self._busy = False
             if not keep_alive:
                 self.transport.close()
             elif self._waiting:
                 self._start(*self._waiting.popleft())
 
-        self._on_request(request, reply)
+        self._on_request(request, respond)
 
     def refuse(self, response: Response) -> None:
         """Answer and close."""
         if self.transport is not None:
-            self.transport.write(_serialize(response, keep_alive=False))
+            self.transport.write(serialize(response, keep_alive=False))
             self.transport.close()
 
     # Upgrades
@@ -266,177 +197,27 @@ class HttpProtocol(asyncio.Protocol):
                 kept["Sec-WebSocket-Version"] = version
             self.refuse(Response(answer.status_code, bytes(answer.body), kept))
             return
-        offered = [
-            part.strip()
-            for value in headers.get_all("Sec-WebSocket-Protocol")
-            for part in value.split(",")
-            if part.strip()
-        ]
-        self._on_upgrade(Upgrade(request, self._raw_headers, self, answer.serialize(), offered, rest))
+        self._early += rest
+        head = answer.serialize()
+        self._on_upgrade(
+            Upgrade(
+                request,
+                self._raw_headers,
+                accept=lambda events, subprotocol: self._accept(head, events, subprotocol),
+                refuse=self.refuse,
+            )
+        )
 
-
-class WebSocket(asyncio.Protocol):
-    """An open WebSocket. Text in by `on_text`; `on_close` comes exactly once, whatever ended it."""
-
-    __slots__ = ("_closed", "_events", "_parts", "_timer", "_transport", "_transports", "_ws")
-
-    def __init__(
-        self, transport: asyncio.Transport, events: WebSocketEvents, transports: set[asyncio.Transport]
-    ) -> None:
-        self._transport = transport
-        self._transports = transports
-        self._events = events
-        self._ws = ServerProtocol(state=State.OPEN, max_size=(MAX_MESSAGE, MAX_FRAME))
-        self._closed = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._parts: list[bytes] = []
-
-    @property
-    def open(self) -> bool:
-        return self._ws.state is State.OPEN
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that wait because the client does not read."""
-        return self._transport.get_write_buffer_size()
-
-    def send(self, payload: bytes) -> None:
-        """Send one text frame."""
-        self._ws.send_text(payload)
-        self._flush()
-
-    def close(self, code: int, reason: str) -> None:
-        """Start the closing handshake; a client that does not answer is cut off after `CLOSE_TIMEOUT`."""
-        if self._ws.state is State.OPEN:
-            self._ws.send_close(code, reason)
-            self._end(code, reason)
-            self._flush()
-            self._arm()
-
-    def abort(self) -> None:
-        """Drop the TCP connection without a close frame."""
-        self._transport.abort()
-
-    # asyncio
-
-    def data_received(self, data: bytes) -> None:
-        self._ws.receive_data(data)
-        for frame in self._ws.events_received():
-            if not isinstance(frame, Frame):
-                continue
-            if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
-                self._parts.append(bytes(frame.data))
-                if frame.fin:
-                    payload, self._parts = b"".join(self._parts), []
-                    self._text(payload)
-            elif frame.opcode is Opcode.BINARY:
-                self._fail(1003, "Binary frames are not supported")
-        self._flush()
-        if self._ws.close_sent is not None and not self._closed:
-            if self._ws.close_rcvd is not None and self._ws.close_rcvd_then_sent:
-                self._end(self._ws.close_rcvd.code, self._ws.close_rcvd.reason)
-            else:
-                self._end(self._ws.close_sent.code, self._ws.close_sent.reason)
-        if self._ws.close_sent is not None:
-            self._arm()
-
-    def eof_received(self) -> bool:
-        self._ws.receive_eof()
-        self._flush()
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._transports.discard(self._transport)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._end(1006, "Connection Closed Abnormally")
-
-    # Helpers
-
-    def _text(self, payload: bytes) -> None:
-        if self._ws.state is not State.OPEN:
-            return
-        try:
-            text = payload.decode()
-        except UnicodeDecodeError:
-            self._fail(1007, "Invalid UTF-8")
-        else:
-            self._events.on_text(text)
-
-    def _fail(self, code: int, reason: str) -> None:
-        if self._ws.state is State.OPEN:
-            self._ws.fail(code, reason)
-
-    def _flush(self) -> None:
-        for data in self._ws.data_to_send():
-            if data:
-                self._transport.write(data)
-            else:
-                self._transport.close()
-
-    def _arm(self) -> None:
-        if self._timer is None and not self._transport.is_closing():
-            self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.abort)
-
-    def _end(self, code: int, reason: str) -> None:
-        if not self._closed:
-            self._closed = True
-            self._events.on_close(code, reason)
-
-
-def loopback_socket() -> socket.socket:
-    """Listen on a free port of 127.0.0.1."""
-    return _bind(socket.AF_INET, "127.0.0.1", 0)
-
-
-def listen(port: int) -> list[socket.socket]:
-    """Bind and listen on 127.0.0.1 and, where it exists, ::1 (browsers take `localhost` for either).
-
-    Port 0 takes one that is free.
-
-    Raises:
-        PortInUseError: someone else listens there.
-    """
-    sockets = [_bind(socket.AF_INET, "127.0.0.1", port)]
-    try:
-        sockets.append(_bind(socket.AF_INET6, "::1", sockets[0].getsockname()[1]))
-    except PortInUseError:
-        sockets[0].close()
-        if port == 0:
-            return listen(0)
-        raise
-    except OSError:
-        return sockets  # a machine without IPv6, or one where ::1 is not configured
-    return sockets
-
-
-def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family is socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    try:
-        sock.bind((host, port))
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(port) from error
-        raise
-    return sock
-
-
-def _serialize(response: Response, keep_alive: bool, *, head: bool = False) -> bytes:
-    try:
-        phrase = HTTPStatus(response.status).phrase
-    except ValueError:
-        phrase = "Unknown"
-    lines = [f"HTTP/1.1 {response.status} {phrase}"]
-    lines += [f"{name}: {value}" for name, value in response.headers.items()]
-    if response.status != 204:
-        lines.append(f"Content-Length: {len(response.body)}")
-    if not keep_alive:
-        lines.append("Connection: close")
-    text = "\r\n".join(lines) + "\r\n\r\n"
-    return text.encode("latin-1", "replace") + (b"" if head else response.body)
+    def _accept(self, head: bytes, events: WebSocketEvents, subprotocol: str | None) -> WebSocket | None:
+        transport = self.transport
+        if transport is None:
+            return None
+        if subprotocol is not None:
+            head = head[:-2] + f"Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n".encode()
+        websocket = WebSocket(transport, events, self.transports)
+        transport.set_protocol(websocket)
+        transport.write(head)
+        early, self._early = bytes(self._early), bytearray()
+        if early:
+            websocket.data_received(early)
+        return websocket

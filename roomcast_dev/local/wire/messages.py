@@ -1,16 +1,11 @@
-"""What one HTTP request and its answer look like inside the local gateway.
-
-Everything that is not a WebSocket handshake arrives as a `Request`: the management API
-(`@connections`) and, for every other path, the demo page. `roomcast_dev.local.demo.create(environment)` makes
-the handler of the latter, where `environment` is what the run writes into the env file
-(`WEBSOCKET_API_ENDPOINT`, `JWT_SECRET`, `AWS_ENDPOINT_URL`, ...).
-"""
+"""An HTTP request and the response to it, as the local run hands them around."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -38,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer to a `Request`. `Content-Length` is added by the server."""
+    """The response to a `Request`. `serialize` adds `Content-Length`."""
 
     status: int = 200
     body: bytes = b""
@@ -53,4 +48,28 @@ class Response:
 
 
 Handler = Callable[[Request], Awaitable[Response | None]]
-"""Answers a request, or says `None`: not mine, so the server answers 404."""
+"""Answers a request, or returns `None` if the path is not its own: the client gets 404."""
+
+RESET = Response(0)
+"""In place of a response: cut the connection."""
+
+Respond = Callable[[Response], None]
+"""Sends the response to one request; called once."""
+
+OnRequest = Callable[[Request, Respond], None]
+
+
+def serialize(response: Response, keep_alive: bool, *, head: bool = False) -> bytes:
+    """Write `response` as HTTP/1.1; `head` leaves the body out but counts it."""
+    try:
+        phrase = HTTPStatus(response.status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    lines = [f"HTTP/1.1 {response.status} {phrase}"]
+    lines += [f"{name}: {value}" for name, value in response.headers.items()]
+    if response.status != 204:
+        lines.append(f"Content-Length: {len(response.body)}")
+    if not keep_alive:
+        lines.append("Connection: close")
+    text = "\r\n".join(lines) + "\r\n\r\n"
+    return text.encode("latin-1", "replace") + (b"" if head else response.body)

@@ -100,8 +100,8 @@ def test_the_connection_of_a_call_can_be_reset(plain: WebSocketStack) -> None:
     client.expect_silence(0.1)
 
 
-def test_a_failed_call_may_have_delivered(plain: WebSocketStack) -> None:
+def test_a_failed_call_may_have_been_carried_out(plain: WebSocketStack) -> None:
     client = plain.connect()
-    plain.faults.management = [ManagementFault(status=500, deliver=True)]
+    plain.faults.management = [ManagementFault(status=500, perform=True)]
     assert post(plain, plain.connection_ids()[0], b'{"n": 1}') == 500
     assert client.receive() == {"n": 1}

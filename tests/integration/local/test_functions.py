@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from roomcast_dev.local.lambda_host.pool import PoolLimits
 from roomcast_dev.pytest_plugin import WebSocketStack, run_stack
 from tests.integration.local.conftest import PLAIN
 
@@ -112,19 +113,16 @@ def test_no_line_shows_a_body_or_a_token(plain: WebSocketStack, output: io.Strin
     assert "SECRET" not in output.getvalue()
 
 
-def test_idle_workers_end_and_the_last_one_stays(
-    plain: WebSocketStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("roomcast_dev.local.lambda_host.host.SHRINK_AFTER", 0.4)
-    with run_stack(PLAIN) as stack:
+def test_idle_workers_end_and_the_last_one_stays() -> None:
+    with run_stack(PLAIN, pool_limits=PoolLimits(shrink_after=0.4)) as stack:
         client = stack.connect()
         for number in range(4):
             client.send("x", do="sleep", seconds=0.5, n=number)
         for _ in range(4):
             client.receive()
         functions = len(stack.stack.template.functions)
-        assert len(stack.stack.host.workers) > functions
-        stack.eventually(lambda: len(stack.stack.host.workers) <= functions)
+        assert len(stack.stack.host.pids) > functions
+        stack.eventually(lambda: len(stack.stack.host.pids) <= functions)
         client.send("x", n="after")
         assert client.receive()["n"] == "after"
 
@@ -161,7 +159,7 @@ def test_nothing_is_left_when_the_stack_has_stopped() -> None:
         client.send("x", do="context")
         pids.append(client.receive()["pid"])
         client.send("x", do="sleep", seconds=30)
-        pids += list(stack.stack.host.workers)
+        pids += list(stack.stack.host.pids)
         stack.reset()
     for pid in pids:
         with pytest.raises(ProcessLookupError):

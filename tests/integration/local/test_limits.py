@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from websockets.exceptions import InvalidStatus
 
-from roomcast_dev.local.api_gateway.gateway import TokenBucket
+from roomcast_dev.local.api_gateway.limits import TokenBucket
 from roomcast_dev.pytest_plugin import WebSocketStack, run_stack
 from tests.integration.local.conftest import PLAIN
 from tests.integration.local.test_events import kept
@@ -65,10 +65,9 @@ def test_over_the_quota_of_connects_the_handshake_is_429() -> None:
         assert refusal.value.response.status_code == 429
 
 
-def test_a_token_bucket_fills_again_up_to_its_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_bucket_fills_again_up_to_its_burst() -> None:
     now = 100.0
-    monkeypatch.setattr("roomcast_dev.local.api_gateway.gateway.time.monotonic", lambda: now)
-    bucket = TokenBucket(rate=2, burst=3)
+    bucket = TokenBucket(rate=2, burst=3, clock=lambda: now)
     assert [bucket.take() for _ in range(4)] == [True, True, True, False]
     now += 0.5
     assert [bucket.take() for _ in range(2)] == [True, False]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from roomcast_dev.local.errors import TemplateError
-from roomcast_dev.local.template.reader import Throttle, load
+from roomcast_dev.local.template.model import Throttle
+from roomcast_dev.local.template.reader import load
 
 
 def resource(kind: str, **properties: Any) -> dict[str, Any]:

@@ -1,0 +1,125 @@
+"""The process that is MiniStack: `python -m roomcast_dev.local.ministack.server FD`."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from roomcast_dev.local.errors import MiniStackError
+from roomcast_dev.local.wire.http import Listener
+from roomcast_dev.local.wire.messages import Request, Respond, Response
+
+
+def _serve(fd: int) -> None:
+    """Serve MiniStack's application on the listening socket `fd` until our stdin ends."""
+    import threading
+
+    import uvloop
+    from ministack.app import app
+    from ministack.services import dynamodb
+
+    # It reads a condition anew for each item that a Query looks at: half of what one costs.
+    for name in ("_tokenize", "_condition_syntax_error"):
+        setattr(dynamodb, name, functools.lru_cache(1000)(getattr(dynamodb, name)))
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    uvloop.run(_Application(app).serve(socket.socket(fileno=fd)))
+
+
+class _Application:
+    """Serves MiniStack's ASGI application with our own HTTP server.
+
+    Half of what a small DynamoDB call costs in MiniStack is the server in front of it (hypercorn), and each
+    event of a function makes such calls.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Start the application, say so, and serve for ever."""
+        started = asyncio.Event()
+        lifespan = asyncio.create_task(self._lifespan(started))
+        await started.wait()
+        await Listener(self._on_request).start([sock])
+        os.write(1, b"ready\n")
+        await lifespan
+        await asyncio.Event().wait()
+
+    async def _lifespan(self, started: asyncio.Event) -> None:
+        messages = [{"type": "lifespan.startup"}]
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop() if messages else await asyncio.get_running_loop().create_future()
+
+        async def send(message: Mapping[str, Any]) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                raise MiniStackError(str(message.get("message")))
+            started.set()
+
+        await self._app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+
+    def _on_request(self, request: Request, respond: Respond) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(request, respond))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, request: Request, respond: Respond) -> None:
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": request.method,
+            "scheme": "http",
+            "path": unquote(request.path),
+            "raw_path": request.path.encode(),
+            "query_string": request.query_string.encode(),
+            "root_path": "",
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in request.headers.items()],
+            "client": (request.source_ip, 0),
+            "server": ("127.0.0.1", 0),
+        }
+        messages = [{"type": "http.request", "body": request.body, "more_body": False}]
+        head: dict[str, Any] = {"status": 500, "headers": []}
+        body: list[bytes] = []
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop() if messages else await asyncio.get_running_loop().create_future()
+
+        async def send(message: Mapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                head.update(message)
+            elif message["type"] == "http.response.body":
+                body.append(message.get("body", b""))
+                if not message.get("more_body"):
+                    respond(Response(head["status"], b"".join(body), _headers(head["headers"])))
+
+        await self._app(scope, receive, send)
+        # MiniStack's long polling looks ten times a second; real SQS answers at once. So whoever polls for us
+        # is told of each message sent, and asks then.
+        if request.headers.get("x-amz-target", "").startswith("AmazonSQS.SendMessage"):
+            os.write(1, b"sent\n")
+
+
+def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in pairs}
+    headers.pop("content-length", None)  # the server counts
+    headers.pop("transfer-encoding", None)
+    return headers
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
