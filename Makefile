@@ -5,9 +5,10 @@ BIN := .venv/bin
 BACKEND_ENV ?= .env
 # A file's tests stay together: they share its stack.
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+COMPILE := $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
-.PHONY: setup dev test test-all check synth deploy destroy logs bench bench-local audit lock
+.PHONY: setup dev test test-all check synth deploy destroy logs package bench bench-local audit lock
 
 setup: .venv/.done client/dist/index.js  ## the virtual environment, the node packages, the built client
 
@@ -45,6 +46,9 @@ logs: setup  ## follow what the functions of STAGE say
 bench: setup  ## every claim, measured beside its peer
 	for script in bench/*.py; do $(BIN)/python $$script --quick || exit 1; done
 
+package: setup  ## the wheel and the npm package, in dist/
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . && npm pack --silent --workspace client --pack-destination dist
+
 audit: setup  ## known faults of the pinned packages; needs registries that answer this
 	$(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit==2.10.1
 	.venv-audit/bin/pip-audit --requirement requirements-dev.txt --no-deps --disable-pip && npm audit
@@ -54,9 +58,10 @@ bench-local: setup  ## the local gateway beside serverless-offline, MiniStack an
 
 lock: setup  ## resolve pyproject.toml into the pinned requirements files
 	$(BIN)/pip install --quiet pip-tools==7.6.2
-	$(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --extra deploy --extra jwks --output-file requirements.txt pyproject.toml
-	$(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --extra deploy --extra jwks --extra dev --output-file requirements-dev.txt pyproject.toml
-	echo checkov==3.3.30 | $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --no-annotate --output-file requirements-checkov.txt -
+	$(COMPILE) --extra cdk --extra jwks --output-file requirements.txt pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["check"], sep="\n")' \
+		| $(COMPILE) --extra cdk --extra jwks --extra dev --output-file requirements-dev.txt pyproject.toml -
+	echo checkov==3.3.30 | $(COMPILE) --no-annotate --output-file requirements-checkov.txt -
 
 .venv/.done: requirements-dev.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 or newer"; exit 1; }

@@ -61,10 +61,10 @@ async function bundle(source: string, env: Record<string, string> = {}): Promise
 }
 const gzipped = (code: string) => gzipSync(code, { level: 9 }).length;
 
-test("the tarball holds the built modules, their types, and nothing else", () => {
+test("the tarball holds the built modules, their types, the licence, and nothing else", () => {
   const modules = ["client", "emitter", "index", "io", "link", "protocol", "react", "socket"];
   const built = modules.flatMap((name) => [`dist/${name}.d.ts`, `dist/${name}.js`]);
-  expect(files).toEqual([...built, "README.md", "package.json"].sort());
+  expect(files).toEqual([...built, "LICENSE", "README.md", "package.json"].sort());
   expect(readdirSync(join(here, "src")).filter((name) => !name.endsWith(".d.ts"))).toHaveLength(modules.length);
 });
 

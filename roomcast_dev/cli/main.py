@@ -4,6 +4,8 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
@@ -43,11 +45,28 @@ def dev(
 
 
 app = typer.Typer(
-    help="Run, reach and price a roomcast stage: the one on this laptop, or with --stage a deployed one.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"roomcast {version('roomcast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Run, reach and price a roomcast stage: the one on this laptop, or with --stage a deployed one."""
+
+
 app.command("dev")(dev)
 app.command("token")(token.token)
 app.add_typer(send.app, name="send")

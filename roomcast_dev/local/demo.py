@@ -27,7 +27,9 @@ from roomcast.store import Store
 from roomcast.tokens.authentication import sign_token
 from roomcast_dev.local.wire.messages import Handler, Request, Response
 
-CLIENT = Path(__file__).parent.parent.parent / "client"
+_PACKED = Path(__file__).parent / "page"
+# In the wheel the page is a copy next to this file; in a checkout it is the client's own demo.
+CLIENT = _PACKED if _PACKED.is_dir() else Path(__file__).parent.parent.parent / "client"
 TOKEN_SECONDS = 3600
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _FILES = {

@@ -1,4 +1,4 @@
-"""`make dev`: this project's own stack at ws://localhost:3001, until Ctrl-C."""
+"""`roomcast dev`: the stack of the CDK app in this directory at ws://localhost:3001, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,22 +21,9 @@ from roomcast_dev.local import demo
 from roomcast_dev.local.console import Console
 from roomcast_dev.local.errors import LocalRunError
 from roomcast_dev.local.ministack.process import CREDENTIALS
+from roomcast_dev.local.project import project_in
 from roomcast_dev.local.stack import LocalRun, Project
 from roomcast_dev.local.template.model import REGION
-
-ROOT = Path(__file__).parent.parent.parent
-STAGE = "local"
-
-
-def own_project(root: Path = ROOT) -> Project:
-    """The project that this file stands in: its stage `local`, its handlers from the sources."""
-    return Project(
-        directory=root,
-        context={"stage": STAGE},
-        sources=[root / "app.py", root / "cdk.json", root / "stacks", root / "requirements.txt"],
-        source_path=[root / "lambdas", root],
-        watched=[root / "lambdas", root / "roomcast"],
-    )
 
 
 def run(
@@ -47,7 +34,7 @@ def run(
     quotas: float | None = None,
     quiet: bool = False,
 ) -> int:
-    """Run the stage `local` until Ctrl-C or SIGTERM; returns the exit status.
+    """Run the local stack until Ctrl-C or SIGTERM; returns the exit status.
 
     Args:
         port: where the gateway listens, on loopback alone.
@@ -57,17 +44,24 @@ def run(
         quotas: share of an AWS account's quotas to enforce (1.0: as on a new account); `None`: none.
         quiet: show problems only.
     """
-    return uvloop.run(_run(port, env_file or ROOT / ".env.local", time_scale, quotas, quiet))
+    try:
+        project = project_in(Path.cwd())
+    except LocalRunError as problem:
+        Console(quiet=quiet).problem(f"roomcast dev: {problem}")
+        return 1
+    return uvloop.run(_run(project, port, env_file or Path(".env.local"), time_scale, quotas, quiet))
 
 
-async def _run(port: int, env_file: Path, time_scale: float, quotas: float | None, quiet: bool) -> int:
+async def _run(
+    project: Project, port: int, env_file: Path, time_scale: float, quotas: float | None, quiet: bool
+) -> int:
     started = time.perf_counter()
     console = Console(quiet=quiet)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
-    stack = LocalRun(own_project(), port=port, console=console, time_scale=time_scale, quotas=quotas)
+    stack = LocalRun(project, port=port, console=console, time_scale=time_scale, quotas=quotas)
     stopped = loop.create_task(stop.wait())
     starting = loop.create_task(_start(stack, env_file))
     try:
@@ -100,34 +94,38 @@ async def _start(stack: LocalRun, env_file: Path) -> None:
     await stack.start()
     environment = await local_environment(stack, env_file)
     write_env_file(env_file, environment)
-    await stack.serve(demo.create(environment))
+    await stack.serve(demo.create(environment) if "JWT_SECRET" in environment else None)
 
 
 async def local_environment(stack: LocalRun, env_file: Path | None = None) -> dict[str, str]:
-    """What a backend needs to reach this stack, as in the env file; sets the secret of the tokens."""
-    kept = dotenv_values(env_file).get("JWT_SECRET") if env_file is not None and env_file.exists() else None
-    try:
-        secret = check_secret("JWT_SECRET", kept) if kept else secrets.token_urlsafe(48)
-    except SettingsError as problem:
-        raise LocalRunError(f"{env_file}: {problem}") from problem
-    connect = stack.function_environment("connect.handler")
-    await asyncio.to_thread(stack.ministack.put_secret, connect["WEBSOCKET_JWT_SECRET_NAME"], secret)
-    environment = {
-        "WEBSOCKET_API_ENDPOINT": stack.url,
-        "REACT_APP_WEBSOCKET_URL": f"ws://{stack.address}",
-        "WEBSOCKET_CONNECTIONS_TABLE": connect["WEBSOCKET_CONNECTIONS_TABLE"],
-        "WEBSOCKET_ROOMS_TABLE": connect["WEBSOCKET_ROOMS_TABLE"],
-    }
-    if queue := stack.outputs.get("FanOutQueueUrl"):
-        environment["WEBSOCKET_FANOUT_QUEUE_URL"] = queue
-    return {
-        **environment,
-        "JWT_SECRET": secret,
+    """What a backend needs to reach this stack, as in the env file; sets the secret of the tokens.
+
+    A stack that does not have Roomcast's outputs gives only its address and the way to its AWS services.
+    """
+    aws = {
         "AWS_ENDPOINT_URL": stack.ministack.url,
         **CREDENTIALS,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,  # the only name that boto3 reads
     }
+    outputs = stack.outputs
+    if not {"ConnectionsTableName", "RoomsTableName", "JwtSecretName"} <= outputs.keys():
+        return {"WEBSOCKET_API_ENDPOINT": stack.url, **aws}
+    kept = dotenv_values(env_file).get("JWT_SECRET") if env_file is not None and env_file.exists() else None
+    try:
+        secret = check_secret("JWT_SECRET", kept) if kept else secrets.token_urlsafe(48)
+    except SettingsError as problem:
+        raise LocalRunError(f"{env_file}: {problem}") from problem
+    await asyncio.to_thread(stack.ministack.put_secret, outputs["JwtSecretName"], secret)
+    environment = {
+        "WEBSOCKET_API_ENDPOINT": stack.url,
+        "REACT_APP_WEBSOCKET_URL": f"ws://{stack.address}",
+        "WEBSOCKET_CONNECTIONS_TABLE": outputs["ConnectionsTableName"],
+        "WEBSOCKET_ROOMS_TABLE": outputs["RoomsTableName"],
+    }
+    if queue := outputs.get("FanOutQueueUrl"):
+        environment["WEBSOCKET_FANOUT_QUEUE_URL"] = queue
+    return {**environment, "JWT_SECRET": secret, **aws}
 
 
 def write_env_file(path: Path, environment: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roomcast_dev.local.run import write_env_file
-from roomcast_dev.pytest_plugin import WebSocketStack
+from roomcast_dev.testing import WebSocketStack
 
 COMMAND = [sys.executable, "-c", "from roomcast_dev.cli.main import main; main()"]
 

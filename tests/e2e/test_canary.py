@@ -9,7 +9,7 @@ from websockets.exceptions import InvalidStatus
 
 from roomcast_dev.local.console import Console
 from roomcast_dev.local.stack import Project
-from roomcast_dev.pytest_plugin import WebSocketStack, run_stack
+from roomcast_dev.testing import WebSocketStack, run_stack
 
 MARK = "canary-7c1f"
 

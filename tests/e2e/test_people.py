@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from roomcast_dev.pytest_plugin import WebSocketStack
+from roomcast_dev.testing import WebSocketStack
 from tests.e2e.conftest import COMMAND
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from roomcast_dev.pytest_plugin import WebSocketStack
+from roomcast_dev.testing import WebSocketStack
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from roomcast import SendReport
-from roomcast_dev.pytest_plugin import WebSocketStack
+from roomcast_dev.testing import WebSocketStack
 
 
 def rows(stack: WebSocketStack) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ class WebSocket(asyncio.Protocol):
         self._transport = transport
         self._transports = transports
         self._events = events
-        self._ws = ServerProtocol(state=State.OPEN, max_size=(MAX_MESSAGE, MAX_FRAME))
+        self._ws = ServerProtocol(state=State.OPEN, max_size=MAX_MESSAGE)
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._parts: list[bytes] = []
@@ -79,7 +79,11 @@ class WebSocket(asyncio.Protocol):
         for frame in self._ws.events_received():
             if not isinstance(frame, Frame):
                 continue
-            if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
+            # `ServerProtocol` has a limit for frames too, but only since websockets 16; other packages in a
+            # project (Supabase's client, say) may ask for an older one.
+            if len(frame.data) > MAX_FRAME:
+                self._fail(1009, f"frame of {len(frame.data)} bytes; the limit is {MAX_FRAME}")
+            elif frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
                 self._parts.append(bytes(frame.data))
                 if frame.fin:
                     payload, self._parts = b"".join(self._parts), []

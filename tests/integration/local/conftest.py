@@ -11,7 +11,7 @@ import pytest
 
 from roomcast_dev.local.console import Console
 from roomcast_dev.local.stack import Project
-from roomcast_dev.pytest_plugin import WebSocketStack, run_stack
+from roomcast_dev.testing import WebSocketStack, run_stack
 
 PLAIN = Project(Path(__file__).parent / "project", stack="plain")
 GUARDED = replace(PLAIN, stack="guarded")

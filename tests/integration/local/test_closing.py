@@ -7,7 +7,7 @@ import contextlib
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from roomcast_dev.pytest_plugin import WebSocketStack
+from roomcast_dev.testing import WebSocketStack
 from tests.integration.local.test_events import kept
 from tests.integration.local.test_management_api import management
 

@@ -7,7 +7,7 @@ import re
 import time
 from typing import Any
 
-from roomcast_dev.pytest_plugin import WebSocketStack
+from roomcast_dev.testing import WebSocketStack
 
 ALWAYS = {
     "routeKey",

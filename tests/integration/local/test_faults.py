@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from websockets.exceptions import InvalidStatus
 
 from roomcast_dev.local.faults import ManagementFault
-from roomcast_dev.pytest_plugin import WebSocketStack
+from roomcast_dev.testing import WebSocketStack
 from tests.integration.local.test_management_api import management
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from roomcast_dev.local.lambda_host.pool import PoolLimits
-from roomcast_dev.pytest_plugin import WebSocketStack, run_stack
+from roomcast_dev.testing import WebSocketStack, run_stack
 from tests.integration.local.conftest import PLAIN
 
 

@@ -8,7 +8,7 @@ import socket
 import pytest
 from websockets.exceptions import InvalidStatus, NegotiationError
 
-from roomcast_dev.pytest_plugin import WebSocketStack
+from roomcast_dev.testing import WebSocketStack
 
 
 def refused(stack: WebSocketStack, **query: str) -> int:

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from websockets.exceptions import InvalidStatus
 
 from roomcast_dev.local.api_gateway.limits import TokenBucket
-from roomcast_dev.pytest_plugin import WebSocketStack, run_stack
+from roomcast_dev.testing import WebSocketStack, run_stack
 from tests.integration.local.conftest import PLAIN
 from tests.integration.local.test_events import kept
 from tests.integration.local.test_management_api import management

@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from roomcast_dev.pytest_plugin import WebSocketStack
+from roomcast_dev.testing import WebSocketStack
 
 
 def management(stack: WebSocketStack, url: str | None = None) -> Any:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from roomcast_dev.pytest_plugin import Client, WebSocketStack
+from roomcast_dev.testing import Client, WebSocketStack
 
 
 def error_of(client: Client, connection_id: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from roomcast_dev.pytest_plugin import WebSocketStack, run_stack
+from roomcast_dev.testing import WebSocketStack, run_stack
 from tests.integration.local.conftest import PLAIN
 
 
