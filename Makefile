@@ -80,6 +80,6 @@ node_modules/.done: package-lock.json package.json client/package.json
 	npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
-client/dist/index.js: node_modules/.done client/tsconfig.json client/tsconfig.build.json $(wildcard client/src/*.ts)
+client/dist/index.js: node_modules/.done client/build.mjs $(wildcard client/tsconfig*.json client/src/*.ts)
 	npm run build --silent --workspace client
 	touch $@

@@ -45,7 +45,7 @@ export function io(url: string, { auth, autoConnect = true, ...options }: IoOpti
   let registered: { event: string; listener: Listener; cleanup: () => void }[] = [];
 
   client.on("client:state", ({ state }) => {
-    id = state === "connected" ? globalThis.crypto.randomUUID() : undefined;
+    id = state === "connected" ? newId() : undefined;
   });
 
   function listen(event: string, listener: Listener, once: boolean) {
@@ -147,6 +147,9 @@ const reasons: Partial<Record<StateChange["code"], string>> = {
   requested: "io client disconnect",
   no_reply: "ping timeout",
 };
+
+/** Not a secret, and `crypto.randomUUID` is missing on http:// pages and in React Native. */
+const newId = () => Array.from({ length: 20 }, () => Math.floor(Math.random() * 36).toString(36)).join("");
 
 const both = (first: () => void, second: () => void) => () => {
   first();

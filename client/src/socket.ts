@@ -36,6 +36,7 @@ function environmentUrl(): string | undefined {
   } catch {
     // No `process` in a browser, unless the bundler has replaced it: then Vite's name is the one.
   }
+  // @ts-ignore CommonJS does not have `import.meta`: build.mjs takes it out of that build.
   return import.meta.env?.VITE_WEBSOCKET_URL;
 }
 

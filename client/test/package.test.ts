@@ -1,31 +1,27 @@
 /** What is in the tarball, how large it is, and that a Vite project can use it. Runs on dist/, as `npm test` builds it. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { build } from "vite";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { WebSocketServer } from "ws";
-import { reply } from "./fake-server.ts";
+import { pack, type Packed, unpack } from "./pack.ts";
+import { ProtocolServer } from "./protocol-server.ts";
 
 const here = join(import.meta.dirname, "..");
 /** Bytes, minified and gzipped, of `createClient` with all that it needs. */
 const CORE_BUDGET = 5_000;
 
+const manifest = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
+const subpaths = Object.keys(manifest.exports).filter((path) => path !== "./package.json");
+
 let folder: string;
-let tarball: string;
-let files: string[];
+let packed: Packed;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "roomcast-"));
-  const [packed] = JSON.parse(
-    execFileSync("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", folder], {
-      cwd: here,
-      encoding: "utf8",
-    }),
-  );
-  files = packed.files.map(({ path }: { path: string }) => path).sort();
-  tarball = join(folder, packed.filename);
+  packed = pack(folder);
 }, 30_000);
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -33,7 +29,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 async function bundle(source: string, env: Record<string, string> = {}): Promise<string> {
   const project = mkdtempSync(join(folder, "project-"));
   writeFileSync(join(project, "package.json"), '{"type": "module", "private": true}');
-  execFileSync("npm", ["install", "--offline", "--no-audit", "--no-fund", tarball], { cwd: project, stdio: "pipe" });
+  unpack(packed, project);
   writeFileSync(join(project, "main.js"), source);
   writeFileSync(
     join(project, ".env"),
@@ -61,18 +57,55 @@ async function bundle(source: string, env: Record<string, string> = {}): Promise
 }
 const gzipped = (code: string) => gzipSync(code, { level: 9 }).length;
 
-test("the tarball holds the built modules, their types, the licence, and nothing else", () => {
-  const modules = ["client", "emitter", "index", "io", "link", "protocol", "react", "socket"];
-  const built = modules.flatMap((name) => [`dist/${name}.d.ts`, `dist/${name}.js`]);
-  expect(files).toEqual([...built, "LICENSE", "README.md", "package.json"].sort());
-  expect(readdirSync(join(here, "src")).filter((name) => !name.endsWith(".d.ts"))).toHaveLength(modules.length);
+test("the tarball holds every module in both formats with its types, and nothing else", () => {
+  const modules = readdirSync(join(here, "src")).filter((name) => !name.endsWith(".d.ts"));
+  const built = modules
+    .map((name) => name.replace(/\.ts$/, ""))
+    .flatMap((name) => ["dist", "dist/cjs"].flatMap((format) => [`${format}/${name}.d.ts`, `${format}/${name}.js`]));
+  const folders = subpaths.filter((path) => path !== ".").map((path) => `${path.slice(2)}/package.json`);
+  const others = ["LICENSE", "README.md", "dist/cjs/package.json", "package.json", ...folders];
+  expect(packed.files).toEqual([...built, ...others].sort());
 });
 
-test("every subpath has its module and its types", async () => {
-  const { exports } = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
-  for (const subpath of [".", "./socket", "./io", "./react"]) {
-    for (const path of Object.values<string>(exports[subpath])) expect(files).toContain(path.slice(2));
+test("every subpath leads to a module and its types in both formats, with and without `exports`", () => {
+  for (const subpath of subpaths) {
+    const { import: esm, default: cjs } = manifest.exports[subpath];
+    for (const path of [esm.types, esm.default, cjs.types, cjs.default]) expect(packed.files).toContain(path.slice(2));
+    // Resolvers that do not know `exports` look for a folder.
+    const { main, types } = JSON.parse(readFileSync(join(here, subpath, "package.json"), "utf8"));
+    expect([join(subpath, main), join(subpath, types)]).toEqual([join(cjs.default), join(cjs.types)]);
   }
+});
+
+test("the package may be published, and a package page shows its README with links that work", () => {
+  expect(manifest).not.toHaveProperty("private");
+  expect(manifest).not.toHaveProperty("dependencies");
+  const [own, whole] = ["LICENSE", "../LICENSE"].map((path) => readFileSync(join(here, path), "utf8"));
+  expect(own).toBe(whole);
+  expect(manifest).toMatchObject({ license: "MIT", engines: { node: ">=18" } });
+  const links = [...readFileSync(join(here, "README.md"), "utf8").matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link!);
+  for (const link of links) expect(/^(https:|#)/.test(link) || packed.files.includes(link), link).toBe(true);
+});
+
+test("Node finds each entry by require and by import, and both make a client", async () => {
+  const project = mkdtempSync(join(folder, "project-"));
+  unpack(packed, project);
+  symlinkSync(
+    dirname(createRequire(import.meta.url).resolve("react/package.json")),
+    join(project, "node_modules", "react"),
+  );
+  const entries = subpaths.map((path) => path.replace(".", "roomcast"));
+  const proof =
+    "process.stdout.write(all.map((entry) => Object.keys(entry).filter((k) => !/^(default|module.exports)$/.test(k)).length).join());";
+  const byRequire = `const all = ${JSON.stringify(entries)}.map((entry) => require(entry)); ${proof}`;
+  const byImport = `const all = await Promise.all(${JSON.stringify(entries)}.map((entry) => import(entry))); ${proof}`;
+  writeFileSync(join(project, "a.cjs"), byRequire);
+  writeFileSync(join(project, "a.mjs"), byImport);
+  const [required, imported] = ["a.cjs", "a.mjs"].map((file) =>
+    execFileSync(process.execPath, [file], { cwd: project, encoding: "utf8" }),
+  );
+  expect(required).toMatch(/^[1-9]\d*(,[1-9]\d*)+$/);
+  expect(imported).toBe(required);
 });
 
 test(`the core is at most ${CORE_BUDGET} bytes gzipped`, async () => {
@@ -97,14 +130,7 @@ test("what is not used is not bundled", async () => {
 });
 
 test("a Vite project that has installed the tarball builds and connects", async () => {
-  const server = new WebSocketServer({ host: "127.0.0.1", port: 0 });
-  const tokens: (string | null)[] = [];
-  server.on("connection", (connection, request) => {
-    tokens.push(new URL(request.url!, "ws://localhost").searchParams.get("token"));
-    connection.on("message", (text) => connection.send(JSON.stringify(reply(JSON.parse(`${text}`)))));
-  });
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address() as { port: number };
+  const server = await ProtocolServer.start();
   // The URL comes the way of a Vite application: from .env, put in by the build.
   const code = await bundle(
     `import { initSocket, joinDashboard, disconnectSocket } from "roomcast/socket";
@@ -114,13 +140,13 @@ test("a Vite project that has installed the tarball builds and connects", async 
        disconnectSocket();
        return reply;
      }`,
-    { VITE_WEBSOCKET_URL: `ws://127.0.0.1:${port}` },
+    { VITE_WEBSOCKET_URL: server.url },
   );
   const path = join(folder, "built.mjs");
   writeFileSync(path, code);
   const { main } = await import(/* @vite-ignore */ path);
   const { WebSocket } = await import("ws");
   expect(await main(WebSocket)).toEqual({ success: true, userRole: "user", room: "dashboard_user_u1" });
-  expect(tokens).toEqual(["built"]);
+  expect(server.tokens).toEqual(["built"]);
   server.close();
 });
