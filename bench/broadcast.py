@@ -22,12 +22,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.peers.common import PEERS, ROOT, finish, options
-from bench.peers.dynamodb_local import dynamodb_local
 from roomcast.sending.worker import JOB_RECEIVERS
 from roomcast.store import Store
 from roomcast_dev.local.ministack.process import MiniStack
 from tests.builders import create_tables
 from tests.fakes.management_api import FakeManagementApi
+from tests.support.dynamodb_local import dynamodb_local
 
 RECEIVERS = 10_000
 WORKERS, RATE = 5, 600  # as many as two cores carry; the pace is that of the stage `prod`

@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from botocore.credentials import Credentials
 
 from bench.peers.common import finish, options
-from bench.peers.dynamodb_local import dynamodb_local
 from roomcast.management_api.client import Gateway
 from roomcast.names import Room
 from roomcast.service import WebSocketService
 from roomcast.store import Store
 from tests.builders import create_tables
 from tests.fakes.management_api import FakeManagementApi
+from tests.support.dynamodb_local import dynamodb_local
 
 ROOMS = (10, 100, 1_000)
 CONNECTIONS = (1_000, 10_000, 100_000)

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent.parent
-CACHE = ROOT / "build" / "bench"
+from tests.support.packages import CACHE, ROOT, npm, pin
+
+__all__ = ["CACHE", "PEERS", "ROOT", "finish", "need", "npm", "options", "pin", "run", "venv"]
+
 PEERS = Path(__file__).parent
 
 
@@ -42,19 +44,6 @@ def venv(name: str, *packages: str) -> Path:
     return folder / "bin/python"
 
 
-def npm(name: str, *packages: str) -> Path:
-    """A folder with pinned npm packages in its `node_modules`."""
-    folder = CACHE / name
-    mark = folder / ".done"
-    if not mark.exists() or mark.read_text() != " ".join(packages):
-        print(f"installing {' '.join(packages)} into {folder}", flush=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error"]
-        subprocess.run([*command, *packages], check=True)
-        mark.write_text(" ".join(packages))
-    return folder
-
-
 def run(command: Sequence[str | Path], environ: Mapping[str, str] | None = None, core: int = 0) -> Any:
     """Run a peer on one core and read the JSON object that it prints last."""
     output = subprocess.run(
@@ -66,12 +55,6 @@ def run(command: Sequence[str | Path], environ: Mapping[str, str] | None = None,
         preexec_fn=lambda: pin(core),
     ).stdout
     return json.loads(output.strip().splitlines()[-1])
-
-
-def pin(core: int) -> None:
-    """Keep this process on one core, where the machine has several."""
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[core % len(cores)]})
 
 
 def finish(figures: Mapping[str, float], targets: Mapping[str, tuple[str, float]], path: Path | None) -> None:

@@ -25,7 +25,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bench.peers.dynamodb_local import dynamodb_local
 from roomcast import service
 from roomcast.connection import Identity
 from roomcast.functions import actions
@@ -35,6 +34,7 @@ from roomcast.settings import Settings
 from roomcast.store import YOUNG_SECONDS, Receiver, Store
 from roomcast.wiring import Parts
 from tests.builders import create_tables
+from tests.support.dynamodb_local import dynamodb_local
 
 CHAT = Room("chat", "r1")
 USERS = ("ann", "bob")

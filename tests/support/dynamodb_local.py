@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from bench.peers.common import npm, pin
+from tests.support.packages import npm, pin
 
 PACKAGE = "amplify-dynamodb-simulator@2.9.30"
 
