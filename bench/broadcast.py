@@ -22,8 +22,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.peers.common import PEERS, ROOT, finish, options
-from roomcast.sending.worker import JOB_RECEIVERS
+from roomcast.sending.job import SendLimits
 from roomcast.store import Store
+from roomcast.store.dynamodb import Tables
 from roomcast_dev.local.ministack.process import MiniStack
 from tests.builders import create_tables
 from tests.fakes.management_api import FakeManagementApi
@@ -62,9 +63,9 @@ def simulate(receivers: int, constants: Constants, count: int, rate: int) -> flo
     workers = [(enumerated, 0.0), *[(constants.start, 0.0)] * (count - 1)]
     heapq.heapify(workers)
     last = 0.0
-    for job in range(-(-receivers // JOB_RECEIVERS)):
-        posts = min(JOB_RECEIVERS, receivers - job * JOB_RECEIVERS)
-        enumeration = (job + 1) * JOB_RECEIVERS * constants.per_receiver
+    for job in range(-(-receivers // SendLimits().job_receivers)):
+        posts = min(SendLimits().job_receivers, receivers - job * SendLimits().job_receivers)
+        enumeration = (job + 1) * SendLimits().job_receivers * constants.per_receiver
         queued = constants.start + max(constants.first, enumeration)
         free, slot = heapq.heappop(workers)
         begins = max(free, queued) + constants.fetch
@@ -108,9 +109,9 @@ async def measure() -> tuple[float, Constants]:
             for worker in workers:
                 assert worker.stdout
                 assert worker.stdout.readline() == "ready\n"
-            store = Store(dynamodb, "connections", "rooms")
+            store = Store(Tables(dynamodb, "connections", "rooms"))
             for _ in range(10):  # DynamoDB is warm; a Java process that has just started is not
-                assert sum(map(len, store.all_receiver_pages(4))) == RECEIVERS
+                assert sum(map(len, store.receivers.pages_of_everybody(4))) == RECEIVERS
             job = {"version": 1, "to": {"all": True}, "event": "notice", "data": {"text": "x" * 200}}
             began = time.monotonic()
             sqs.send_message(QueueUrl=url, MessageBody=json.dumps(job))
@@ -179,7 +180,7 @@ def main() -> None:
     chosen = options(__doc__.splitlines()[0])
     runs = [asyncio.run(measure()) for _ in range(1 if chosen.quick else 3)]
     took, constants = sorted(runs, key=lambda run: run[0])[(len(runs) - 1) // 2]
-    print(f"jobs of {JOB_RECEIVERS}; {constants}")
+    print(f"jobs of {SendLimits().job_receivers}; {constants}")
     floor = RECEIVERS / (WORKERS * RATE)
     figures = {"over_floor_10k": took / floor}
     simulated = simulate(RECEIVERS, constants, WORKERS, RATE)

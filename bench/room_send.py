@@ -17,10 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from botocore.credentials import Credentials
 
 from bench.peers.common import finish, options
-from roomcast.management_api.client import Gateway
+from roomcast.management_api.client import ManagementApi
 from roomcast.names import Room
 from roomcast.service import WebSocketService
 from roomcast.store import Store
+from roomcast.store.dynamodb import Tables
 from tests.builders import create_tables
 from tests.fakes.management_api import FakeManagementApi
 from tests.support.dynamodb_local import dynamodb_local
@@ -121,8 +122,8 @@ def main() -> None:
     with dynamodb_local() as client, FakeManagementApi() as api:
         create_tables(client)
         meter = Meter(client)
-        store = Store(client, "connections", "rooms")
-        gateway = Gateway(api.endpoint, region="us-east-1", credentials=Credentials("AKID", "SECRET"))
+        store = Store(Tables(client, "connections", "rooms"))
+        gateway = ManagementApi(api.endpoint, region="us-east-1", credentials=Credentials("AKID", "SECRET"))
         service = WebSocketService(store, gateway)
         print("connections  members     Query: units      ms     Scan: units        ms    whole send: ms")
         filled = 0

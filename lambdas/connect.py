@@ -4,24 +4,24 @@ import logging
 from typing import Any
 
 from roomcast import metrics
+from roomcast.errors import HandshakeError
 from roomcast.functions import handshake
-from roomcast.wiring import parts
+from roomcast.functions.cold_start import wiring
 
 log = logging.getLogger("roomcast")
-log.setLevel(logging.INFO)
 
 _REFUSED = {403: "RefusedOrigin", 429: "RefusedLimit"}
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001
-    """Answer 200 and keep the connection, or 401, 403 or 429 with the reason in the log alone."""
+    """Answer 200 and keep the connection, or 401, 403 or 429 with the reason only in the log."""
     connection_id = event["requestContext"]["connectionId"]
     query = event.get("queryStringParameters") or {}
     try:
         subprotocol = handshake.admit(
-            parts(), handshake.Handshake(connection_id, query, event.get("headers") or {})
+            wiring(), handshake.Handshake(connection_id, query, event.get("headers") or {})
         )
-    except handshake.RefusedError as error:
+    except HandshakeError as error:
         log.warning("refused connectionId=%s status=%d reason=%s", connection_id, error.status, error.reason)
         metrics.emit({_REFUSED.get(error.status, "RefusedCredentials"): 1})
         return {"statusCode": error.status}

@@ -1,11 +1,11 @@
-"""Every quarter of an hour: how many connections are open, which no metric of AWS tells."""
+"""Every quarter of an hour: how many connections are open, which no metric of AWS reports."""
 
 from typing import Any
 
 from roomcast import metrics
-from roomcast.wiring import parts
+from roomcast.functions.cold_start import wiring
 
 
 def handler(event: dict[str, Any], context: object) -> None:  # noqa: ARG001
-    """Count the connections that are neither expired nor closed, by one Scan."""
-    metrics.emit({"OpenConnections": sum(1 for _ in parts().store.all_receivers())})
+    """Count the connections that are neither expired nor closed, by Scans."""
+    metrics.emit({"OpenConnections": sum(1 for _ in wiring().store.receivers.of_everybody())})

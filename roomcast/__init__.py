@@ -12,33 +12,74 @@ from typing import TYPE_CHECKING
 from roomcast.errors import (
     ActionError,
     AuthError,
-    GatewayError,
+    EnvelopeTooLargeError,
+    HandshakeError,
     InvalidDataError,
     InvalidNameError,
-    PayloadTooLargeError,
+    InvalidSendError,
+    JobError,
+    ManagementApiError,
+    RefusedError,
     RoomcastError,
     SettingsError,
 )
 
 if TYPE_CHECKING:
+    from roomcast.management_api.client import CredentialSource, ManagementApi
+    from roomcast.management_api.pool import PoolLimits
+    from roomcast.management_api.sigv4 import FrozenCredentials
+    from roomcast.names import Role
+    from roomcast.sending.job import SendLimits
+    from roomcast.sending.job_queue import JobQueue
     from roomcast.service import SendReport, WebSocketService
-    from roomcast.settings import Settings
+    from roomcast.settings import Settings, TokenRules
+    from roomcast.store import Store
+    from roomcast.store.dynamodb import Tables
+
+# Every other name of the package, and every module, is private: it may change with any version.
+_MODULES = {
+    "CredentialSource": "management_api.client",
+    "FrozenCredentials": "management_api.sigv4",
+    "JobQueue": "sending.job_queue",
+    "ManagementApi": "management_api.client",
+    "PoolLimits": "management_api.pool",
+    "Role": "names",
+    "SendLimits": "sending.job",
+    "SendReport": "service",
+    "Settings": "settings",
+    "Store": "store",
+    "Tables": "store.dynamodb",
+    "TokenRules": "settings",
+    "WebSocketService": "service",
+}
 
 __all__ = [
     "ActionError",
     "AuthError",
-    "GatewayError",
+    "CredentialSource",
+    "EnvelopeTooLargeError",
+    "FrozenCredentials",
+    "HandshakeError",
     "InvalidDataError",
     "InvalidNameError",
-    "PayloadTooLargeError",
+    "InvalidSendError",
+    "JobError",
+    "JobQueue",
+    "ManagementApi",
+    "ManagementApiError",
+    "PoolLimits",
+    "RefusedError",
+    "Role",
     "RoomcastError",
+    "SendLimits",
     "SendReport",
     "Settings",
     "SettingsError",
+    "Store",
+    "Tables",
+    "TokenRules",
     "WebSocketService",
 ]
-
-_MODULES = {"SendReport": "service", "WebSocketService": "service", "Settings": "settings"}
 
 
 def __getattr__(name: str) -> object:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from roomcast.errors import ActionError, InvalidDataError, PayloadTooLargeError
+from roomcast.errors import ActionError, EnvelopeTooLargeError, InvalidDataError
 
 MAX_ENVELOPE_BYTES = 32 * 1024
 """The limit in each direction. API Gateway takes messages of 128 KB but frames of 32 KB, a browser gives
@@ -98,7 +98,7 @@ def build(
     Raises:
         InvalidDataError: the name is wrong, or JSON cannot hold the data (NaN, a lone surrogate, a type
             without a JSON form, a circle).
-        PayloadTooLargeError: over `MAX_ENVELOPE_BYTES`.
+        EnvelopeTooLargeError: over `MAX_ENVELOPE_BYTES`.
     """
     if not _is_name(event):
         raise InvalidDataError(event, data, f"the name must be a string of 1 to {MAX_NAME_CHARS} characters")
@@ -113,7 +113,7 @@ def build(
     except (TypeError, ValueError) as error:
         raise InvalidDataError(event, data, f"JSON cannot hold data: {error}") from error
     if size > MAX_ENVELOPE_BYTES:
-        raise PayloadTooLargeError(event, size, MAX_ENVELOPE_BYTES)
+        raise EnvelopeTooLargeError(event, size, MAX_ENVELOPE_BYTES)
     return text
 
 

@@ -1,14 +1,17 @@
 """The exceptions of this package.
 
     RoomcastError
-    ├── SettingsError            a setting is missing or wrong; names its key
-    ├── AuthError                a token that lets nobody in; the reason is for the log, never for the client
-    ├── ActionError              a client's message that gets an `error` event back
-    ├── InvalidNameError         a room name or a user id outside its grammar
-    ├── InvalidDataError         an event name or data that JSON cannot hold
-    ├── PayloadTooLargeError     an envelope over the size limit; nothing was posted
-    ├── JobError                 a job on the fan-out queue that no try can do
-    └── GatewayError             nothing can be asked of the management API, or a connection not be closed
+    ├── SettingsError              a setting is missing or wrong; names its key
+    ├── InvalidSendError           what was passed to a send is wrong; nothing was sent
+    │   ├── InvalidNameError       a room name or a user id outside its grammar
+    │   ├── InvalidDataError       an event name or data that JSON cannot hold
+    │   └── EnvelopeTooLargeError  an envelope over the size limit
+    ├── RefusedError               what a client brought or sent was refused
+    │   ├── AuthError              a token; the reason is for the log, never for the client
+    │   ├── HandshakeError         a handshake; the status is all that the client gets
+    │   └── ActionError            a message; it gets an `error` event back
+    ├── JobError                   a message of the fan-out queue that no try can do
+    └── ManagementApiError         nothing to sign requests with, or a connection that could not be closed
 
 Each keeps the values that a caller needs to act on it.
 """
@@ -22,7 +25,7 @@ class SettingsError(RoomcastError):
     """A setting is missing or has a wrong value.
 
     Attributes:
-        key: the environment variable to mend.
+        key: the environment variable to fix.
     """
 
     def __init__(self, key: str, problem: str) -> None:
@@ -30,7 +33,11 @@ class SettingsError(RoomcastError):
         self.key = key
 
 
-class AuthError(RoomcastError):
+class RefusedError(RoomcastError):
+    """What a client brought or sent was refused."""
+
+
+class AuthError(RefusedError):
     """A token was refused.
 
     Attributes:
@@ -42,14 +49,28 @@ class AuthError(RoomcastError):
         self.reason = reason
 
 
-class ActionError(RoomcastError):
-    """What a client sent cannot be done; it is told so in an `error` event.
+class HandshakeError(RefusedError):
+    """A handshake was refused.
+
+    Attributes:
+        status: what the client gets, and all that it gets.
+        reason: for the log.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
+class ActionError(RefusedError):
+    """What a client sent cannot be done; it gets an `error` event.
 
     Attributes:
         code: for programs, e.g. `invalid_json`.
         message: for people; safe to show to the client.
         reply_to: the `id` that the client gave its action, if it could be read.
-        closes: whether the connection is closed behind the event.
+        closes: whether the connection is closed after the event.
         fields: further keys of the event's data, e.g. `retryAfter`.
     """
 
@@ -64,7 +85,11 @@ class ActionError(RoomcastError):
         self.fields = fields
 
 
-class InvalidNameError(RoomcastError):
+class InvalidSendError(RoomcastError):
+    """What was passed to a send, or to a grant, is wrong. Nothing was sent and nothing changed."""
+
+
+class InvalidNameError(InvalidSendError):
     """A room name, room id or user id is outside its grammar.
 
     Attributes:
@@ -76,7 +101,7 @@ class InvalidNameError(RoomcastError):
         self.value = value
 
 
-class InvalidDataError(RoomcastError):
+class InvalidDataError(InvalidSendError):
     """An event cannot be sent as JSON; nothing was posted.
 
     Attributes:
@@ -90,7 +115,7 @@ class InvalidDataError(RoomcastError):
         self.data = data
 
 
-class PayloadTooLargeError(RoomcastError):
+class EnvelopeTooLargeError(InvalidSendError):
     """An envelope is over the size limit; nothing was posted.
 
     Attributes:
@@ -107,7 +132,7 @@ class PayloadTooLargeError(RoomcastError):
 
 
 class JobError(RoomcastError):
-    """What stands on the fan-out queue is no job, or one that cannot be done; it belongs to the dead letters.
+    """The queue message is malformed, or its job can never succeed. It moves to the dead-letter queue.
 
     Attributes:
         reason: why, in a few words for the log. Never contains the data.
@@ -118,15 +143,15 @@ class JobError(RoomcastError):
         self.reason = reason
 
 
-class GatewayError(RoomcastError):
+class ManagementApiError(RoomcastError):
     """There is nothing to sign requests with, or a connection could not be closed.
 
     Attributes:
-        endpoint: the base URL that was asked.
+        callback_url: the base URL that was asked.
         status: the HTTP status, or None where no answer came.
     """
 
-    def __init__(self, endpoint: str, problem: str, status: int | None = None) -> None:
-        super().__init__(f"{endpoint}: {problem}")
-        self.endpoint = endpoint
+    def __init__(self, callback_url: str, problem: str, status: int | None = None) -> None:
+        super().__init__(f"{callback_url}: {problem}")
+        self.callback_url = callback_url
         self.status = status

@@ -1,23 +1,25 @@
 """`WebSocketService`: what a backend calls to reach browsers."""
 
-import functools
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from roomcast import envelope
-from roomcast import names as rooms
-from roomcast.connection import Identity
-from roomcast.errors import SettingsError
-from roomcast.management_api.client import Gateway
+from roomcast import envelope, names
+from roomcast.connection import Identity, Receiver
+from roomcast.management_api.client import ManagementApi
 from roomcast.names import Role
-from roomcast.sending.worker import DIRECT_LIMIT, SPLIT_LIMIT, PostJob, Queue, SendJob, deliver
+from roomcast.sending.audience import Audience, Everybody, ToRoom, ToUser
+from roomcast.sending.job import PostJob, SendJob, SendLimits
+from roomcast.sending.job_queue import JobQueue
+from roomcast.sending.posting import post
 from roomcast.settings import Settings
-from roomcast.store import Receiver, Store
+from roomcast.store import Store
+from roomcast.wiring import Wiring
 
-INDEX_LAG_SECONDS = 1.0
-"""DynamoDB gives no bound for how far an index is behind; it says usually a fraction of a second."""
+if TYPE_CHECKING:
+    import botocore.session
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class SendReport:
         gone: the connection was closed; what was kept of it has been pruned.
         failed: the gateway refused to the end: 429 or 5xx on every try, or 413.
         unknown: no answer came, so the message may have arrived or not.
-        queued: 1 where the send was put on the fan-out queue, to be posted from there; else 0.
+        queued: whether the send was put on the fan-out queue, to be posted from there; then the counts are 0.
     """
 
     id: str
@@ -38,7 +40,7 @@ class SendReport:
     gone: int = 0
     failed: int = 0
     unknown: int = 0
-    queued: int = 0
+    queued: bool = False
 
 
 class WebSocketService:
@@ -53,23 +55,30 @@ class WebSocketService:
 
     Args:
         store: the tables.
-        gateway: the management API.
-        queue: the fan-out queue, for sends to more than `DIRECT_LIMIT` (200) receivers. Without one every
-            send is posted from here.
+        management_api: posts to connections and closes them.
+        job_queue: the fan-out queue, for sends to more than `SendLimits.direct` (200) receivers. Without
+            one every send is posted from here.
+        limits: from how many receivers on a send goes over the queue.
+        index_lag: seconds to wait for `UserIdIndex` before `revoke_user` looks a second time. DynamoDB gives
+            no bound for how far an index is behind; it says usually a fraction of a second.
         clock: epoch seconds.
     """
 
     def __init__(
         self,
         store: Store,
-        gateway: Gateway,
-        queue: Queue | None = None,
+        management_api: ManagementApi,
+        job_queue: JobQueue | None = None,
         *,
+        limits: SendLimits = SendLimits(),  # noqa: B008  frozen
+        index_lag: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._gateway = gateway
-        self._queue = queue
+        self._management_api = management_api
+        self._job_queue = job_queue
+        self._limits = limits
+        self._index_lag = index_lag
         self._clock = clock
 
     @classmethod
@@ -83,11 +92,30 @@ class WebSocketService:
         Raises:
             SettingsError: a variable is missing or wrong.
         """
-        settings = Settings.from_env(environ)
-        if settings.api_endpoint is None:
-            raise SettingsError("WEBSOCKET_API_ENDPOINT", "is not set")
-        queue = Queue(settings.fanout_queue_url) if settings.fanout_queue_url else None
-        return cls(Store.from_settings(settings), Gateway(settings.api_endpoint), queue)
+        return cls.from_settings(Settings.from_env(environ))
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        session: "botocore.session.Session | None" = None,
+        limits: SendLimits = SendLimits(),  # noqa: B008  frozen
+        index_lag: float = 1.0,
+    ) -> "WebSocketService":
+        """Make a service from settings.
+
+        Args:
+            settings: of the stage.
+            session: botocore's, for credentials, region and endpoints; a new one when left out.
+            limits: as in the constructor.
+            index_lag: likewise.
+
+        Raises:
+            SettingsError: the callback URL is missing.
+        """
+        wiring = Wiring(settings, session)
+        return cls(wiring.store, wiring.management_api, wiring.job_queue, limits=limits, index_lag=index_lag)
 
     def send_to_user(self, user_id: str, event: str, data: object) -> SendReport:
         """Send an event to every connection of a user.
@@ -100,12 +128,10 @@ class WebSocketService:
         Raises:
             InvalidNameError: the user id is outside its grammar.
             InvalidDataError: JSON cannot hold the data. Nothing was sent.
-            PayloadTooLargeError: the envelope is over 32 KB. Nothing was sent.
-            GatewayError: there are no AWS credentials or no region to sign with. Nothing was sent.
+            EnvelopeTooLargeError: the envelope is over 32 KB. Nothing was sent.
+            ManagementApiError: there are no AWS credentials or no region to sign with. Nothing was sent.
         """
-        job = SendJob(rooms.user_id(user_id), event, data)
-        find = functools.partial(self._store.user_receivers, user_id)
-        return self._send(find, event, data, job=job)
+        return self._send(ToUser(names.user_id(user_id)), event, data)
 
     def send_to_room(self, room: str, event: str, data: object) -> SendReport:
         """Send an event to every member of a room. Reads that room only.
@@ -117,30 +143,29 @@ class WebSocketService:
 
         Raises:
             InvalidNameError: there can be no such room.
-            InvalidDataError, PayloadTooLargeError, GatewayError: as `send_to_user`.
+            InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        parsed = rooms.parse(room)
-        job = SendJob(parsed, event, data)
-        find = functools.partial(self._store.room_receivers, parsed)
-        return self._send(find, event, data, parsed.name, job)
+        return self._send(ToRoom(names.parse(room)), event, data)
 
     def broadcast(self, event: str, data: object) -> SendReport:
         """Send an event to every connection of the stage.
 
         Raises:
-            InvalidDataError, PayloadTooLargeError, GatewayError: as `send_to_user`.
+            InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        return self._send(self._store.all_receivers, event, data, job=SendJob(None, event, data))
+        return self._send(Everybody(), event, data)
 
     def send_to_connection(self, connection_id: str, event: str, data: object) -> SendReport:
         """Send an event to one connection. An unknown or expired connection counts as gone.
 
         Raises:
-            InvalidDataError, PayloadTooLargeError, GatewayError: as `send_to_user`.
+            InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        receiver = self._store.receiver(connection_id)
-        report = self._send(lambda **_: [receiver] if receiver else [], event, data)
-        return report if receiver else SendReport(report.id, gone=1)
+        id_, text = self._envelope(event, data)
+        receiver = self._store.receivers.of_connection(connection_id)
+        if receiver is None:
+            return SendReport(id_, gone=1)
+        return self._post(id_, text, {connection_id: receiver})
 
     def grant_room(self, room: str, user_id: str) -> None:
         """Give a user the right to join a chat room. Twice is the same as once.
@@ -148,7 +173,7 @@ class WebSocketService:
         Raises:
             InvalidNameError: there can be no such room or user.
         """
-        self._store.grant(rooms.parse(room), rooms.user_id(user_id))
+        self._store.members.grant(names.parse(room), names.user_id(user_id))
 
     def revoke_room(self, room: str, user_id: str) -> None:
         """Take that right back: the user's connections leave the room and cannot join it again.
@@ -156,7 +181,7 @@ class WebSocketService:
         Raises:
             InvalidNameError: there can be no such room or user.
         """
-        self._store.revoke(rooms.parse(room), rooms.user_id(user_id))
+        self._store.members.revoke(names.parse(room), names.user_id(user_id))
 
     def create_ticket(
         self, user_id: str, *, role: Role = "user", name: str = "", email: str = "", ttl: int = 7200
@@ -164,7 +189,7 @@ class WebSocketService:
         """Make a one-time ticket: `?ticket=` lets one connection of a user in.
 
         It is good for 30 seconds and one handshake, so that it does no harm in a log or a history, where a
-        token would. Make it for who is signed in to your backend.
+        token would. Create tickets only for users who are signed in to your backend.
 
         Args:
             user_id: who it is for.
@@ -178,8 +203,8 @@ class WebSocketService:
         """
         now = int(self._clock())
         ticket = secrets.token_urlsafe(32)
-        who = Identity(rooms.user_id(user_id), role, name, email, expires_at=now + ttl, issued_at=now)
-        self._store.put_ticket(ticket, who)
+        who = Identity(names.user_id(user_id), role, name, email, expires_at=now + ttl, issued_at=now)
+        self._store.tickets.put(ticket, who)
         return ticket
 
     def disconnect_user(self, user_id: str) -> int:
@@ -190,12 +215,12 @@ class WebSocketService:
 
         Raises:
             InvalidNameError: the user id is outside its grammar.
-            GatewayError: a connection could not be closed; it gets no more events all the same.
+            ManagementApiError: a connection could not be closed; it gets no more events all the same.
         """
         closed = 0
-        for receiver in list(self._store.user_receivers(rooms.user_id(user_id), expired=True)):
-            self._store.disconnect(receiver.connection_id)
-            closed += self._gateway.delete(receiver.connection_id)
+        for receiver in list(self._store.receivers.of_user(names.user_id(user_id), expired=True)):
+            self._store.connections.disconnect(receiver.connection_id)
+            closed += self._management_api.delete(receiver.connection_id)
         return closed
 
     def revoke_user(self, user_id: str) -> int:
@@ -209,36 +234,40 @@ class WebSocketService:
 
         Raises:
             InvalidNameError: the user id is outside its grammar.
-            GatewayError: a connection could not be closed; it gets no more events all the same.
+            ManagementApiError: a connection could not be closed; it gets no more events all the same.
         """
-        self._store.revoke_user(rooms.user_id(user_id))
+        self._store.revocations.revoke(names.user_id(user_id))
         closed = self.disconnect_user(user_id)
-        time.sleep(INDEX_LAG_SECONDS)
+        time.sleep(self._index_lag)
         return closed + self.disconnect_user(user_id)
 
     def close(self) -> None:
         """Close the connections to the management API."""
-        self._gateway.close()
+        self._management_api.close()
 
-    def _send(
-        self,
-        find: Callable[..., Iterable[Receiver]],
-        event: str,
-        data: object,
-        room: str | None = None,
-        job: SendJob | None = None,
-    ) -> SendReport:
+    def _envelope(self, event: str, data: object, room: str | None = None) -> tuple[str, str]:
+        """A new send's id and its envelope; refuses before anything is read."""
         id_ = envelope.new_id()
-        text = envelope.build(event, data, id=id_, room=room, now=self._clock())  # refuses before any read
-        queue = self._queue if job else None
+        return id_, envelope.build(event, data, id=id_, room=room, now=self._clock())
+
+    def _send(self, to: Audience, event: str, data: object) -> SendReport:
+        id_, text = self._envelope(event, data, to.room)
+        queue, limits = self._job_queue, self._limits
         receivers = {}
-        for receiver in find(page_size=SPLIT_LIMIT + 1 if queue else None):
+        for receiver in to.receivers(self._store, page_size=limits.split + 1 if queue else None):
             receivers[receiver.connection_id] = receiver
-            if job and queue and len(receivers) > SPLIT_LIMIT:
-                queue.put([replace(job, id=id_)])
-                return SendReport(id_, queued=1)
-        if queue and len(receivers) > DIRECT_LIMIT:
-            queue.put(PostJob.split(id_, room, text, receivers.values()))
-            return SendReport(id_, queued=1)
-        report = deliver(self._gateway, self._store, receivers, text.encode(), room=room, clock=self._clock)
+            if queue and len(receivers) > limits.split:
+                queue.put([SendJob(to, event, data, id_)])
+                return SendReport(id_, queued=True)
+        if queue and len(receivers) > limits.direct:
+            queue.put(PostJob.split(id_, to.room, text, receivers.values(), limits.job_receivers))
+            return SendReport(id_, queued=True)
+        return self._post(id_, text, receivers, to.room)
+
+    def _post(
+        self, id_: str, text: str, receivers: Mapping[str, Receiver], room: str | None = None
+    ) -> SendReport:
+        report = post(
+            self._management_api, self._store, receivers, text.encode(), room=room, clock=self._clock
+        )
         return SendReport(id_, len(report.sent), len(report.gone), len(report.failed), len(report.unknown))

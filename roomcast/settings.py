@@ -5,8 +5,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
-from urllib.parse import urlsplit
 
+from roomcast import callback_url
+from roomcast.callback_url import CallbackUrl
 from roomcast.errors import SettingsError
 
 Algorithm = Literal["HS256", "RS256", "ES256"]
@@ -44,7 +45,7 @@ class Settings:
     Attributes:
         connections_table: `WEBSOCKET_CONNECTIONS_TABLE`.
         rooms_table: `WEBSOCKET_ROOMS_TABLE`.
-        api_endpoint: `WEBSOCKET_API_ENDPOINT` as an http(s) URL: the base of the management API. The `wss://`
+        callback_url: `WEBSOCKET_API_ENDPOINT` as an http(s) URL: the base of the management API. The `wss://`
             form that the stack's outputs give is taken as well.
         fanout_queue_url: `WEBSOCKET_FANOUT_QUEUE_URL`.
         fanout_rate: `WEBSOCKET_FANOUT_RATE`, how many posts a second one worker of the queue makes at most.
@@ -63,7 +64,7 @@ class Settings:
 
     connections_table: str
     rooms_table: str
-    api_endpoint: str | None = None
+    callback_url: str | None = None
     fanout_queue_url: str | None = None
     fanout_rate: int = 600
     jwt_secret: str | None = None
@@ -88,7 +89,7 @@ class Settings:
             SettingsError: a variable is missing or wrong; it names the variable.
         """
         env = os.environ if environ is None else environ
-        endpoint = env.get("WEBSOCKET_API_ENDPOINT")
+        url = env.get(callback_url.KEY)
         secret = env.get("JWT_SECRET")
         origins = tuple(o.strip() for o in env.get("WEBSOCKET_ALLOWED_ORIGINS", "*").split(",") if o.strip())
         lifetime = env.get("WEBSOCKET_JWT_MAX_LIFETIME")
@@ -101,7 +102,7 @@ class Settings:
         return cls(
             connections_table=_required(env, "WEBSOCKET_CONNECTIONS_TABLE"),
             rooms_table=_required(env, "WEBSOCKET_ROOMS_TABLE"),
-            api_endpoint=_http_url("WEBSOCKET_API_ENDPOINT", endpoint) if endpoint else None,
+            callback_url=CallbackUrl.parse(url).url if url else None,
             fanout_queue_url=env.get("WEBSOCKET_FANOUT_QUEUE_URL") or None,
             fanout_rate=_count(env, "WEBSOCKET_FANOUT_RATE", 600),
             jwt_secret=check_secret("JWT_SECRET", secret) if secret else None,
@@ -166,11 +167,3 @@ def _choice(env: Mapping[str, str], key: str, *choices: Choice) -> Choice:
         if value == choice:
             return choice
     raise SettingsError(key, f"{value!r} is none of {', '.join(choices)}")
-
-
-def _http_url(key: str, value: str) -> str:
-    parts = urlsplit(value)
-    scheme = {"wss": "https", "https": "https", "ws": "http", "http": "http"}.get(parts.scheme)
-    if scheme is None or not parts.hostname:
-        raise SettingsError(key, f"{value!r} is no wss:// or https:// URL")
-    return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}"

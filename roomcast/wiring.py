@@ -1,55 +1,55 @@
-"""What the functions work with, each part made when it is first asked for.
-
-A cold start pays for what its event needs and for no more: most events never touch the management API, and
-only a handshake and `auth:refresh` need keys.
-"""
-
-import gc
-
-# A cold start makes a hundred thousand objects, nearly all of which stay: looking for garbage among them
-# again and again is a tenth of its CPU. Before the imports, since they make most of them.
-gc.set_threshold(100_000)
+"""The one place where the parts of a stage are put together, each made when it is first asked for."""
 
 import functools
 from typing import TYPE_CHECKING
 
 import botocore.session
-from botocore.loaders import Loader
 
-from roomcast import metrics
+from roomcast import callback_url
 from roomcast.errors import SettingsError
 from roomcast.settings import Settings
-from roomcast.store import Store
 
 if TYPE_CHECKING:
-    from roomcast.management_api.client import Gateway
-    from roomcast.sending.worker import Queue, Worker
+    from roomcast.management_api.client import ManagementApi
+    from roomcast.management_api.pool import PoolLimits
+    from roomcast.sending.job import SendLimits
+    from roomcast.sending.job_queue import JobQueue
+    from roomcast.sending.worker import Worker
+    from roomcast.store import Store
     from roomcast.tokens.authentication import Keys
 
 
-class _Loader(Loader):
-    """botocore's loader of service models, told which services there are: another tenth of a cold start is
-    its look into the folders of all 400 for each client."""
-
-    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002
-        return ["dynamodb", "secretsmanager", "sqs"]
-
-
-class Parts:
+class Wiring:
     """The parts of one stage.
+
+    A cold start pays only for what its event needs: most events never touch the management API, and only a
+    handshake and `auth:refresh` need keys. To replace a part, set the attribute before it is first read.
 
     Args:
         settings: of the stage.
+        session: botocore's, for credentials, region and `AWS_ENDPOINT_URL`; a new one when left out.
+        send_limits: in place of the default ones.
+        pool_limits: likewise.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        session: botocore.session.Session | None = None,
+        *,
+        send_limits: "SendLimits | None" = None,
+        pool_limits: "PoolLimits | None" = None,
+    ) -> None:
         self.settings = settings
-        self._session = botocore.session.get_session()
-        self._session.register_component("data_loader", _Loader())
+        self.send_limits = send_limits
+        self.pool_limits = pool_limits
+        self._session = session or botocore.session.get_session()
 
     @functools.cached_property
-    def store(self) -> Store:
+    def store(self) -> "Store":
         """The tables."""
+        from roomcast.store import Store
+
         return Store.from_settings(self.settings, self._session)
 
     @functools.cached_property
@@ -74,30 +74,29 @@ class Parts:
         return SecretKeys.from_name(self.settings.jwt_secret_name, self._session)
 
     @functools.cached_property
-    def gateway(self) -> "Gateway":
+    def management_api(self) -> "ManagementApi":
         """The management API.
 
         Raises:
             SettingsError: its URL is not set.
         """
-        from roomcast.management_api.client import Gateway
+        from roomcast.management_api.client import ManagementApi
+        from roomcast.management_api.pool import PoolLimits
 
-        if not self.settings.api_endpoint:
-            raise SettingsError("WEBSOCKET_API_ENDPOINT", "is not set")
-        return Gateway(self.settings.api_endpoint)
+        if not self.settings.callback_url:
+            raise SettingsError(callback_url.KEY, "is not set")
+        return ManagementApi(
+            self.settings.callback_url, session=self._session, limits=self.pool_limits or PoolLimits()
+        )
 
     @functools.cached_property
-    def queue(self) -> "Queue":
-        """The fan-out queue.
-
-        Raises:
-            SettingsError: its URL is not set.
-        """
-        from roomcast.sending.worker import Queue
-
+    def job_queue(self) -> "JobQueue | None":
+        """The fan-out queue; None where the stage has none."""
         if not self.settings.fanout_queue_url:
-            raise SettingsError("WEBSOCKET_FANOUT_QUEUE_URL", "is not set")
-        return Queue(self.settings.fanout_queue_url, self._session)
+            return None
+        from roomcast.sending.job_queue import JobQueue
+
+        return JobQueue(self.settings.fanout_queue_url, self._session)
 
     @functools.cached_property
     def worker(self) -> "Worker":
@@ -106,13 +105,15 @@ class Parts:
         Raises:
             SettingsError: the queue's URL or the management API's is not set.
         """
+        from roomcast.sending.job import SendLimits
         from roomcast.sending.worker import Worker
 
-        return Worker(self.store, self.gateway, self.queue, rate=self.settings.fanout_rate)
-
-
-@functools.cache
-def parts() -> Parts:
-    """The parts of the stage that the environment names."""
-    metrics.emit({"ColdStarts": 1})
-    return Parts(Settings.from_env())
+        if self.job_queue is None:
+            raise SettingsError("WEBSOCKET_FANOUT_QUEUE_URL", "is not set")
+        return Worker(
+            self.store,
+            self.management_api,
+            self.job_queue,
+            rate=self.settings.fanout_rate,
+            limits=self.send_limits or SendLimits(),
+        )

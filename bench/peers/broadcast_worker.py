@@ -9,11 +9,11 @@ from typing import Any
 import botocore.session
 
 from lambdas.fanout import handler
-from roomcast.wiring import parts
+from roomcast.functions.cold_start import wiring
 
 sqs: Any = botocore.session.get_session().create_client("sqs")
 url = os.environ["WEBSOCKET_FANOUT_QUEUE_URL"]
-_ = parts().worker
+_ = wiring().worker
 print("ready", flush=True)
 while True:
     asked = time.monotonic()

@@ -8,10 +8,10 @@ from bench.peers.messages import BODY, Meter
 meter = Meter()
 from botocore.credentials import Credentials  # noqa: E402
 
-from roomcast.management_api.client import Gateway  # noqa: E402
+from roomcast.management_api.client import ManagementApi  # noqa: E402
 
 endpoint, certificate, count, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-gateway = Gateway(
+gateway = ManagementApi(
     endpoint,
     region="us-east-1",
     credentials=Credentials("AKID", "SECRET"),

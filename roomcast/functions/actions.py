@@ -6,15 +6,14 @@ or takes a connection's id from the client.
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
-from roomcast import envelope
-from roomcast import names as rooms
+from roomcast import envelope, names
+from roomcast.connection import Connection
 from roomcast.envelope import Action
 from roomcast.errors import ActionError, AuthError, InvalidNameError
-from roomcast.store import Connection, Rate
-from roomcast.wiring import Parts
+from roomcast.store.rate import Rate
+from roomcast.wiring import Wiring
 
 MAX_ROOMS = 50
 """Of one connection. Not exact for joins at the same time; it bounds what a disconnect has to delete."""
@@ -25,52 +24,53 @@ Reply = tuple[str, Mapping[str, object]]
 """The name of the event that answers, and its data."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an action ends with.
-
-    Attributes:
-        text: the envelope for the client.
-        closes: whether the connection is to be closed behind it.
-    """
-
-    text: str
-    closes: bool = False
-
-
-def handle(parts: Parts, connection_id: str, body: object) -> Answer:
+def handle(wiring: Wiring, connection_id: str, body: object) -> str | None:
     """Do what one message of a client asks for.
 
     Args:
-        parts: of the stage.
+        wiring: of the stage.
         connection_id: who asks, as API Gateway says.
         body: the message as it came.
 
     Returns:
-        The action's reply, or an `error` event (`chat:error` for the actions on chat rooms) whose data has a
-        `code` and a `message`. A message cannot make this function raise; only AWS can.
+        The reply's envelope, or an `error` event (`chat:error` for the actions on chat rooms) whose data has
+        a `code` and a `message`. None where the connection was closed after its error was posted. A message
+        cannot make this function raise; only AWS can.
     """
-    action = Action("", {})
+    message = _read(body)
+    name = message.name if isinstance(message, Action) else ""
     try:
-        try:
-            action = envelope.parse(body)
-        finally:  # a message that is no action counts as one
-            connection = _admit(parts, connection_id)
-        event, data = _ACTIONS.get(action.name, _unknown)(parts, connection, action.fields)
+        connection = _admit(wiring, connection_id)  # counts a message that is not an action too
+        if isinstance(message, ActionError):
+            raise message
+        event, data = _ACTIONS.get(name, _unknown)(wiring, connection, message.fields)
     except ActionError as error:
-        log.info("refused connectionId=%s action=%s code=%s", connection_id, ascii(action.name), error.code)
-        event = "chat:error" if action.name in _CHAT_ACTIONS and not error.closes else "error"
+        log.info("refused connectionId=%s action=%s code=%s", connection_id, ascii(name), error.code)
+        event = "chat:error" if name in _CHAT_ACTIONS and not error.closes else "error"
         data = {"code": error.code, "message": error.message, **error.fields}
-        text = envelope.build(event, data, reply_to=action.id or error.reply_to)
-        return Answer(text, error.closes)
-    log.info("action connectionId=%s action=%s", connection_id, action.name)
-    return Answer(envelope.build(event, data, reply_to=action.id))
+        reply_to = message.id if isinstance(message, Action) else message.reply_to
+        text = envelope.build(event, data, reply_to=reply_to)
+        if not error.closes:
+            return text
+        # A returned reply would come after the close: so this one is posted.
+        wiring.management_api.post([connection_id], text.encode())
+        wiring.management_api.delete(connection_id)
+        return None
+    log.info("action connectionId=%s action=%s", connection_id, name)
+    return envelope.build(event, data, reply_to=message.id)
 
 
-def _admit(parts: Parts, connection_id: str) -> Connection:
-    settings = parts.settings
+def _read(body: object) -> Action | ActionError:
+    try:
+        return envelope.parse(body)
+    except ActionError as error:
+        return error
+
+
+def _admit(wiring: Wiring, connection_id: str) -> Connection:
+    settings = wiring.settings
     rate = Rate(settings.actions_per_second, settings.actions_burst)
-    admission = parts.store.admit(connection_id, rate)
+    admission = wiring.store.admissions.admit(connection_id, rate)
     if admission is None:
         raise ActionError("unknown_connection", "This connection has ended; connect again", closes=True)
     if admission.verdict == "expired":
@@ -85,45 +85,45 @@ def _admit(parts: Parts, connection_id: str) -> Connection:
     return admission.connection
 
 
-def _join_dashboard(parts: Parts, connection: Connection, _: Mapping[str, object]) -> Reply:
-    room = rooms.dashboard(connection.role, connection.user_id)
-    _join(parts, connection, room)
+def _join_dashboard(wiring: Wiring, connection: Connection, _: Mapping[str, object]) -> Reply:
+    room = names.dashboard(connection.role, connection.user_id)
+    _join(wiring, connection, room)
     return "dashboard:joined", {"success": True, "userRole": connection.role, "room": room.name}
 
 
-def _leave_dashboard(parts: Parts, connection: Connection, _: Mapping[str, object]) -> Reply:
-    room = rooms.dashboard(connection.role, connection.user_id)
-    parts.store.leave(connection.connection_id, room)
+def _leave_dashboard(wiring: Wiring, connection: Connection, _: Mapping[str, object]) -> Reply:
+    room = names.dashboard(connection.role, connection.user_id)
+    wiring.store.members.leave(connection.connection_id, room)
     return "dashboard:left", {"success": True, "room": room.name}
 
 
-def _refresh_dashboard(_: Parts, connection: Connection, __: Mapping[str, object]) -> Reply:
+def _refresh_dashboard(_: Wiring, connection: Connection, __: Mapping[str, object]) -> Reply:
     return "dashboard:refresh_data", {"type": connection.role}
 
 
-def _join_chat(parts: Parts, connection: Connection, fields: Mapping[str, object]) -> Reply:
+def _join_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     room = _chat_room(fields)
-    _join(parts, connection, room)
+    _join(wiring, connection, room)
     return "chat:joined_room", {"roomId": room.key, "success": True}
 
 
-def _leave_chat(parts: Parts, connection: Connection, fields: Mapping[str, object]) -> Reply:
+def _leave_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     room = _chat_room(fields)
-    parts.store.leave(connection.connection_id, room)
+    wiring.store.members.leave(connection.connection_id, room)
     return "chat:left_room", {"roomId": room.key, "success": True}
 
 
-def _ping(_: Parts, __: Connection, ___: Mapping[str, object]) -> Reply:
+def _ping(_: Wiring, __: Connection, ___: Mapping[str, object]) -> Reply:
     return "pong", {"timestamp": envelope.timestamp()}
 
 
-def _refresh_token(parts: Parts, connection: Connection, fields: Mapping[str, object]) -> Reply:
+def _refresh_token(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     from roomcast.tokens.authentication import authenticate  # with PyJWT, which no other action needs
 
     token = fields.get("token")
     try:
         identity = authenticate(
-            token if isinstance(token, str) else None, parts.keys, parts.settings.token_rules
+            token if isinstance(token, str) else None, wiring.keys, wiring.settings.token_rules
         )
     except AuthError as error:
         log.warning("refused connectionId=%s reason=%s", connection.connection_id, error.reason)
@@ -131,16 +131,16 @@ def _refresh_token(parts: Parts, connection: Connection, fields: Mapping[str, ob
     # Another role would mean other rooms: that is what a new connection is for.
     if (identity.user_id, identity.role) != (connection.user_id, connection.role):
         raise ActionError("invalid_token", "The token is for another user or role")
-    if not parts.store.extend(connection, identity):
+    if not wiring.store.connections.extend(connection, identity):
         raise ActionError("invalid_token", "The token is older than the user's revocation")
     return "auth:refreshed", {"success": True, "expiresAt": envelope.timestamp(identity.expires_at)}
 
 
-def _unknown(_: Parts, __: Connection, ___: Mapping[str, object]) -> Reply:
+def _unknown(_: Wiring, __: Connection, ___: Mapping[str, object]) -> Reply:
     raise ActionError("unknown_action", "Unknown action")
 
 
-_ACTIONS: Mapping[str, Callable[[Parts, Connection, Mapping[str, object]], Reply]] = MappingProxyType(
+_ACTIONS: Mapping[str, Callable[[Wiring, Connection, Mapping[str, object]], Reply]] = MappingProxyType(
     {
         "dashboard:join": _join_dashboard,
         "dashboard:leave": _leave_dashboard,
@@ -154,15 +154,15 @@ _ACTIONS: Mapping[str, Callable[[Parts, Connection, Mapping[str, object]], Reply
 _CHAT_ACTIONS = frozenset(name for name in _ACTIONS if name.startswith("chat:"))
 
 
-def _join(parts: Parts, connection: Connection, room: rooms.Room) -> None:
+def _join(wiring: Wiring, connection: Connection, room: names.Room) -> None:
     if len(connection.rooms) >= MAX_ROOMS and room.name not in connection.rooms:
         raise ActionError("too_many_rooms", f"A connection is in at most {MAX_ROOMS} rooms")
-    if not parts.store.join(connection, room, needs_grant=rooms.needs_grant(connection.role, room)):
+    if not wiring.store.members.join(connection, room, needs_grant=names.needs_grant(connection.role, room)):
         raise ActionError("forbidden", "You may not join this room")
 
 
-def _chat_room(fields: Mapping[str, object]) -> rooms.Room:
+def _chat_room(fields: Mapping[str, object]) -> names.Room:
     try:
-        return rooms.chat(fields.get("roomId"))
+        return names.chat(fields.get("roomId"))
     except InvalidNameError:
-        raise ActionError("invalid_room", f"roomId must be {rooms.ROOM_ID_RULE}") from None
+        raise ActionError("invalid_room", f"roomId must be {names.ROOM_ID_RULE}") from None

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from roomcast.connection import Identity
-from roomcast.errors import AuthError
+from roomcast.errors import AuthError, HandshakeError
 from roomcast.tokens.authentication import authenticate
-from roomcast.wiring import Parts
+from roomcast.wiring import Wiring
 
 SUBPROTOCOL = "landinghub.v1"
-"""Offered beside a token in `Sec-WebSocket-Protocol`, and answered alone."""
+"""Offered next to a token in `Sec-WebSocket-Protocol`, and answered alone."""
 
 log = logging.getLogger(__name__)
 
@@ -40,52 +40,38 @@ class Handshake:
         return [value.strip() for value in offered if value.strip()]
 
 
-class RefusedError(Exception):
-    """A handshake was refused.
-
-    Attributes:
-        status: what the client gets, and all that it gets.
-        reason: for the log.
-    """
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(f"{status}: {reason}")
-        self.status = status
-        self.reason = reason
-
-
-def admit(parts: Parts, handshake: Handshake) -> str | None:
+def admit(wiring: Wiring, handshake: Handshake) -> str | None:
     """Let a client in and keep its connection.
 
     Returns:
         The subprotocol to answer with, if it offered ours.
 
     Raises:
-        RefusedError: 403 for its origin, 401 for its credentials, 429 for one connection too many.
+        HandshakeError: 403 for its origin, 401 for its credentials, 429 for one connection too many.
     """
-    _check_origin(parts, handshake.header("origin"))
-    identity = _identity(parts, handshake)
-    _make_room(parts, identity)
-    kept = parts.store.connect(handshake.connection_id, identity)
+    _check_origin(wiring, handshake.header("origin"))
+    identity = _identity(wiring, handshake)
+    _make_room(wiring, identity)
+    kept = wiring.store.connections.connect(handshake.connection_id, identity)
     if kept == "revoked":
-        raise RefusedError(401, "the user was revoked after the token was issued")
+        raise HandshakeError(401, "the user was revoked after the token was issued")
     log.info(
         "%s connectionId=%s userId=%s role=%s", kept, handshake.connection_id, identity.user_id, identity.role
     )
     return SUBPROTOCOL if SUBPROTOCOL in handshake.subprotocols else None
 
 
-def _check_origin(parts: Parts, origin: str | None) -> None:
+def _check_origin(wiring: Wiring, origin: str | None) -> None:
     """Only a browser sends an Origin, and it sends one always: so it cannot be left out to get past this."""
-    settings = parts.settings
+    settings = wiring.settings
     if origin is None:
         if settings.browsers_only:
-            raise RefusedError(403, "no Origin")
+            raise HandshakeError(403, "no Origin")
     elif "*" not in settings.allowed_origins and origin not in settings.allowed_origins:
-        raise RefusedError(403, f"Origin {origin!r:.100} is not allowed")
+        raise HandshakeError(403, f"Origin {origin!r:.100} is not allowed")
 
 
-def _identity(parts: Parts, handshake: Handshake) -> Identity:
+def _identity(wiring: Wiring, handshake: Handshake) -> Identity:
     tokens = [value for value in handshake.subprotocols if value != SUBPROTOCOL]
     if len(tokens) == len(handshake.subprotocols):
         tokens = []  # somebody else's subprotocols
@@ -93,24 +79,26 @@ def _identity(parts: Parts, handshake: Handshake) -> Identity:
         tokens.append(handshake.query["token"])
     ticket = handshake.query.get("ticket")
     if len(tokens) + (ticket is not None) > 1:
-        raise RefusedError(401, "more than one token or ticket")
+        raise HandshakeError(401, "more than one token or ticket")
     if ticket is not None:
-        identity = parts.store.take_ticket(ticket)
+        identity = wiring.store.tickets.take(ticket)
         if identity is None:
-            raise RefusedError(401, "the ticket is unknown, used or too old")
+            raise HandshakeError(401, "the ticket is unknown, used or too old")
         return identity
     try:
-        return authenticate(tokens[0] if tokens else None, parts.keys, parts.settings.token_rules)
+        return authenticate(tokens[0] if tokens else None, wiring.keys, wiring.settings.token_rules)
     except AuthError as error:
-        raise RefusedError(401, error.reason) from None
+        raise HandshakeError(401, error.reason) from None
 
 
-def _make_room(parts: Parts, identity: Identity) -> None:
+def _make_room(wiring: Wiring, identity: Identity) -> None:
     """See that the user has at most the stage's number of connections, this one included."""
-    settings = parts.settings
-    for receiver in parts.store.oldest_connections(identity.user_id, keep=settings.max_connections - 1):
+    settings = wiring.settings
+    for receiver in wiring.store.receivers.oldest_of_user(
+        identity.user_id, keep=settings.max_connections - 1
+    ):
         if settings.when_over_max == "refuse_new":
-            raise RefusedError(429, f"the user has {settings.max_connections} connections")
+            raise HandshakeError(429, f"the user has {settings.max_connections} connections")
         log.info("closed the oldest connectionId=%s userId=%s", receiver.connection_id, identity.user_id)
-        parts.store.disconnect(receiver.connection_id)
-        parts.gateway.delete(receiver.connection_id)
+        wiring.store.connections.disconnect(receiver.connection_id)
+        wiring.management_api.delete(receiver.connection_id)

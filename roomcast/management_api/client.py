@@ -1,11 +1,11 @@
-"""The management API (`@connections`): the only file that knows how a post gets there.
+"""The management API (`@connections`): the only folder that knows how a post gets there.
 
 API Gateway has no batch call, so a message to N connections is N signed HTTPS requests. Here they go out
-over a pool of keep-alive connections (HTTP/1.1 on TLS, at most `pool.MAX_CONNECTIONS`) that one private event
-loop in a daemon thread serves. So the calls are plain blocking functions that work from any thread,
+over a pool of keep-alive connections (HTTP/1.1 on TLS, at most `PoolLimits.max_connections`) that one private
+event loop in a daemon thread serves. So the calls are plain blocking functions that work from any thread,
 from inside a running event loop too, and sends that run at the same time share the pool fairly.
 
-A request is repeated only when that is safe or when the answer asks for it: see `Gateway.post`.
+A request is retried only when that is safe or when the response asks for it: see `ManagementApi.post`.
 """
 
 import logging
@@ -16,11 +16,17 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from roomcast.errors import GatewayError
-from roomcast.management_api.http1 import FrozenCredentials, Signer, Target
-from roomcast.management_api.pool import Pool, PostReport, Send
+from roomcast.callback_url import CallbackUrl
+from roomcast.errors import ManagementApiError
+from roomcast.management_api.pool import Pool, PoolLimits
+from roomcast.management_api.report import PostReport
+from roomcast.management_api.send import Send
+from roomcast.management_api.sigv4 import FrozenCredentials, Signer
+
+if TYPE_CHECKING:
+    import botocore.session
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,36 +37,42 @@ class CredentialSource(Protocol):
     def get_frozen_credentials(self) -> FrozenCredentials: ...
 
 
-class Gateway:
+class ManagementApi:
     """Posts to connections through one management API.
 
     Args:
-        endpoint: its base URL in the `wss://`, `https://`, `ws://` or `http://` form.
+        callback_url: its base URL in the `wss://`, `https://`, `ws://` or `http://` form.
         region: for the signature; read from the host name, then from `AWS_REGION`, `AWS_DEFAULT_REGION`
             and the AWS configuration when left out.
         credentials: botocore's usual chain when left out. They are asked for again at each send, so keys
             that rotate are followed.
+        session: botocore's, for what the two leave out; a new one when left out.
         ssl_context: for a private certificate authority; `AWS_CA_BUNDLE` is followed without it.
+        limits: how hard it tries.
 
     Nothing is opened, looked up or imported from botocore before the first call. One object serves any
     number of threads; make one and keep it, its connections stay warm. After `fork` it starts anew.
 
     Raises:
-        SettingsError: the endpoint is no URL of the four forms.
+        SettingsError: the URL has none of the four forms.
     """
 
     def __init__(
         self,
-        endpoint: str,
+        callback_url: str,
         *,
         region: str | None = None,
         credentials: CredentialSource | None = None,
+        session: "botocore.session.Session | None" = None,
         ssl_context: ssl.SSLContext | None = None,
+        limits: PoolLimits = PoolLimits(),  # noqa: B008  frozen
     ) -> None:
-        self._target = Target.parse(endpoint)
+        self._callback_url = CallbackUrl.parse(callback_url)
         self._region = region
         self._source = credentials
+        self._session = session
         self._ssl_context = ssl_context
+        self._limits = limits
         self._lock = threading.Lock()
         self._pool: Pool | None = None
         self._stop: Callable[[], object] | None = None
@@ -70,24 +82,24 @@ class Gateway:
     ) -> PostReport:
         """Post one message to each connection, concurrently, and say what became of each.
 
-        - 2xx is `sent`, 410 `gone`; 403, 413 and every other 4xx `failed`, without a repeat.
-        - 429 and 5xx are repeated with full jitter, `pool.MAX_TRIES` in all and within the budget. While 429s
-          come for many receivers, this gateway slows down for all of them and tries up to
-          `pool.THROTTLED_TRIES` times.
-        - 403 after the credentials have rotated is repeated once with the new ones.
-        - A request is repeated unanswered only if nothing of it was written, or if it went out on a
-          connection that had been idle and that closed without one byte of an answer: the server had
-          closed it before. Any other request without a whole answer is `unknown`.
+        - 2xx is `sent`, 410 `gone`; 403, 413 and every other 4xx `failed`, without a retry.
+        - 429 and 5xx are retried with full jitter, `PoolLimits.max_tries` times in all and within the
+          budget. While 429s come for many receivers, posts to all of them slow down and each gets
+          `PoolLimits.throttled_tries`.
+        - 403 after the credentials have rotated is retried once with the new ones.
+        - An unanswered request is retried only if the server cannot have processed it: no byte was
+          written, or the request went out on an idle connection that the server had already closed.
+          Any other request without a whole answer is `unknown`.
 
         Args:
             connection_ids: the receivers; one that is named twice gets one message.
             body: the message, at most 128 KB (not checked here).
             budget: seconds until this returns. What is in flight then is `unknown`, what waits `failed`.
-            rate: at most this many requests a second, together with all other sends of this gateway that
+            rate: at most this many requests a second, together with all other calls of this object that
                 name the same rate; as fast as possible when left out.
 
         Raises:
-            GatewayError: there are no credentials or no region to sign with; nothing was posted.
+            ManagementApiError: there are no credentials or no region to sign with; nothing was posted.
         """
         return self._run("POST", connection_ids, body, budget, rate)
 
@@ -95,14 +107,13 @@ class Gateway:
         """Close one connection from the server's side; False when it was gone already.
 
         Raises:
-            GatewayError: it could not be done or its outcome is unknown.
+            ManagementApiError: it could not be done or its outcome is unknown.
         """
         report = self._run("DELETE", [connection_id], b"", budget, None)
         if report.sent or report.gone:
             return bool(report.sent)
-        (reason,) = report.reasons
-        status = int(reason[:3]) if reason[:3].isdigit() else None
-        raise GatewayError(self._target.url, f"DELETE {connection_id}: {reason}", status)
+        failure = report.failures[connection_id]
+        raise ManagementApiError(self._callback_url.url, f"DELETE {connection_id}: {failure}", failure.status)
 
     def close(self) -> None:
         """Close the pool; sends that run end with what they have. A later send opens it again."""
@@ -118,7 +129,7 @@ class Gateway:
         if not ids:
             return PostReport()
         ends = time.monotonic() + budget
-        signer = Signer(method, self._target, self._find_region(), body, self._frozen_credentials())
+        signer = Signer(method, self._callback_url, self._find_region(), body, self._frozen_credentials())
         send = Send(ids, signer, self._frozen_credentials, ends, rate)
         self._running_pool().add(send)
         report = send.done.result()
@@ -127,7 +138,7 @@ class Gateway:
                 "%s to %d connections at %s: %d sent, %d gone, %d failed, %d unknown (%s)",
                 method,
                 len(ids),
-                self._target.url,
+                self._callback_url.url,
                 len(report.sent),
                 len(report.gone),
                 len(report.failed),
@@ -138,41 +149,42 @@ class Gateway:
 
     def _find_region(self) -> str:
         if self._region is None:
-            named = re.search(r"\.execute-api\.([a-z0-9-]+)\.", self._target.host)
+            named = re.search(r"\.execute-api\.([a-z0-9-]+)\.", self._callback_url.host)
             self._region = (
                 named[1]
                 if named
                 else os.environ.get("AWS_REGION")
                 or os.environ.get("AWS_DEFAULT_REGION")
-                or _botocore_session().get_config_variable("region")
+                or self._botocore_session().get_config_variable("region")
             )
         if not self._region:
-            raise GatewayError(self._target.url, "no region to sign with: set AWS_REGION")
+            raise ManagementApiError(self._callback_url.url, "no region to sign with: set AWS_REGION")
         return self._region
 
     def _frozen_credentials(self) -> FrozenCredentials:
         """Blocks while expiring keys are fetched anew: never called on the pool's thread."""
         if self._source is None:
-            self._source = _botocore_session().get_credentials()
+            self._source = self._botocore_session().get_credentials()
         frozen = self._source.get_frozen_credentials() if self._source else None
         if frozen is None or not frozen.access_key or not frozen.secret_key:
-            raise GatewayError(self._target.url, "no AWS credentials found to sign with")
+            raise ManagementApiError(self._callback_url.url, "no AWS credentials found to sign with")
         return frozen
 
     def _running_pool(self) -> "Pool":
         with self._lock:
             if self._pool is None or self._pool.process != os.getpid():
                 context = None
-                if self._target.tls:
+                if self._callback_url.tls:
                     bundle = os.environ.get("AWS_CA_BUNDLE")
                     context = self._ssl_context or ssl.create_default_context(cafile=bundle)
-                self._pool = Pool(self._target, context)
-                # Also ends the thread of a gateway that nobody closed, at the latest with the interpreter.
+                self._pool = Pool(self._callback_url, context, self._limits)
+                # Also ends the thread of a client that nobody closed, at the latest with the interpreter.
                 self._stop = weakref.finalize(self, self._pool.stop)
             return self._pool
 
+    def _botocore_session(self) -> "botocore.session.Session":
+        if self._session is None:
+            import botocore.session  # takes 100 ms; skipped when the caller passes credentials
 
-def _botocore_session() -> Any:
-    import botocore.session  # costs 100 ms, which who passes credentials need not pay
-
-    return botocore.session.get_session()
+            self._session = botocore.session.get_session()
+        return self._session

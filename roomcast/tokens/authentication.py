@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import jwt
 
-from roomcast import names as rooms
+from roomcast import names
 from roomcast.connection import Identity
 from roomcast.errors import AuthError, InvalidNameError
 from roomcast.names import Role
@@ -90,7 +90,7 @@ def sign_token(
         InvalidNameError: the user id is outside its grammar.
     """
     issued = int(time.time() if now is None else now)
-    claims = {"userId": rooms.user_id(user_id), "role": role, "name": name, "email": email}
+    claims = {"userId": names.user_id(user_id), "role": role, "name": name, "email": email}
     asked = {"aud": audience, "iss": issuer}
     claims |= {claim: value for claim, value in asked.items() if value is not None}
     return jwt.encode({**claims, "iat": issued, "exp": issued + ttl}, secret, algorithm="HS256")
@@ -137,7 +137,7 @@ def _identity(claims: Mapping[str, Any], rules: TokenRules) -> Identity:
     if len(ids) != 1:
         raise AuthError("userId, sub and id disagree" if ids else "no userId, sub or id")
     try:
-        user_id = rooms.user_id(ids.pop())
+        user_id = names.user_id(ids.pop())
     except InvalidNameError as error:
         raise AuthError(str(error)) from None
     role: Role = "admin" if claims.get("role") == "admin" else "user"

@@ -15,8 +15,10 @@ from rich.text import Text
 
 from roomcast import Settings
 from roomcast import names as rooms
+from roomcast.connection import Connection
 from roomcast.names import Role
-from roomcast.store import Connection, Store
+from roomcast.store.dynamodb import Tables
+from roomcast.store.listing import Listing
 from roomcast_dev.cli import pricing, target
 
 ASK_ABOVE = 10_000
@@ -57,18 +59,19 @@ def inspect(
     place = target.stack_name(stage, stack) if stage not in (None, target.LOCAL) or stack else "local stage"
     wanted_user = None if user is None else rooms.user_id(user)
     wanted_room = None if room is None else rooms.parse(room)
-    store = Store.from_settings(Settings.from_env(target.find(stage, stack, outputs, env_file)))
+    settings = Settings.from_env(target.find(stage, stack, outputs, env_file))
+    listing = Listing(Tables.from_settings(settings))
     console = Console(width=None if sys.stdout.isatty() else 160)
     if wanted_user is None and wanted_room is None and not yes:
-        _ask(store, every if live else None)
+        _ask(listing, every if live else None)
 
     def look() -> Table:
         if wanted_user is not None:
-            found = store.user_connections(wanted_user)
+            found = listing.of_user(wanted_user)
         elif wanted_room is not None:
-            found = store.room_connections(wanted_room)
+            found = listing.of_room(wanted_room)
         else:
-            found = store.connections()
+            found = listing.of_everybody()
         connections = [connection for connection in found if role in (None, connection.role)]
         return _table(place, what, connections, limit, time.time())
 
@@ -104,9 +107,9 @@ def kick(
     print(f"closed {closed} of {user}" + ("; only a newer token lets them in" if keep_out else ""))
 
 
-def _ask(store: Store, every: float | None) -> None:
+def _ask(listing: Listing, every: float | None) -> None:
     """Say what a full listing costs where it is a large one, and go on only with a yes."""
-    count, size = store.size()
+    count, size = listing.size()
     if count <= ASK_ABOVE:
         return
     units = size / _SCAN_BYTES

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from roomcast.sending.worker import DIRECT_LIMIT, JOB_RECEIVERS, SPLIT_LIMIT
+from roomcast.sending.job import SendLimits
 
 HOURS_A_MONTH = 730  # 365 days / 12, as AWS counts
 DAYS_A_MONTH = HOURS_A_MONTH / 24
 _MAX_CONNECTION_HOURS = 2  # API Gateway's limit; then the client connects again
+_LIMITS = SendLimits()
 _MESSAGE_UNIT_KB = 32
 _FANOUT_GB, _POSTS_PER_SECOND = 1769 / 1024, 600  # of a worker: stacks/fan_out.py, cdk.json
 _REQUESTS_PER_JOB = 3  # send, receive, delete
@@ -103,7 +104,7 @@ def count(usage: Usage) -> Counts:
     calls = actions + pings + joins + acknowledgements
 
     jobs = sends * _jobs(usage.room_size) + broadcasts * _jobs(online)
-    job_posts = received * (usage.room_size > DIRECT_LIMIT) + broadcast_posts * (online > DIRECT_LIMIT)
+    job_posts = received * (usage.room_size > _LIMITS.direct) + broadcast_posts * (online > _LIMITS.direct)
     gb = usage.memory_mb / 1024
 
     if usage.scan_rooms and usage.room_size > 1:
@@ -287,12 +288,16 @@ def _pings_an_hour(usage: Usage) -> float:
 
 def _jobs(receivers: float) -> float:
     """How many fan-out jobs one send makes: the post jobs, and one that enumerates where there are many."""
-    return math.ceil(receivers / JOB_RECEIVERS) + (receivers > SPLIT_LIMIT) if receivers > DIRECT_LIMIT else 0
+    return (
+        math.ceil(receivers / _LIMITS.job_receivers) + (receivers > _LIMITS.split)
+        if receivers > _LIMITS.direct
+        else 0
+    )
 
 
 def _send_reads(receivers: float, item_kb: float, kb_per_unit: float) -> float:
     """Of one send: the receivers, and before them those that the sender reads to see that they are many."""
-    looked = _read_units(SPLIT_LIMIT + 1, item_kb, kb_per_unit) if receivers > SPLIT_LIMIT else 0
+    looked = _read_units(_LIMITS.split + 1, item_kb, kb_per_unit) if receivers > _LIMITS.split else 0
     return looked + _read_units(receivers, item_kb, kb_per_unit)
 
 

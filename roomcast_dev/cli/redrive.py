@@ -19,12 +19,12 @@ def redrive(
     Example:
       roomcast redrive --stage prod
     """
-    from roomcast.sending.worker import Queue
+    from roomcast.sending.job_queue import JobQueue
 
     url = target.find(stage, stack, outputs, env_file).get("WEBSOCKET_FANOUT_QUEUE_URL")
     if not url:
         raise typer.TyperException("this stage has no fan-out queue")
-    redriven = Queue(url).redrive()
+    redriven = JobQueue(url).redrive()
     print(f"moved {redriven.moved}  bad {redriven.bad}")
     if redriven.bad:
         raise typer.TyperException(

@@ -135,7 +135,7 @@ def _parse(text: str) -> Any:
 
 def _show(report: "SendReport") -> None:
     """Print one line; the exit code is 1 where a receiver is there and was not reached."""
-    counts = {name: getattr(report, name) for name in ("sent", "gone", "failed", "unknown", "queued")}
+    counts = {name: int(getattr(report, name)) for name in ("sent", "gone", "failed", "unknown", "queued")}
     print("  ".join(f"{name} {count}" for name, count in counts.items()), f" id {report.id}")
     if report.failed:
         raise typer.TyperException(f"{report.failed} of the receivers failed; sending again may reach them")

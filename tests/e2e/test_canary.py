@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from roomcast import SendLimits, Settings, WebSocketService
 from roomcast_dev.local.console import Console
 from roomcast_dev.local.stack import Project
 from roomcast_dev.testing import WebSocketStack, run_stack
@@ -61,9 +62,8 @@ def test_no_token_and_no_message_is_seen_anywhere_else(
     service = stack.service
     service.send_to_room("dashboard_admin", "e", {"text": MARK})
     service.send_to_user("u1", "e", {"text": MARK})
-    monkeypatch.setattr("roomcast.service.DIRECT_LIMIT", 0)
-    monkeypatch.setattr("roomcast.service.SPLIT_LIMIT", 0)
-    assert service.broadcast("last", {"text": MARK}).queued == 1  # and over the queue
+    queued = WebSocketService.from_settings(Settings.from_env(), limits=SendLimits(direct=0, split=0))
+    assert queued.broadcast("last", {"text": MARK}).queued  # and over the queue
     for other in clients:
         assert other.wait_for("last", timeout=20)["data"] == {"text": MARK}
     shown = output.getvalue() + caplog.text

@@ -14,7 +14,7 @@ with atheris.instrument_imports():
 
     from roomcast import envelope
     from roomcast.errors import ActionError, AuthError, JobError
-    from roomcast.sending import worker as fanout
+    from roomcast.sending import job
     from roomcast.tokens import authentication as auth
     from roomcast.tokens.secret_keys import StaticKeys
 
@@ -34,7 +34,7 @@ def one_input(data: bytes) -> None:
     except AuthError as error:
         assert error.reason
     try:
-        fanout.parse(text)
+        job.parse(text)
     except JobError as error:
         assert error.reason
 

@@ -12,10 +12,14 @@ from moto import mock_aws
 
 from lambdas import connect, count, default, disconnect, fanout
 from roomcast import names as rooms
-from roomcast.connection import Identity
+from roomcast.connection import Identity, Receiver
+from roomcast.functions.cold_start import wiring
+from roomcast.sending.job import SendLimits
 from roomcast.service import WebSocketService
-from roomcast.store import Receiver, Store
-from roomcast.wiring import parts
+from roomcast.settings import Settings
+from roomcast.store import Store
+from roomcast.store.dynamodb import Tables
+from roomcast.store.receivers import Receivers
 from tests.builders import (
     OTHER_SECRET,
     SECRET,
@@ -147,7 +151,7 @@ class Backend:
         """Change what the functions are told, and make them cold."""
         for key, value in settings.items():
             self.monkeypatch.setenv(key, value)
-        parts.cache_clear()
+        wiring.cache_clear()
 
     def take_rights(self) -> dict[str, set[str]]:
         """The rights that the calls since the last time needed."""
@@ -183,12 +187,12 @@ def backend(resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch) ->
         recording = botocore.session.get_session()
         recording.register("before-parameter-build.*.*", calls.record)
         monkeypatch.setattr("botocore.session.get_session", lambda: recording)
-        backend = Backend(Store(dynamodb, CONNECTIONS, ROOMS), management_api, calls, monkeypatch)
+        backend = Backend(Store(Tables(dynamodb, CONNECTIONS, ROOMS)), management_api, calls, monkeypatch)
         environment = {key: value for name in RIGHTS for key, value in prod.environment(name).items()}
         here = {"WEBSOCKET_API_ENDPOINT": management_api.endpoint, "WEBSOCKET_FANOUT_QUEUE_URL": queue_url}
         backend.tell(**environment | here)
         yield backend
-        parts.cache_clear()
+        wiring.cache_clear()
         # moto forgets only when the last mock of the process ends, and that may be another test's.
         for name in (CONNECTIONS, ROOMS):
             dynamodb.delete_table(TableName=name)
@@ -205,7 +209,7 @@ def connecting(backend: Backend) -> None:
     let_in("c2=", user_id="u2")
     now = int(time.time())
     connect.handler(connect_event("c3=", token=token(secret=OTHER_SECRET)), None)  # the keys are read again
-    backend.store.put_ticket("t" * 43, Identity("u3", "user", "", "", now + 60, now))
+    backend.store.tickets.put("t" * 43, Identity("u3", "user", "", "", now + 60, now))
     connect.handler(connect_event("c4=", ticket="t" * 43), None)
     let_in("c5=", user_id="u4")
     default.handler(message_event("c5=", action="dashboard:join"), None)
@@ -222,7 +226,7 @@ def disconnecting(backend: Backend) -> None:
 
 def talking(backend: Backend) -> None:
     let_in("c1=")
-    backend.store.grant(rooms.chat("r1"), "u1")
+    backend.store.members.grant(rooms.chat("r1"), "u1")
     for action in ("dashboard:join", "dashboard:refresh", "ping", "no such action"):
         default.handler(message_event("c1=", action=action), None)
     for action in ("chat:join_room", "chat:leave_room"):
@@ -236,7 +240,7 @@ def talking(backend: Backend) -> None:
 def run_job(body: str) -> None:
     """Let the worker have one job as SQS hands it out."""
     sqs: Any = botocore.session.get_session().create_client("sqs")
-    queue = parts().settings.fanout_queue_url
+    queue = wiring().settings.fanout_queue_url
     sqs.send_message(QueueUrl=queue, MessageBody=body)
     (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
     record = {"messageId": message["MessageId"], "receiptHandle": message["ReceiptHandle"], "body": body}
@@ -252,7 +256,8 @@ def fanning_out(backend: Backend) -> None:
     for to in ({"user": "u1"}, {"room": "dashboard_user_u1"}, {"all": True}):
         run_job(json.dumps({"version": 1, "to": to, "event": "e", "data": {}}))
     run_job("no job")  # is given back
-    backend.monkeypatch.setattr("roomcast.sending.worker.JOB_RECEIVERS", 1)
+    del wiring().worker
+    wiring().send_limits = SendLimits(job_receivers=1)
     run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))  # more than one job
     backend.management_api.script("u1=", GONE)
     run_job(json.dumps({"version": 1, "to": {"room": "dashboard_user_u1"}, "event": "e", "data": {}}))
@@ -313,8 +318,8 @@ def test_the_policy_for_backends_allows_just_what_the_service_asks_of_aws(
     backend: Backend, resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert resources["prod"].backend_rights() == BACKEND
-    monkeypatch.setattr("roomcast.service.INDEX_LAG_SECONDS", 0)
-    service = WebSocketService.from_env()
+    settings = Settings.from_env()
+    service = WebSocketService.from_settings(settings, index_lag=0)
     service.grant_room("chat_room_r1", "u1")
     for user in ("u1", "u2", "u3"):
         let_in(f"{user}=", user_id=user)
@@ -332,9 +337,10 @@ def test_the_policy_for_backends_allows_just_what_the_service_asks_of_aws(
     service.revoke_user("u1")
     with monkeypatch.context() as patch:
         vanished = Receiver("vanished=", "2026-11-23T00:00:00.000Z")
-        patch.setattr(Store, "user_receivers", lambda *_, **__: [vanished])  # closes while it is looked at
+        patch.setattr(Receivers, "of_user", lambda *_, **__: [vanished])  # closes while it is looked at
         service.disconnect_user("u2")
-    monkeypatch.setattr("roomcast.service.DIRECT_LIMIT", 1)
-    assert service.broadcast("e", {}).queued == 1
     service.close()
+    queuing = WebSocketService.from_settings(settings, limits=SendLimits(direct=1))
+    assert queuing.broadcast("e", {}).queued
+    queuing.close()
     assert backend.take_rights() == BACKEND

@@ -8,8 +8,9 @@ import pytest
 from moto import mock_aws
 
 from roomcast import WebSocketService
+from roomcast.functions.cold_start import wiring
 from roomcast.store import Store
-from roomcast.wiring import parts
+from roomcast.store.dynamodb import Tables
 from tests.builders import SECRET, create_tables
 from tests.fakes.management_api import FakeManagementApi
 
@@ -47,7 +48,7 @@ def rows(dynamodb: Any) -> Any:
 
 @pytest.fixture
 def store(dynamodb: Any) -> Store:
-    return Store(dynamodb, "connections", "rooms")
+    return Store(Tables(dynamodb, "connections", "rooms"))
 
 
 @pytest.fixture(scope="session")
@@ -71,9 +72,9 @@ def functions(
     monkeypatch.setenv("WEBSOCKET_ROOMS_TABLE", "rooms")
     monkeypatch.setenv("WEBSOCKET_JWT_SECRET_NAME", "jwt")
     monkeypatch.setenv("WEBSOCKET_API_ENDPOINT", api.endpoint)
-    parts.cache_clear()
+    wiring.cache_clear()
     yield
-    parts().gateway.close()
+    wiring().management_api.close()
     secrets.delete_secret(SecretId="jwt", ForceDeleteWithoutRecovery=True)
 
 

@@ -16,21 +16,18 @@ import botocore.session
 import pytest
 
 from lambdas import fanout
-from roomcast.management_api.client import Gateway
+from roomcast.functions.cold_start import wiring
+from roomcast.management_api.client import ManagementApi
+from roomcast.management_api.pool import PoolLimits
 from roomcast.names import Room
-from roomcast.sending.worker import (
-    DIRECT_LIMIT,
-    JOB_RECEIVERS,
-    MAX_ROUNDS,
-    PostJob,
-    Queue,
-    Redriven,
-    SendJob,
-    Worker,
-)
+from roomcast.sending.audience import Everybody
+from roomcast.sending.job import MAX_ROUNDS, PostJob, SendJob, SendLimits
+from roomcast.sending.job_queue import JobQueue, Redriven
+from roomcast.sending.worker import Worker
 from roomcast.service import SendReport, WebSocketService
+from roomcast.settings import Settings
 from roomcast.store import Store
-from roomcast.wiring import parts
+from roomcast.store.dynamodb import Tables
 from tests.builders import identity
 from tests.fakes.management_api import (
     FAILING,
@@ -46,7 +43,8 @@ from tests.fakes.management_api import (
 
 pytestmark = pytest.mark.usefixtures("functions")
 CHAT = Room("chat", "r1")
-LIMIT, JOB = DIRECT_LIMIT // 5, JOB_RECEIVERS // 5
+LIMIT, JOB = SendLimits().direct // 5, SendLimits().job_receivers // 5
+LIMITS = SendLimits(direct=LIMIT, job_receivers=JOB, split=LIMIT + JOB)
 
 
 class Pump:
@@ -103,12 +101,10 @@ def pump(aws: botocore.session.Session, monkeypatch: pytest.MonkeyPatch, functio
     monkeypatch.setenv("WEBSOCKET_FANOUT_QUEUE_URL", url["QueueUrl"])
     monkeypatch.setenv("WEBSOCKET_FANOUT_RATE", "10000")
     monkeypatch.setattr("roomcast.sending.worker.random.randint", lambda *_: 0)  # nobody waits for SQS here
-    monkeypatch.setattr("roomcast.management_api.pool.BACKOFF_BASE", 0.01)
+    wiring.cache_clear()
+    wiring().pool_limits = PoolLimits(backoff_base=0.01)
     # A fifth of the real numbers: moto takes its time for each connection.
-    monkeypatch.setattr("roomcast.service.DIRECT_LIMIT", LIMIT)
-    monkeypatch.setattr("roomcast.service.SPLIT_LIMIT", LIMIT + JOB)
-    monkeypatch.setattr("roomcast.sending.worker.JOB_RECEIVERS", JOB)
-    parts.cache_clear()
+    wiring().send_limits = LIMITS
     yield Pump(client, url["QueueUrl"], dead_url)
     for queue in (url["QueueUrl"], dead_url):
         client.delete_queue(QueueUrl=queue)
@@ -117,20 +113,27 @@ def pump(aws: botocore.session.Session, monkeypatch: pytest.MonkeyPatch, functio
 @pytest.fixture
 def service(pump: Pump) -> Iterator[WebSocketService]:
     """One that knows the queue."""
-    service = WebSocketService.from_env()
+    service = WebSocketService.from_settings(Settings.from_env(), limits=LIMITS)
     yield service
     service.close()
+
+
+def queue() -> JobQueue:
+    """The worker's."""
+    found = wiring().job_queue
+    assert found is not None
+    return found
 
 
 def people(store: Store, count: int, room: Room | None = None, user_id: str = "u1") -> list[str]:
     """So many connections, all members of the room."""
     ids = [f"{user_id}-{number}=" for number in range(count)]
     for connection_id in ids:
-        store.connect(connection_id, identity(user_id))
+        store.connections.connect(connection_id, identity(user_id))
         if room:
-            connection = store.connection(connection_id)
+            connection = store.connections.get(connection_id)
             assert connection
-            store.join(connection, room, needs_grant=False)
+            store.members.join(connection, room, needs_grant=False)
     return ids
 
 
@@ -305,7 +308,7 @@ def test_redrive_moves_jobs_back_and_leaves_what_is_no_job(
     pump.run()
     assert api.delivered == {}
     api.always = OK
-    assert parts().queue.redrive() == Redriven(moved=1, bad=1)
+    assert queue().redrive() == Redriven(moved=1, bad=1)
     pump.run()
     assert once(api, ids)
     # The same id as in the first tries: a receiver can tell a repetition.
@@ -313,7 +316,7 @@ def test_redrive_moves_jobs_back_and_leaves_what_is_no_job(
         json.loads(api.delivered[ids[0]][0])["id"]
     }
     assert [json.loads(body) for body in pump.dead] == [{"version": 7}]
-    assert parts().queue.redrive() == Redriven(moved=0, bad=0)  # it is in use just now
+    assert queue().redrive() == Redriven(moved=0, bad=0)  # it is in use just now
 
 
 def test_one_bad_record_does_not_fail_the_others_of_its_batch(
@@ -334,7 +337,7 @@ def test_a_worker_that_is_killed_in_the_middle_leaves_no_receiver_out(
 ) -> None:
     ids = people(store, 60)
     api.always = Reply(delay=0.1)
-    monkeypatch.setattr("roomcast.sending.worker.JOB_RECEIVERS", 60)
+    wiring().send_limits = SendLimits(job_receivers=60)
     pump.put({"version": 1, "to": {"all": True}, "event": "e", "data": {}})
     record = pump.receive()
     assert record
@@ -379,16 +382,16 @@ def test_workers_that_are_throttled_together_slow_down_and_reach_everybody(
 def test_parallel_scans_find_every_connection_once(store: Store) -> None:
     ids = people(store, 100)
     for segments in (1, 3, 8):
-        found = [r.connection_id for page in store.all_receiver_pages(segments) for r in page]
+        found = [r.connection_id for page in store.receivers.pages_of_everybody(segments) for r in page]
         assert sorted(found) == sorted(ids)
 
 
 def test_an_error_of_one_scan_is_raised_and_leaves_no_thread(store: Store, dynamodb: Any) -> None:
-    broken = Store(dynamodb, "no-such-table", "rooms")
+    broken = Store(Tables(dynamodb, "no-such-table", "rooms"))
     with pytest.raises(dynamodb.exceptions.ResourceNotFoundException):
-        list(broken.all_receiver_pages(4))
+        list(broken.receivers.pages_of_everybody(4))
     people(store, 10)
-    next(store.all_receiver_pages(4))  # and nobody reads on
+    next(store.receivers.pages_of_everybody(4))  # and nobody reads on
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("scan-")]
 
 
@@ -409,7 +412,7 @@ class _Million:
             yield {"Items": [{"connectionId": {"S": f"TWegA{i:09}="}, **kept} for i in ids]}
 
 
-class _Sink(Queue):
+class _Sink(JobQueue):
     """A queue that forgets its jobs, after it has measured them as the real one would send them."""
 
     def __init__(self) -> None:
@@ -433,8 +436,8 @@ def test_a_million_receivers_are_enumerated_in_bounded_memory(api: FakeManagemen
             before = _peak_mb()
             client: Any = _Million()
             sink = _Sink()
-            worker = Worker(Store(client, "connections", "rooms"), Gateway(api.endpoint), sink)
-            job = SendJob(None, "e", {"text": "x" * 1000})
+            worker = Worker(Store(Tables(client, "connections", "rooms")), ManagementApi(api.endpoint), sink)
+            job = SendJob(Everybody(), "e", {"text": "x" * 1000})
             assert worker.run({"messageId": "m", "receiptHandle": "r", "body": job.dump()})
             assert sink.receivers == 1_000_000
             assert sink.largest < 64 * 1024

@@ -10,10 +10,11 @@ import pytest
 from lambdas import connect, default, disconnect
 from roomcast import WebSocketService
 from roomcast.functions.actions import MAX_ROOMS
+from roomcast.functions.cold_start import wiring
 from roomcast.names import Room
 from roomcast.store import Store
+from roomcast.store.dynamodb import Tables
 from roomcast.tokens.authentication import sign_token
-from roomcast.wiring import parts
 from tests.builders import (
     OTHER_SECRET,
     SECRET,
@@ -88,7 +89,7 @@ def test_a_chat_room_needs_a_grant_but_not_of_an_admin() -> None:
         "chat:joined_room",
         {"roomId": "r1", "success": True},
     )
-    parts().store.grant(Room("chat", "r1"), "u1")
+    wiring().store.members.grant(Room("chat", "r1"), "u1")
     assert said("c1=", action="chat:join_room", roomId="r1")[0] == "chat:joined_room"
     assert said("c1=", action="chat:leave_room", roomId="r1") == (
         "chat:left_room",
@@ -161,7 +162,7 @@ def closed_with(api: FakeManagementApi, connection_id: str = "c1=") -> tuple[str
 def test_an_action_after_the_tokens_end_closes_the_connection(
     api: FakeManagementApi, store: Store, rows: Any
 ) -> None:
-    store.connect("c1=", identity(expires_at=time.time() - 1))
+    store.connections.connect("c1=", identity(expires_at=time.time() - 1))
     assert default.handler(message_event(action="dashboard:join", id="1"), None) == {"statusCode": 200}
     assert closed_with(api) == ("error", "token_expired", "1")
     assert rows("rooms") == []
@@ -172,7 +173,7 @@ def test_too_many_actions_are_refused_and_a_flood_closes_the_connection(
 ) -> None:
     monkeypatch.setenv("WEBSOCKET_ACTIONS_PER_SECOND", "1")
     monkeypatch.setenv("WEBSOCKET_ACTIONS_BURST", "3")
-    parts.cache_clear()
+    wiring.cache_clear()
     let_in()
     assert [said(action="ping")[0] for _ in range(3)] == ["pong"] * 3
     event, data = said(body="no JSON counts too")
@@ -188,7 +189,7 @@ def test_too_many_actions_are_refused_and_a_flood_closes_the_connection(
 def test_the_usual_action_is_one_call_to_dynamodb(
     dynamodb: Any, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts(), "store", store)
+    monkeypatch.setattr(wiring(), "store", store)
     let_in()
     calls: list[str] = []
 
@@ -203,17 +204,17 @@ def test_the_usual_action_is_one_call_to_dynamodb(
 
 def test_a_connection_is_in_a_bounded_number_of_rooms(store: Store) -> None:
     let_in(role="admin")
-    connection = store.connection("c1=")
+    connection = store.connections.get("c1=")
     assert connection
     for number in range(MAX_ROOMS):
-        store.join(connection, Room("chat", f"r{number}"), needs_grant=False)
+        store.members.join(connection, Room("chat", f"r{number}"), needs_grant=False)
     event, data = said(action="chat:join_room", roomId="one-more")
     assert (event, data["code"]) == ("chat:error", "too_many_rooms")
     assert said(action="chat:join_room", roomId="r1")[0] == "chat:joined_room"
 
 
 def test_a_newer_token_extends_the_connection_and_its_rooms(store: Store, rows: Any) -> None:
-    store.connect("c1=", identity(expires_at=time.time() + 30))
+    store.connections.connect("c1=", identity(expires_at=time.time() + 30))
     said(action="dashboard:join")
     event, data = said(action="auth:refresh", token=token(ttl=3600))
     assert (event, data["success"]) == ("auth:refreshed", True)
@@ -235,7 +236,7 @@ def test_a_token_of_another_user_or_role_extends_nothing(bad: object, rows: Any)
 
 def test_a_token_from_before_the_revocation_extends_nothing(store: Store) -> None:
     let_in()
-    store.revoke_user("u1")
+    store.revocations.revoke("u1")
     event, data = said(action="auth:refresh", token=token())
     assert (event, data["code"]) == ("error", "invalid_token")
 
@@ -277,12 +278,12 @@ def test_a_ticket_lets_one_connection_in(service: WebSocketService, rows: Any) -
 
 def test_a_ticket_is_not_kept_as_it_is_and_ends_after_30_seconds(dynamodb: Any, rows: Any) -> None:
     now = [1_800_000_000.0]
-    store = Store(dynamodb, "connections", "rooms", clock=lambda: now[0])
+    store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: now[0]))
     for ticket, later in (("first", 29), ("second", 31)):
-        store.put_ticket(ticket, identity())
+        store.tickets.put(ticket, identity())
         assert ticket not in str(rows("rooms"))
         now[0] += later
-        assert bool(store.take_ticket(ticket)) is (later < 30)
+        assert bool(store.tickets.take(ticket)) is (later < 30)
 
 
 @pytest.mark.parametrize(
@@ -301,14 +302,14 @@ def test_only_an_allowed_origin_is_let_in(
     allowed: str, origin: str | None, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEBSOCKET_ALLOWED_ORIGINS", allowed)
-    parts.cache_clear()
+    wiring.cache_clear()
     event = connect_event(headers={"origin": origin} if origin else {}, token=token())
     assert connect.handler(event, None)["statusCode"] == status
 
 
 def test_a_stage_for_browsers_only_asks_for_an_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBSOCKET_BROWSERS_ONLY", "true")
-    parts.cache_clear()
+    wiring.cache_clear()
     assert connect.handler(connect_event(token=token()), None) == {"statusCode": 403}
 
 
@@ -316,7 +317,7 @@ def test_one_connection_too_many_closes_the_oldest(
     api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch, store: Store, rows: Any
 ) -> None:
     monkeypatch.setenv("WEBSOCKET_MAX_CONNECTIONS_PER_USER", "2")
-    parts.cache_clear()
+    wiring.cache_clear()
     for connection_id in ("c1=", "c2=", "c3="):
         let_in(connection_id)
         time.sleep(0.002)  # connectedAt counts milliseconds
@@ -329,7 +330,7 @@ def test_one_connection_too_many_is_refused_where_the_stage_says_so(
 ) -> None:
     monkeypatch.setenv("WEBSOCKET_MAX_CONNECTIONS_PER_USER", "1")
     monkeypatch.setenv("WEBSOCKET_OVER_MAX_CONNECTIONS", "refuse_new")
-    parts.cache_clear()
+    wiring.cache_clear()
     let_in("c1=")
     let_in("c2=", "u2")
     assert connect.handler(connect_event("c3=", token=token()), None) == {"statusCode": 429}
@@ -339,7 +340,6 @@ def test_one_connection_too_many_is_refused_where_the_stage_says_so(
 def test_a_revoked_user_is_out_until_a_newer_token(
     api: FakeManagementApi, service: WebSocketService, monkeypatch: pytest.MonkeyPatch, rows: Any
 ) -> None:
-    monkeypatch.setattr("roomcast.service.INDEX_LAG_SECONDS", 0)
     let_in("c1=")
     let_in("c2=", "u2")
     ticket = service.create_ticket("u1")

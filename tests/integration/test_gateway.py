@@ -8,14 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
 
-from roomcast.errors import GatewayError, SettingsError
-from roomcast.management_api.client import Gateway
-from roomcast.management_api.pool import MAX_CONNECTIONS, MAX_TRIES, PostReport
+from roomcast.errors import ManagementApiError, SettingsError
+from roomcast.management_api.client import ManagementApi
+from roomcast.management_api.pool import PoolLimits
+from roomcast.management_api.report import Failure, PostReport
 from tests.fakes.management_api import (
     DELIVERED_THEN_500,
     FAILING,
@@ -35,6 +37,9 @@ from tests.fakes.management_api import (
 )
 
 KEYS = Credentials("AKID", "SECRET")
+# On a busy machine a connection may wait for a second: that is not the idleness that `stale` means.
+LIMITS = PoolLimits(backoff_base=0.02, stale=30.0)
+MAX_CONNECTIONS, MAX_TRIES = LIMITS.max_connections, LIMITS.max_tries
 
 
 def ids(count: int) -> list[str]:
@@ -45,13 +50,6 @@ def check(report: PostReport, receivers: list[str]) -> None:
     """None twice, none missing."""
     assert sorted(report.sent + report.gone + report.failed + report.unknown) == sorted(receivers)
     assert sum(report.reasons.values()) == len(report.failed) + len(report.unknown)
-
-
-@pytest.fixture(autouse=True)
-def _pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roomcast.management_api.pool.BACKOFF_BASE", 0.02)
-    # On a busy machine a connection may wait for a second: that is not the idleness meant.
-    monkeypatch.setattr("roomcast.management_api.pool._STALE", 30.0)
 
 
 @pytest.fixture(scope="session")
@@ -66,17 +64,20 @@ def api(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[Fa
 
 
 @pytest.fixture
-def connect(certificate: Certificate) -> Iterator[Callable[..., Gateway]]:
-    """Makes gateways that trust the fake's certificate, and closes them."""
-    made: list[Gateway] = []
+def connect(certificate: Certificate) -> Iterator[Callable[..., ManagementApi]]:
+    """Makes clients that trust the fake's certificate, and closes them."""
+    made: list[ManagementApi] = []
 
-    def make(api: FakeManagementApi, credentials: Credentials = KEYS) -> Gateway:
+    def make(
+        api: FakeManagementApi, credentials: Credentials = KEYS, limits: PoolLimits = LIMITS
+    ) -> ManagementApi:
         made.append(
-            Gateway(
+            ManagementApi(
                 api.endpoint,
                 region="us-east-1",
                 credentials=credentials,
                 ssl_context=certificate.client_context(),
+                limits=limits,
             )
         )
         return made[-1]
@@ -87,11 +88,11 @@ def connect(certificate: Certificate) -> Iterator[Callable[..., Gateway]]:
 
 
 @pytest.fixture
-def gateway(api: FakeManagementApi, connect: Callable[..., Gateway]) -> Gateway:
+def gateway(api: FakeManagementApi, connect: Callable[..., ManagementApi]) -> ManagementApi:
     return connect(api)
 
 
-def test_every_receiver_gets_the_message_once(api: FakeManagementApi, gateway: Gateway) -> None:
+def test_every_receiver_gets_the_message_once(api: FakeManagementApi, gateway: ManagementApi) -> None:
     receivers = ids(1000)
     report = gateway.post(receivers, "grüße".encode())
     assert sorted(report.sent) == sorted(receivers)
@@ -101,21 +102,23 @@ def test_every_receiver_gets_the_message_once(api: FakeManagementApi, gateway: G
 
 
 def test_nobody_is_nothing_to_do() -> None:
-    assert Gateway("ws://127.0.0.1:1/local").post([], b"x") == PostReport()
+    assert ManagementApi("ws://127.0.0.1:1/local").post([], b"x") == PostReport()
 
 
-def test_a_receiver_that_is_named_twice_gets_one_message(api: FakeManagementApi, gateway: Gateway) -> None:
+def test_a_receiver_that_is_named_twice_gets_one_message(
+    api: FakeManagementApi, gateway: ManagementApi
+) -> None:
     assert gateway.post(["a=", "b=", "a="], b"x").sent == ["a=", "b="]
     assert api.delivered["a="] == [b"x"]
 
 
-def test_a_message_of_the_largest_size_arrives_whole(api: FakeManagementApi, gateway: Gateway) -> None:
+def test_a_message_of_the_largest_size_arrives_whole(api: FakeManagementApi, gateway: ManagementApi) -> None:
     body = os.urandom(128 * 1024)
     assert len(gateway.post(ids(20), body).sent) == 20
     assert api.delivered["c7="] == [body]
 
 
-def test_connections_are_opened_as_needed_and_kept(api: FakeManagementApi, gateway: Gateway) -> None:
+def test_connections_are_opened_as_needed_and_kept(api: FakeManagementApi, gateway: ManagementApi) -> None:
     for _ in range(5):
         gateway.post(["a="], b"x")
     assert api.opened == 1
@@ -127,7 +130,7 @@ def test_connections_are_opened_as_needed_and_kept(api: FakeManagementApi, gatew
 
 
 def test_a_mix_of_faults_puts_each_receiver_into_its_one_list(
-    api: FakeManagementApi, gateway: Gateway
+    api: FakeManagementApi, gateway: ManagementApi
 ) -> None:
     api.script("gone=", GONE)
     api.script("forbidden=", FORBIDDEN)
@@ -168,7 +171,7 @@ def test_a_mix_of_faults_puts_each_receiver_into_its_one_list(
     assert api.delivered["doubtful="] == [b"x", b"x"]
 
 
-def test_an_outage_ends_as_failed_with_bounded_calls(api: FakeManagementApi, gateway: Gateway) -> None:
+def test_an_outage_ends_as_failed_with_bounded_calls(api: FakeManagementApi, gateway: ManagementApi) -> None:
     api.always = UNAVAILABLE
     receivers = ids(100)
     report = gateway.post(receivers, b"x")
@@ -177,7 +180,7 @@ def test_an_outage_ends_as_failed_with_bounded_calls(api: FakeManagementApi, gat
     assert len(api.requests) == MAX_TRIES * len(receivers)
 
 
-def test_a_throttled_account_is_asked_more_slowly(connect: Callable[..., Gateway]) -> None:
+def test_a_throttled_account_is_asked_more_slowly(connect: Callable[..., ManagementApi]) -> None:
     with FakeManagementApi(always=THROTTLED) as api:
         receivers = ids(2000)
         report = connect(api).post(receivers, b"x", budget=2.0)
@@ -188,17 +191,17 @@ def test_a_throttled_account_is_asked_more_slowly(connect: Callable[..., Gateway
         assert last < first / 4
 
 
-def test_one_slow_client_has_its_tries_whatever_the_others_get(connect: Callable[..., Gateway]) -> None:
+def test_one_slow_client_has_its_tries_whatever_the_others_get(connect: Callable[..., ManagementApi]) -> None:
     with FakeManagementApi() as api:
         api.script("slow=", THROTTLED)
         for others in ([], ids(100)):
             api.requests.clear()
             report = connect(api).post([*others, "slow="], b"x")
-            assert report.why == {"slow=": "429 LimitExceededException"}
+            assert report.failures == {"slow=": Failure("LimitExceededException", 429)}
             assert api.tries("slow=") == MAX_TRIES
 
 
-def test_a_throttled_send_ends_well_when_the_throttling_does(connect: Callable[..., Gateway]) -> None:
+def test_a_throttled_send_ends_well_when_the_throttling_does(connect: Callable[..., ManagementApi]) -> None:
     with FakeManagementApi(always=THROTTLED) as api:
         timer = threading.Timer(0.5, lambda: setattr(api, "always", OK))
         timer.start()
@@ -209,9 +212,9 @@ def test_a_throttled_send_ends_well_when_the_throttling_does(connect: Callable[.
 
 @pytest.mark.parametrize("silent", ["c0=", "c3="])
 def test_no_answer_is_unknown_after_the_timeout_and_holds_up_nobody(
-    api: FakeManagementApi, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, silent: str
+    api: FakeManagementApi, connect: Callable[..., ManagementApi], silent: str
 ) -> None:
-    monkeypatch.setattr("roomcast.management_api.pool.REQUEST_TIMEOUT", 0.8)
+    gateway = connect(api, limits=replace(LIMITS, request_timeout=0.8))
     api.script(silent, HANG)
     began = time.monotonic()
     report = gateway.post(ids(100), b"x")
@@ -222,7 +225,7 @@ def test_no_answer_is_unknown_after_the_timeout_and_holds_up_nobody(
     assert max(request.at for request in api.requests) - api.requests[0].at < 0.6
 
 
-def test_the_budget_ends_a_send_with_what_is_known(api: FakeManagementApi, gateway: Gateway) -> None:
+def test_the_budget_ends_a_send_with_what_is_known(api: FakeManagementApi, gateway: ManagementApi) -> None:
     api.always = HANG
     receivers = ids(500)
     began = time.monotonic()
@@ -234,7 +237,7 @@ def test_the_budget_ends_a_send_with_what_is_known(api: FakeManagementApi, gatew
     assert report.reasons == {"out of time": 500}
 
 
-def test_the_rate_is_kept_by_all_sends_together(api: FakeManagementApi, gateway: Gateway) -> None:
+def test_the_rate_is_kept_by_all_sends_together(api: FakeManagementApi, gateway: ManagementApi) -> None:
     began = time.monotonic()
     with ThreadPoolExecutor(2) as threads:
         sends = [threads.submit(gateway.post, ids(100), b"x", rate=200) for _ in range(2)]
@@ -244,7 +247,9 @@ def test_the_rate_is_kept_by_all_sends_together(api: FakeManagementApi, gateway:
 
 @pytest.mark.parametrize("body", ["sized", "chunked", "until_close", "none"])
 @pytest.mark.parametrize("then", ["keep", "close", "vanish"])
-def test_answers_of_every_form_count(api: FakeManagementApi, gateway: Gateway, body: str, then: str) -> None:
+def test_answers_of_every_form_count(
+    api: FakeManagementApi, gateway: ManagementApi, body: str, then: str
+) -> None:
     status = 204 if body == "none" else 200
     api.always = Reply(status, body=body, then=then, pieces=3)  # type: ignore[arg-type]
     # One after the other: the next request of a busy connection must not be sent into a close.
@@ -257,7 +262,7 @@ def test_answers_of_every_form_count(api: FakeManagementApi, gateway: Gateway, b
 
 
 def test_an_idle_connection_that_the_server_closed_is_replaced(
-    api: FakeManagementApi, gateway: Gateway
+    api: FakeManagementApi, gateway: ManagementApi
 ) -> None:
     gateway.post(["a="], b"x")
     api.hang_up()
@@ -268,9 +273,9 @@ def test_an_idle_connection_that_the_server_closed_is_replaced(
 
 
 def test_a_request_into_a_closing_idle_connection_is_sent_again(
-    api: FakeManagementApi, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    api: FakeManagementApi, connect: Callable[..., ManagementApi]
 ) -> None:
-    monkeypatch.setattr("roomcast.management_api.pool._STALE", 0.05)
+    gateway = connect(api, limits=replace(LIMITS, stale=0.05))
     gateway.post(["a="], b"x")
     time.sleep(0.2)
     # To the client this looks as if the server had closed just before the request arrived.
@@ -279,7 +284,7 @@ def test_a_request_into_a_closing_idle_connection_is_sent_again(
 
 
 def test_a_busy_connection_that_breaks_leaves_its_receiver_unknown(
-    api: FakeManagementApi, gateway: Gateway
+    api: FakeManagementApi, gateway: ManagementApi
 ) -> None:
     gateway.post(["a="], b"x")
     api.script("a=", RESET, OK)
@@ -292,7 +297,7 @@ def test_a_refused_certificate_fails_everybody_at_once(
     other = Certificate.write(tmp_path / "other.pem", "elsewhere.example")
     for server, trusted in ((other, other), (certificate, other)):
         with FakeManagementApi(certificate=server) as api:
-            gateway = Gateway(
+            gateway = ManagementApi(
                 api.endpoint,
                 region="us-east-1",
                 credentials=KEYS,
@@ -311,14 +316,14 @@ def test_a_refused_certificate_fails_everybody_at_once(
 def test_nobody_listening_fails_everybody_within_a_few_tries() -> None:
     with FakeManagementApi() as api:
         endpoint = api.endpoint
-    gateway = Gateway(endpoint, region="us-east-1", credentials=KEYS)
+    gateway = ManagementApi(endpoint, region="us-east-1", credentials=KEYS)
     report = gateway.post(ids(50), b"x", budget=30.0)
     gateway.close()
     assert len(report.failed) == 50
     assert "cannot connect: ConnectionRefusedError" in next(iter(report.reasons))
 
 
-def test_a_server_that_comes_back_is_found_again(connect: Callable[..., Gateway]) -> None:
+def test_a_server_that_comes_back_is_found_again(connect: Callable[..., ManagementApi]) -> None:
     with FakeManagementApi() as first:
         gateway = connect(first)
         assert gateway.post(["a="], b"x").sent
@@ -342,7 +347,7 @@ class Rotating(Credentials):
         return super().get_frozen_credentials()
 
 
-def test_new_credentials_are_used_by_the_next_send(connect: Callable[..., Gateway]) -> None:
+def test_new_credentials_are_used_by_the_next_send(connect: Callable[..., ManagementApi]) -> None:
     with FakeManagementApi(access_key="OLD") as api:
         keys = Rotating()
         gateway = connect(api, keys)
@@ -352,7 +357,7 @@ def test_new_credentials_are_used_by_the_next_send(connect: Callable[..., Gatewa
         assert api.tries("a=") == 2
 
 
-def test_credentials_that_rotate_within_a_send_lose_nobody(connect: Callable[..., Gateway]) -> None:
+def test_credentials_that_rotate_within_a_send_lose_nobody(connect: Callable[..., ManagementApi]) -> None:
     with FakeManagementApi(access_key="OLD") as api:
         keys = Rotating()
 
@@ -368,7 +373,7 @@ def test_credentials_that_rotate_within_a_send_lose_nobody(connect: Callable[...
 
 
 def test_wrong_credentials_fail_everybody_with_one_more_look_for_new_ones(
-    connect: Callable[..., Gateway],
+    connect: Callable[..., ManagementApi],
 ) -> None:
     with FakeManagementApi(access_key="OTHER") as api:
         keys = Rotating()
@@ -382,7 +387,7 @@ def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "FROMENV")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "TOKEN")
     with FakeManagementApi(access_key="FROMENV") as api:
-        gateway = Gateway(api.endpoint)
+        gateway = ManagementApi(api.endpoint)
         assert gateway.post(["a="], b"x").sent
         gateway.close()
         assert "/us-east-1/execute-api/" in api.requests[0].headers["authorization"]
@@ -394,7 +399,7 @@ def test_the_region_comes_from_the_host_name_first(monkeypatch: pytest.MonkeyPat
         here = socket.getaddrinfo("127.0.0.1", api.port, type=socket.SOCK_STREAM)
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: here)
         host = "x.execute-api.eu-west-1.amazonaws.com"
-        gateway = Gateway(f"ws://{host}:{api.port}/local", credentials=KEYS)
+        gateway = ManagementApi(f"ws://{host}:{api.port}/local", credentials=KEYS)
         assert gateway.post(["a="], b"x").sent
         gateway.close()
         assert "/eu-west-1/execute-api/" in api.requests[0].headers["authorization"]
@@ -402,21 +407,23 @@ def test_the_region_comes_from_the_host_name_first(monkeypatch: pytest.MonkeyPat
 
 def test_a_wrong_url_is_refused_when_the_gateway_is_made() -> None:
     with pytest.raises(SettingsError, match="WEBSOCKET_API_ENDPOINT"):
-        Gateway("localhost:3001")
+        ManagementApi("localhost:3001")
 
 
-def test_delete_tells_whether_the_connection_was_there(api: FakeManagementApi, gateway: Gateway) -> None:
+def test_delete_tells_whether_the_connection_was_there(
+    api: FakeManagementApi, gateway: ManagementApi
+) -> None:
     api.script("gone=", GONE)
     api.script("forbidden=", FORBIDDEN)
     assert gateway.delete("a=") is True
     assert api.deleted == ["a="]
     assert gateway.delete("gone=") is False
-    with pytest.raises(GatewayError, match="403 ForbiddenException") as caught:
+    with pytest.raises(ManagementApiError, match="403 ForbiddenException") as caught:
         gateway.delete("forbidden=")
     assert caught.value.status == 403
 
 
-def test_many_threads_share_one_gateway(api: FakeManagementApi, gateway: Gateway) -> None:
+def test_many_threads_share_one_gateway(api: FakeManagementApi, gateway: ManagementApi) -> None:
     def send(thread: int) -> PostReport:
         return gateway.post([f"{thread}-{number}=" for number in range(100)], f"{thread}".encode())
 
@@ -427,7 +434,7 @@ def test_many_threads_share_one_gateway(api: FakeManagementApi, gateway: Gateway
     assert api.opened <= MAX_CONNECTIONS
 
 
-def test_a_small_send_does_not_wait_for_a_large_one(connect: Callable[..., Gateway]) -> None:
+def test_a_small_send_does_not_wait_for_a_large_one(connect: Callable[..., ManagementApi]) -> None:
     with FakeManagementApi(always=Reply(delay=0.05)) as api:
         gateway = connect(api)
         large = threading.Thread(target=gateway.post, args=(ids(2000), b"x"))
@@ -440,14 +447,14 @@ def test_a_small_send_does_not_wait_for_a_large_one(connect: Callable[..., Gatew
         assert took < 0.5  # the large one takes 1.6 s
 
 
-async def test_it_works_inside_a_running_event_loop(api: FakeManagementApi, gateway: Gateway) -> None:
+async def test_it_works_inside_a_running_event_loop(api: FakeManagementApi, gateway: ManagementApi) -> None:
     assert len(gateway.post(ids(50), b"x").sent) == 50
     report = await asyncio.to_thread(gateway.post, ids(50), b"y")
     assert len(report.sent) == 50
 
 
 def test_close_ends_a_running_send_and_a_later_send_opens_anew(
-    api: FakeManagementApi, gateway: Gateway
+    api: FakeManagementApi, gateway: ManagementApi
 ) -> None:
     api.always = HANG
     reports: list[PostReport] = []
@@ -458,7 +465,7 @@ def test_close_ends_a_running_send_and_a_later_send_opens_anew(
     gateway.close()
     sending.join(5)
     check(reports[0], ids(100))
-    assert set(reports[0].reasons) == {"gateway closed"}
+    assert set(reports[0].reasons) == {"closed by the caller"}
     gateway.close()  # twice is the same as once
     api.always = OK
     assert gateway.post(["a="], b"x").sent == ["a="]
@@ -468,16 +475,16 @@ def test_a_gateway_that_nobody_closed_leaves_no_thread(api: FakeManagementApi) -
     def names() -> list[str]:
         return [thread.name for thread in threading.enumerate()]
 
-    before = names().count("roomcast-gateway")
-    gateway = Gateway(api.endpoint, region="us-east-1", credentials=KEYS)
+    before = names().count("roomcast-management-api")
+    gateway = ManagementApi(api.endpoint, region="us-east-1", credentials=KEYS)
     gateway.post(["a="], b"x", budget=1.0)
-    assert names().count("roomcast-gateway") == before + 1
+    assert names().count("roomcast-management-api") == before + 1
     del gateway
     gc.collect()
-    assert names().count("roomcast-gateway") == before
+    assert names().count("roomcast-management-api") == before
 
 
-def test_a_child_process_has_its_own_connections(connect: Callable[..., Gateway]) -> None:
+def test_a_child_process_has_its_own_connections(connect: Callable[..., ManagementApi]) -> None:
     with FakeManagementApi() as api:
         gateway = connect(api)
         assert gateway.post(["parent="], b"x").sent

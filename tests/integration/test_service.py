@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from roomcast import InvalidDataError, InvalidNameError, PayloadTooLargeError, SendReport, WebSocketService
+from roomcast import EnvelopeTooLargeError, InvalidDataError, InvalidNameError, SendReport, WebSocketService
 from roomcast.names import Room
 from roomcast.store import Store
 from tests.builders import identity
@@ -24,10 +24,10 @@ def _people(store: Store) -> None:
         ("c2=", "bob", Room("chat", "r1")),
         ("c3=", "bob", Room("chat", "r1")),
     ):
-        store.connect(connection_id, identity(user_id))
-        connection = store.connection(connection_id)
+        store.connections.connect(connection_id, identity(user_id))
+        connection = store.connections.get(connection_id)
         assert connection
-        store.join(connection, room, needs_grant=False)
+        store.members.join(connection, room, needs_grant=False)
 
 
 def counts(report: SendReport) -> dict[str, int]:
@@ -84,10 +84,10 @@ def test_who_is_gone_is_pruned_and_the_others_get_it(
 def test_who_is_not_open_yet_is_tried_again_and_kept(
     service: WebSocketService, api: FakeManagementApi, store: Store, rows: Any
 ) -> None:
-    store.connect("c4=", identity("eve"))
+    store.connections.connect("c4=", identity("eve"))
     api.script("c4=", GONE, GONE, OK)
     assert counts(service.send_to_user("eve", "e", {})) == {"sent": 1}
-    store.connect("c5=", identity("eve"))
+    store.connections.connect("c5=", identity("eve"))
     api.script("c5=", GONE)
     assert counts(service.send_to_user("eve", "e", {})) == {"sent": 1, "gone": 1}
     assert {"c4=", "c5="} <= {row["connectionId"] for row in rows("connections")}
@@ -107,7 +107,7 @@ def test_throttling_and_errors_are_tried_again_and_then_reported(
     [
         (lambda s: s.broadcast("e", float("nan")), InvalidDataError),
         (lambda s: s.broadcast("", {}), InvalidDataError),
-        (lambda s: s.broadcast("e", "x" * 33_000), PayloadTooLargeError),
+        (lambda s: s.broadcast("e", "x" * 33_000), EnvelopeTooLargeError),
         (lambda s: s.send_to_room("lobby", "e", {}), InvalidNameError),
         (lambda s: s.send_to_room("chat_room_a/b", "e", {}), InvalidNameError),
         (lambda s: s.send_to_user("a b", "e", {}), InvalidNameError),

@@ -26,13 +26,18 @@ from hypothesis.stateful import (
 )
 
 from roomcast import service
-from roomcast.connection import Identity
+from roomcast.connection import YOUNG_SECONDS, Identity, Receiver
 from roomcast.functions import actions
-from roomcast.management_api.pool import PostReport
+from roomcast.management_api.report import PostReport
 from roomcast.names import Room
 from roomcast.settings import Settings
-from roomcast.store import YOUNG_SECONDS, Receiver, Store
-from roomcast.wiring import Parts
+from roomcast.store import Store
+from roomcast.store.connections import Connections
+from roomcast.store.dynamodb import Tables
+from roomcast.store.items import rooms_of
+from roomcast.store.members import Members, forget_members
+from roomcast.store.receivers import Receivers
+from roomcast.wiring import Wiring
 from tests.builders import create_tables
 from tests.support.dynamodb_local import dynamodb_local
 
@@ -135,7 +140,7 @@ class Browser:
     delivered: set[str] = field(default_factory=set)
 
 
-class GatewayModel:
+class ManagementApiModel:
     """API Gateway with its three states."""
 
     def __init__(self, browsers: dict[str, Browser]) -> None:
@@ -205,17 +210,13 @@ class World(RuleBasedStateMachine):
         self.revocations: list[tuple[str, Operation]] = []
         self.undelivered: list[str] = []  # `$disconnect` events to come
         self.lost: set[str] = set()  # connections whose `$disconnect` never comes
-        self.store = self.store_class(
-            SteppedClient(self.dynamodb),  # type: ignore[arg-type]
-            "connections",
-            "rooms",
-            clock=lambda: self.now,
-        )
-        gateway: Any = GatewayModel(self.browsers)
-        self.service = service.WebSocketService(self.store, gateway, clock=lambda: self.now)
+        client: Any = SteppedClient(self.dynamodb)
+        self.store = self.store_class(Tables(client, "connections", "rooms", clock=lambda: self.now))
+        management_api: Any = ManagementApiModel(self.browsers)
+        self.service = service.WebSocketService(self.store, management_api, clock=lambda: self.now)
         settings = Settings(connections_table="connections", rooms_table="rooms", actions_per_second=1000)
-        self.parts = Parts(settings)
-        self.parts.__dict__.update(store=self.store, gateway=gateway)
+        self.wiring = Wiring(settings)
+        self.wiring.store, self.wiring.management_api = self.store, management_api
         self._sleep = mock.patch("time.sleep", self._wait)
         self._sleep.start()
 
@@ -254,7 +255,7 @@ class World(RuleBasedStateMachine):
         who = Identity(user_id, "user", "", "", int(browser.expires_at), int(self.now))
 
         def code() -> str:
-            result = self.store.connect(connection_id, who)
+            result = self.store.connections.connect(connection_id, who)
             Operation.stop_here()  # the function has returned; API Gateway opens the connection
             if browser.state == "PENDING":
                 browser.state = "CLOSED" if result == "revoked" else "OPEN"
@@ -281,11 +282,11 @@ class World(RuleBasedStateMachine):
     @rule(choice=st.integers(0, 5), steps=STEPS)
     def disconnect_event(self, choice: int, steps: int) -> None:
         connection_id = self.undelivered.pop(choice % len(self.undelivered))
-        self.start(lambda: self.store.disconnect(connection_id), steps)
+        self.start(lambda: self.store.connections.disconnect(connection_id), steps)
 
     def _act(self, connection_id: str, steps: int, action: str) -> Operation:
         message = json.dumps({"action": action, "roomId": CHAT.key})
-        return self.start(lambda: actions.handle(self.parts, connection_id, message), steps)
+        return self.start(lambda: actions.handle(self.wiring, connection_id, message), steps)
 
     @rule(choice=st.integers(0, 5), steps=STEPS)
     def join(self, choice: int, steps: int) -> None:
@@ -411,7 +412,7 @@ class World(RuleBasedStateMachine):
 
     def _check_quiet(self) -> None:
         for connection_id in self.undelivered:
-            self.store.disconnect(connection_id)
+            self.store.connections.disconnect(connection_id)
         self._check_tables(spared=self.lost)
         self.now += YOUNG_SECONDS + 1
         self.service.broadcast("quiet", {})  # finds those whose `$disconnect` was lost
@@ -477,40 +478,64 @@ def test_it_does_so_on_dynamodb_local_too() -> None:
 class JoinsWithoutLooking(Store):
     """Writes the member first and the connection's list after it, with no condition."""
 
-    def _transact(self, *writes: dict[str, Any]) -> None:
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        self.members = Members(_WritesMembersAtOnce(tables.client, "connections", "rooms", tables.clock))
+
+
+class _WritesMembersAtOnce(Tables):
+    def transact(self, *writes: dict[str, Any]) -> None:
         for write in writes:
             for kind, arguments in write.items():
                 if kind == "Put" and arguments["TableName"] == "rooms":
-                    self._client.put_item(**arguments)
+                    self.client.put_item(**arguments)
                     return
-        super()._transact(*writes)
+        super().transact(*writes)
 
 
 class KeepsNoTombstone(Store):
     """Does nothing where a `$disconnect` comes before its `$connect`."""
 
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        self.connections = _NoTombstone(tables)
+
+
+class _NoTombstone(Connections):
     def disconnect(self, connection_id: str) -> None:
-        self._forget_members(
-            connection_id, self._delete_connection(connection_id).get("rooms", {}).get("SS", [])
-        )
+        key = {"connectionId": {"S": connection_id}}
+        answer = self._tables.client.delete_item(TableName="connections", Key=key, ReturnValues="ALL_OLD")
+        forget_members(self._tables, connection_id, rooms_of(answer.get("Attributes", {})))
 
 
 class PrunesTheYoung(Store):
     """Takes every 410 for a connection that is gone."""
 
-    def all_receivers(self, *, page_size: int | None = None) -> Iterator[Receiver]:
-        for receiver in super().all_receivers(page_size=page_size):
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        self.receivers = _AllWereOpen(tables)
+
+
+class _AllWereOpen(Receivers):
+    def of_everybody(self, *, page_size: int | None = None) -> Iterator[Receiver]:
+        for receiver in super().of_everybody(page_size=page_size):
             yield Receiver(receiver.connection_id, receiver.connected_at, was_open=True)
 
 
 class RevokesLater(Store):
     """Looks for members before it takes the grant."""
 
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        self.members = _LooksFirst(tables)
+
+
+class _LooksFirst(Members):
     def revoke(self, room: Room, user_id: str) -> None:
-        for connection_id in list(self._user_members(room, user_id)):
+        for connection_id in [r.connection_id for r in Receivers(self._tables).of_user(user_id)]:
             self.leave(connection_id, room)
         Operation.stop_here()
-        self._client.delete_item(
+        self._tables.client.delete_item(
             TableName="rooms", Key={"room": {"S": room.name}, "member": {"S": f"user#{user_id}"}}
         )
 

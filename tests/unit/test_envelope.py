@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomcast import envelope
-from roomcast.errors import ActionError, InvalidDataError, PayloadTooLargeError
+from roomcast.errors import ActionError, EnvelopeTooLargeError, InvalidDataError
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -147,7 +147,7 @@ def test_an_event_needs_a_name(event: Any) -> None:
 def test_the_size_limit_counts_bytes_not_characters() -> None:
     fits = "\u20ac" * 10_800
     assert len(envelope.build("e", fits).encode()) <= envelope.MAX_ENVELOPE_BYTES
-    with pytest.raises(PayloadTooLargeError) as caught:
+    with pytest.raises(EnvelopeTooLargeError) as caught:
         envelope.build("e", "\u20ac" * 11_000)
     assert caught.value.size > caught.value.limit == 32 * 1024
 

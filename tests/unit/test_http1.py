@@ -11,8 +11,10 @@ from botocore.model import ServiceModel
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roomcast.callback_url import CallbackUrl
 from roomcast.errors import SettingsError
-from roomcast.management_api.http1 import Answer, BadAnswerError, Signer, Target, parse_answer
+from roomcast.management_api.http1 import BadResponseError, Response, parse_response
+from roomcast.management_api.sigv4 import Signer
 
 IDS = st.one_of(
     st.from_regex(r"[A-Za-z0-9_\-]{1,20}={0,2}", fullmatch=True),
@@ -54,7 +56,7 @@ def test_a_request_is_signed_as_botocore_signs_it(
     method: str,
     moment: datetime,
 ) -> None:
-    target = Target.parse(endpoint)
+    target = CallbackUrl.parse(endpoint)
     credentials = Credentials(access_key, secret_key, token)
     now = moment.replace(tzinfo=UTC)
     signer = Signer(method, target, region, body, credentials.get_frozen_credentials(), now.timestamp)
@@ -115,14 +117,14 @@ def _label(connection_id: str) -> str:
     return path.removeprefix("/@connections/")
 
 
-def _origin(target: Target) -> str:
+def _origin(target: CallbackUrl) -> str:
     scheme, _, rest = target.url.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
 def test_the_path_is_encoded_twice_for_the_signature_and_once_on_the_wire() -> None:
     credentials = Credentials("AK", "SK").get_frozen_credentials()
-    signer = Signer("POST", Target.parse("ws://h/local"), "us-east-1", b"", credentials)
+    signer = Signer("POST", CallbackUrl.parse("ws://h/local"), "us-east-1", b"", credentials)
     assert signer.request("TWegAcC4EowCHnA=").startswith(
         b"POST /local/@connections/TWegAcC4EowCHnA%3D HTTP/1.1\r\n"
     )
@@ -131,7 +133,7 @@ def test_the_path_is_encoded_twice_for_the_signature_and_once_on_the_wire() -> N
 def test_a_long_send_dates_its_requests_anew() -> None:
     now = 1_700_000_000.0
     credentials = Credentials("AK", "SK").get_frozen_credentials()
-    signer = Signer("POST", Target.parse("ws://h/s"), "us-east-1", b"", credentials, lambda: now)
+    signer = Signer("POST", CallbackUrl.parse("ws://h/s"), "us-east-1", b"", credentials, lambda: now)
     assert b"x-amz-date: 20231114T221320Z" in signer.request("a=")
     now += 30
     assert b"x-amz-date: 20231114T221320Z" in signer.request("a=")
@@ -149,7 +151,7 @@ def test_a_long_send_dates_its_requests_anew() -> None:
     ],
 )
 def test_each_form_of_the_url_names_the_same_management_api(endpoint: str, url: str) -> None:
-    assert Target.parse(endpoint).url == url
+    assert CallbackUrl.parse(endpoint).url == url
 
 
 @pytest.mark.parametrize(
@@ -158,21 +160,21 @@ def test_each_form_of_the_url_names_the_same_management_api(endpoint: str, url: 
 )
 def test_a_wrong_url_is_an_error_that_names_the_setting(endpoint: str) -> None:
     with pytest.raises(SettingsError, match="WEBSOCKET_API_ENDPOINT"):
-        Target.parse(endpoint)
+        CallbackUrl.parse(endpoint)
 
 
 ANSWERS = {
-    b"200 OK\r\nContent-Length: 0\r\n\r\n": Answer(200, "", True),
-    b"204 No Content\r\n\r\n": Answer(204, "", True),
-    b"200 OK\r\ncontent-length:2\r\nConnection: Close\r\n\r\n{}": Answer(200, "", False),
-    b"100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n": Answer(200, "", True),
-    b"410 Gone\r\nx-amzn-ErrorType: GoneException:http://x/\r\nContent-Length: 4\r\n\r\n\r\n\r\n": Answer(
+    b"200 OK\r\nContent-Length: 0\r\n\r\n": Response(200, "", True),
+    b"204 No Content\r\n\r\n": Response(204, "", True),
+    b"200 OK\r\ncontent-length:2\r\nConnection: Close\r\n\r\n{}": Response(200, "", False),
+    b"100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n": Response(200, "", True),
+    b"410 Gone\r\nx-amzn-ErrorType: GoneException:http://x/\r\nContent-Length: 4\r\n\r\n\r\n\r\n": Response(
         410, "GoneException", True
     ),
-    b"429 Slow\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0a\r\n0123456789\r\n0\r\n\r\n": Answer(
+    b"429 Slow\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0a\r\n0123456789\r\n0\r\n\r\n": Response(
         429, "", True
     ),
-    b"500 Oh\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: 1\r\nY: 2\r\n\r\n": Answer(500, "", True),
+    b"500 Oh\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: 1\r\nY: 2\r\n\r\n": Response(500, "", True),
 }
 
 
@@ -180,26 +182,26 @@ ANSWERS = {
 def test_an_answer_is_read_once_it_is_whole_and_not_before(rest: bytes) -> None:
     data = b"HTTP/1.1 " + rest
     for cut in range(len(data)):
-        assert parse_answer(data[:cut], ended=False) is None
-    assert parse_answer(data, ended=False) == ANSWERS[rest]
+        assert parse_response(data[:cut], ended=False) is None
+    assert parse_response(data, ended=False) == ANSWERS[rest]
 
 
 def test_http_1_0_closes_unless_it_says_otherwise() -> None:
     data = b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"
-    assert parse_answer(data, ended=False) == Answer(200, "", False)
+    assert parse_response(data, ended=False) == Response(200, "", False)
     data = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n"
-    assert parse_answer(data, ended=False) == Answer(200, "", True)
+    assert parse_response(data, ended=False) == Response(200, "", True)
 
 
 def test_an_answer_without_a_length_ends_with_the_connection() -> None:
     data = b"HTTP/1.1 200 OK\r\n\r\nhello"
-    assert parse_answer(data, ended=False) is None
-    assert parse_answer(data, ended=True) == Answer(200, "", False)
+    assert parse_response(data, ended=False) is None
+    assert parse_response(data, ended=True) == Response(200, "", False)
 
 
 def test_an_answer_that_is_cut_off_is_none() -> None:
     data = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel"
-    assert parse_answer(data, ended=True) is None
+    assert parse_response(data, ended=True) is None
 
 
 @pytest.mark.parametrize(
@@ -215,15 +217,15 @@ def test_an_answer_that_is_cut_off_is_none() -> None:
     ],
 )
 def test_what_is_no_answer_is_refused(data: bytes) -> None:
-    with pytest.raises(BadAnswerError):
-        parse_answer(data, ended=False)
+    with pytest.raises(BadResponseError):
+        parse_response(data, ended=False)
 
 
 @given(st.binary(max_size=300), st.booleans())
 def test_no_bytes_make_the_reader_raise_anything_else(data: bytes, ended: bool) -> None:
     for start in (b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"):
         try:
-            answer = parse_answer(start + data, ended=ended)
-        except BadAnswerError:
+            answer = parse_response(start + data, ended=ended)
+        except BadResponseError:
             continue
         assert answer is None or 200 <= answer.status <= 999

@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-import roomcast.sending.worker
+import roomcast.sending.job
+from roomcast.connection import Receiver
 from roomcast.errors import JobError
 from roomcast.names import Room
-from roomcast.sending.worker import PostJob, SendJob, parse
-from roomcast.store import Receiver
+from roomcast.sending.audience import ToRoom
+from roomcast.sending.job import PostJob, SendJob, parse
 
 SCHEMA = Draft202012Validator(
-    json.loads(Path(roomcast.sending.worker.__file__).with_name("job.schema.json").read_text())
+    json.loads(Path(roomcast.sending.job.__file__).with_name("job.schema.json").read_text())
 )
 JOB = {"version": 1, "to": {"user": "u1"}, "event": "dashboard:update", "data": {"orderId": "123"}}
 GOOD: list[dict[str, Any]] = [
@@ -127,4 +128,4 @@ def test_a_broken_post_job_is_refused(change: dict[str, Any]) -> None:
 
 def test_a_job_of_any_characters_is_ascii() -> None:
     # SQS refuses some characters that JSON may hold.
-    assert SendJob(Room("chat", "r1"), "grüße", "\uffff😀").dump().isascii()
+    assert SendJob(ToRoom(Room("chat", "r1")), "grüße", "\uffff😀").dump().isascii()

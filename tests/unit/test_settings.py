@@ -20,7 +20,7 @@ ENV = {"WEBSOCKET_CONNECTIONS_TABLE": "c", "WEBSOCKET_ROOMS_TABLE": "r"}
     ],
 )
 def test_the_endpoint_is_taken_in_the_form_that_the_outputs_have(given: str, url: str) -> None:
-    assert Settings.from_env({**ENV, "WEBSOCKET_API_ENDPOINT": given}).api_endpoint == url
+    assert Settings.from_env({**ENV, "WEBSOCKET_API_ENDPOINT": given}).callback_url == url
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ def connect(store: Store, connection_id: str, user_id: str, role: rooms.Role = "
     """Connect a user and join the user's dashboard room."""
     now = int(time.time())
     who = Identity(user_id, role, user_id.title(), f"{user_id}@x.test", expires_at=now + 5430, issued_at=now)
-    assert store.connect(connection_id, who) == "connected"
-    connection = store.connection(connection_id)
+    assert store.connections.connect(connection_id, who) == "connected"
+    connection = store.connections.get(connection_id)
     assert connection is not None
-    assert store.join(connection, rooms.dashboard(role, user_id), needs_grant=False)
+    assert store.members.join(connection, rooms.dashboard(role, user_id), needs_grant=False)
 
 
 @pytest.fixture

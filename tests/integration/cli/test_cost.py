@@ -10,8 +10,9 @@ import botocore.session
 import pytest
 
 from lambdas import connect, default, disconnect
+from roomcast.functions.cold_start import wiring
 from roomcast.store import Store
-from roomcast.wiring import parts
+from roomcast.store.dynamodb import Tables
 from roomcast_dev.cli.pricing import Usage, count
 from tests.builders import connect_event, disconnect_event, message_event, token
 from tests.integration.cli.conftest import FakeCloudFormation
@@ -55,7 +56,7 @@ def units_used(dynamodb: Any) -> Iterator[dict[str, float]]:
 
 @pytest.mark.usefixtures("functions")
 def test_the_model_uses_what_the_functions_use(dynamodb: Any) -> None:
-    parts().store = Store(dynamodb, "connections", "rooms")  # on the client whose calls are counted
+    wiring().store = Store(Tables(dynamodb, "connections", "rooms"))  # on the client whose calls are counted
     with units_used(dynamodb) as used:
         assert connect.handler(connect_event(token=token("u1")), None)["statusCode"] == 200
         connected = dict(used)

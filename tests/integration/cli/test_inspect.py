@@ -9,6 +9,8 @@ import pytest
 from roomcast import names as rooms
 from roomcast.connection import Identity
 from roomcast.store import Store
+from roomcast.store.dynamodb import Tables
+from roomcast.store.listing import Listing
 from tests.fakes.management_api import GONE, FakeManagementApi
 from tests.integration.cli.conftest import connect
 from tests.unit.cli.conftest import Roomcast
@@ -22,17 +24,17 @@ def people(dynamodb: Any) -> None:
     now = time.time()
 
     def store_of(age: float) -> Store:
-        return Store(dynamodb, "connections", "rooms", clock=lambda: now - age)
+        return Store(Tables(dynamodb, "connections", "rooms", clock=lambda: now - age))
 
     connect(store_of(7300), "a1=", "boss", "admin")
     connect(store_of(200), "u1=", "u1")
     store = store_of(130)
     connect(store, "u2=", "u1")
-    store.grant(rooms.chat("42"), "u1")
-    connection = store.connection("u2=")
+    store.members.grant(rooms.chat("42"), "u1")
+    connection = store.connections.get("u2=")
     assert connection is not None
-    assert store.join(connection, rooms.chat("42"), needs_grant=True)
-    store.connect(
+    assert store.members.join(connection, rooms.chat("42"), needs_grant=True)
+    store.connections.connect(
         "old=", Identity("old", "user", "[bold]Old", "", expires_at=int(now) - 1, issued_at=int(now))
     )
 
@@ -100,7 +102,7 @@ def test_more_than_the_limit_are_counted_not_shown(roomcast: Roomcast) -> None:
 def test_a_name_is_shown_as_it_is(roomcast: Roomcast, dynamodb: Any) -> None:
     now = int(time.time())
     who = Identity("u9", "user", "[red]Ann[/red]", "", expires_at=now + 60, issued_at=now)
-    Store(dynamodb, "connections", "rooms").connect("u9=", who)
+    Store(Tables(dynamodb, "connections", "rooms")).connections.connect("u9=", who)
     assert "[red]Ann[/red]" in roomcast("inspect", "--user", "u9").out
 
 
@@ -110,7 +112,7 @@ def test_a_name_is_shown_as_it_is(roomcast: Roomcast, dynamodb: Any) -> None:
 def test_a_large_listing_says_what_it_costs_and_asks(
     roomcast: Roomcast, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
-    monkeypatch.setattr(Store, "size", lambda self: (2_000_000, 1_000_000_000))
+    monkeypatch.setattr(Listing, "size", lambda self: (2_000_000, 1_000_000_000))
     monkeypatch.setattr("typer.confirm", _confirm_with(answer))
     got = roomcast("inspect")
     assert got.code == code
@@ -135,7 +137,7 @@ def _confirm_with(answer: str) -> Any:
 def test_what_is_cheap_or_wanted_is_not_asked(
     roomcast: Roomcast, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(Store, "size", lambda self: (2_000_000, 1_000_000_000))
+    monkeypatch.setattr(Listing, "size", lambda self: (2_000_000, 1_000_000_000))
     assert roomcast("inspect", *arguments).code == 0
 
 
@@ -181,6 +183,6 @@ def test_kick_may_keep_the_user_out(roomcast: Roomcast, dynamodb: Any) -> None:
     now = int(time.time())
     older = Identity("u1", "user", "", "", expires_at=now + 60, issued_at=now - 5)
     newer = Identity("u1", "user", "", "", expires_at=now + 60, issued_at=now + 5)
-    store = Store(dynamodb, "connections", "rooms")
-    assert store.connect("u5=", older) == "revoked"
-    assert store.connect("u6=", newer) == "connected"
+    store = Store(Tables(dynamodb, "connections", "rooms"))
+    assert store.connections.connect("u5=", older) == "revoked"
+    assert store.connections.connect("u6=", newer) == "connected"

@@ -10,6 +10,7 @@ import pytest
 
 from roomcast import names as rooms
 from roomcast.store import Store
+from roomcast.store.dynamodb import Tables
 from tests.fakes.management_api import FAILING, GONE, FakeManagementApi
 from tests.integration.cli.conftest import connect
 from tests.unit.cli.conftest import Roomcast
@@ -22,7 +23,7 @@ OLD_ENOUGH = 60.0  # seconds ago: a 410 then means gone, not "not open yet"
 @pytest.fixture
 def online(dynamodb: Any) -> None:
     """An admin in the admins' room (a1=) and a user with two connections (u1=, u2=)."""
-    store = Store(dynamodb, "connections", "rooms", clock=lambda: time.time() - OLD_ENOUGH)
+    store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: time.time() - OLD_ENOUGH))
     connect(store, "a1=", "boss", "admin")
     connect(store, "u1=", "u1")
     connect(store, "u2=", "u1")
@@ -86,16 +87,16 @@ def test_failed_receivers_make_the_exit_code_1(
 def test_a_grant_lets_the_user_join_and_a_revoke_ends_it(
     roomcast: Roomcast, online: None, dynamodb: Any
 ) -> None:
-    store = Store(dynamodb, "connections", "rooms")
-    connection = store.connection("u1=")
+    store = Store(Tables(dynamodb, "connections", "rooms"))
+    connection = store.connections.get("u1=")
     assert connection is not None
     room = rooms.chat("42")
-    assert not store.join(connection, room, needs_grant=True)
+    assert not store.members.join(connection, room, needs_grant=True)
     assert roomcast("grant", "chat_room_42", "u1").out == "u1 may join chat_room_42\n"
-    assert store.join(connection, room, needs_grant=True)
+    assert store.members.join(connection, room, needs_grant=True)
     assert roomcast("revoke", "chat_room_42", "u1").out == "u1 may no longer join chat_room_42\n"
-    assert list(store.room_receivers(room)) == []
-    assert not store.join(connection, room, needs_grant=True)
+    assert list(store.receivers.of_room(room)) == []
+    assert not store.members.join(connection, room, needs_grant=True)
 
 
 def test_without_its_tables_the_stage_is_one_line(roomcast: Roomcast, local_stage: Path) -> None:

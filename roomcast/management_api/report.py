@@ -1,0 +1,94 @@
+"""What became of one call of the management API, receiver by receiver. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Outcome(Enum):
+    """What a receiver's post ended as."""
+
+    SENT = "sent"
+    GONE = "gone"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a receiver failed or is unknown.
+
+    Attributes:
+        what: the error's name as the management API gave it, or words for what befell the connection.
+        status: HTTP's, or None where no answer came.
+        throttled: whether other receivers got a 429 too, so that it says nothing about this one.
+        out_of_time: whether the deadline, and not the answer, ended it.
+    """
+
+    what: str = ""
+    status: int | None = None
+    throttled: bool = False
+    out_of_time: bool = False
+
+    @property
+    def worth_another_try(self) -> bool:
+        """Whether a later call may succeed. A 4xx is about this receiver only and stays what it is, a client
+        that is too slow (429 on each of its tries, while others got theirs) included."""
+        about_the_receiver = self.status is not None and 400 <= self.status < 500
+        return not about_the_receiver or self.throttled or self.out_of_time
+
+    def __str__(self) -> str:
+        """For the log, e.g. `429 LimitExceededException` or `out of time after 503`."""
+        answer = f"{self.status or ''} {self.what}".strip()
+        if self.throttled:
+            answer = f"throttled: {answer}"
+        if self.out_of_time:
+            return f"out of time after {answer}" if answer else "out of time"
+        return answer
+
+
+@dataclass(slots=True)
+class PostReport:
+    """What became of one call: every receiver is in exactly one of the four lists.
+
+    Attributes:
+        sent: the management API took the message (it does not say that the client has read it).
+        gone: it answered 410; whoever keeps the connection should prune it.
+        failed: it took nothing, after all retries or because a retry is useless.
+        unknown: the request went out and no answer came, so it may have been taken.
+        failures: why, of each receiver that failed or is unknown.
+    """
+
+    sent: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+    def settle(self, connection_id: str, outcome: Outcome, failure: Failure | None = None) -> None:
+        """Enter a receiver into its one list."""
+        getattr(self, outcome.value).append(connection_id)
+        if failure is not None:
+            self.failures[connection_id] = failure
+
+    def replace_gone(self, connection_ids: Iterable[str], later: "PostReport") -> None:
+        """Put the outcome of a later call in the place of the `gone` of these receivers."""
+        again = set(connection_ids)
+        self.gone = [i for i in self.gone if i not in again] + later.gone
+        self.sent += later.sent
+        self.failed += later.failed
+        self.unknown += later.unknown
+        self.failures |= later.failures
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many receivers failed or are unknown for which reason, for the log."""
+        return Counter(str(failure) for failure in self.failures.values())
+
+    @property
+    def was_refused_altogether(self) -> bool:
+        """Whether every receiver got a 403: the caller may not post at all."""
+        everyone = len(self.sent) + len(self.gone) + len(self.failed) + len(self.unknown)
+        refused = sum(failure.status == 403 for failure in self.failures.values())
+        return 0 < refused == everyone

@@ -1,0 +1,76 @@
+"""One call of the management API on its way: which receivers are left, and what became of the others.
+
+Lives on the pool's thread.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+
+from roomcast.management_api.pacing import Pace
+from roomcast.management_api.report import Failure, Outcome, PostReport
+from roomcast.management_api.sigv4 import FrozenCredentials, Signer
+
+
+class Post:
+    """One receiver of one send."""
+
+    __slots__ = ("connection_id", "send", "signed_again", "tries")
+
+    def __init__(self, send: "Send", connection_id: str) -> None:
+        self.send = send
+        self.connection_id = connection_id
+        self.tries = 0
+        self.signed_again = False
+
+
+class Send:
+    """One call of `ManagementApi.post` on its way.
+
+    Args:
+        ids: the receivers.
+        signer: makes the requests.
+        fetch_credentials: asked, in a thread, when the credentials were refused.
+        deadline: seconds of the loop's clock (`time.monotonic`) at which it ends with what it has.
+        rate: as in `ManagementApi.post`.
+
+    Attributes:
+        done: the report, once every receiver is settled.
+    """
+
+    def __init__(
+        self,
+        ids: Iterable[str],
+        signer: Signer,
+        fetch_credentials: Callable[[], FrozenCredentials],
+        deadline: float,
+        rate: float | None,
+    ) -> None:
+        self.ready = deque(Post(self, connection_id) for connection_id in ids)
+        self.waiting: set[Post] = set()  # for their next try, or for new credentials
+        self.left = len(self.ready)
+        self.deadline = deadline
+        self.timer: asyncio.TimerHandle | None = None
+        self.rate = rate
+        self.pace: Pace | None = None
+        self.signer = signer
+        self.fetch_credentials = fetch_credentials
+        self.renewal: asyncio.Task[bool] | None = None  # of the credentials, after the first 403
+        self.report = PostReport()
+        self.done: Future[PostReport] = Future()
+
+    def settle(self, post: Post, outcome: Outcome, failure: Failure | None = None) -> None:
+        """Enter the receiver into its one list."""
+        self.report.settle(post.connection_id, outcome, failure)
+        self.left -= 1
+        if self.left == 0:
+            self.done.set_result(self.report)
+
+    def give_up(self, failure: Failure) -> None:
+        """Settle everything that is not in flight as failed."""
+        posts = [*self.ready, *self.waiting]
+        self.ready.clear()
+        self.waiting.clear()
+        for post in posts:
+            self.settle(post, Outcome.FAILED, failure)

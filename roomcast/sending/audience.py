@@ -1,0 +1,98 @@
+"""Who gets a send: a user, a room, everybody, or one connection. The targets that a job names.
+
+Each `receivers` reads the store: `page_size` as there, `parallel` where the order and the first item do not
+matter.
+"""
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from roomcast import names
+from roomcast.connection import Receiver
+from roomcast.errors import InvalidNameError, JobError
+from roomcast.names import Room
+from roomcast.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ToUser:
+    """Every connection of a user."""
+
+    user_id: str
+    room: None = None
+
+    def receivers(
+        self, store: Store, *, page_size: int | None = None, parallel: bool = False
+    ) -> Iterable[Receiver]:
+        """The user's connections."""
+        del parallel  # they are few
+        return store.receivers.of_user(self.user_id, page_size=page_size)
+
+    def dump(self) -> dict[str, object]:
+        """The form in a job."""
+        return {"user": self.user_id}
+
+
+@dataclass(frozen=True, slots=True)
+class ToRoom:
+    """Every member of a room."""
+
+    target: Room
+
+    @property
+    def room(self) -> str:
+        """The room's name, which the envelope carries."""
+        return self.target.name
+
+    def receivers(
+        self, store: Store, *, page_size: int | None = None, parallel: bool = False
+    ) -> Iterable[Receiver]:
+        """The room's members."""
+        del parallel  # one partition
+        return store.receivers.of_room(self.target, page_size=page_size)
+
+    def dump(self) -> dict[str, object]:
+        """The form in a job."""
+        return {"room": self.room}
+
+
+@dataclass(frozen=True, slots=True)
+class Everybody:
+    """Every connection of the stage."""
+
+    room: None = None
+
+    def receivers(
+        self, store: Store, *, page_size: int | None = None, parallel: bool = False
+    ) -> Iterable[Receiver]:
+        """All connections; by parallel Scans where that is asked for."""
+        if parallel:
+            return itertools.chain.from_iterable(store.receivers.pages_of_everybody())
+        return store.receivers.of_everybody(page_size=page_size)
+
+    def dump(self) -> dict[str, object]:
+        """The form in a job."""
+        return {"all": True}
+
+
+Audience = ToUser | ToRoom | Everybody
+
+
+def parse(to: object) -> Audience:
+    """Read the target of a job.
+
+    Raises:
+        JobError: it has none of the three forms, or its name is outside its grammar.
+    """
+    try:
+        match to:
+            case {"user": user, **rest} if not rest:
+                return ToUser(names.user_id(user))
+            case {"room": room, **rest} if not rest:
+                return ToRoom(names.parse(room))
+            case {"all": True, **rest} if not rest:
+                return Everybody()
+    except InvalidNameError as error:
+        raise JobError(f"to: {error}") from None
+    raise JobError('to must be {"user": ...}, {"room": ...} or {"all": true}')

@@ -1,0 +1,163 @@
+"""The jobs of the fan-out queue, and their form as JSON. Pure.
+
+There are two levels and never a chain. A *send job* is what a backend puts on the queue (its form is
+`job.schema.json`, and public): who gets which event. The worker enumerates the receivers page by page into
+*post jobs*, each with the envelope as it goes out, and puts them on the same queue. A sender in Python that
+has read all receivers, and they are at most `SendLimits.split`, puts the post jobs there itself. A post job
+that leaves receivers over puts a smaller one, at most `MAX_ROUNDS` in all.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from roomcast import envelope
+from roomcast.connection import Receiver
+from roomcast.errors import JobError
+from roomcast.sending import audience
+from roomcast.sending.audience import Audience
+
+VERSION = 1
+MAX_JOB_RECEIVERS = 500
+"""Of one post job as it is taken."""
+MAX_ROUNDS = 4
+"""Post jobs that may follow one another for receivers that were left over. Lambda stops a queue that feeds
+itself after about 16 hops."""
+JOBS_PER_BATCH = 10
+"""SQS's limit for one SendMessageBatch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendLimits:
+    """From how many receivers on a send goes which way.
+
+    Attributes:
+        direct: a send to more receivers than this goes over the queue, where there is one.
+        job_receivers: of one post job. Small jobs let all workers end at nearly the same time.
+        split: a send to more receivers than this is enumerated by the worker: the post jobs of this many fit
+            into one batch of SQS.
+    """
+
+    direct: int = 200
+    job_receivers: int = 100
+    split: int = JOBS_PER_BATCH * 100
+
+
+@dataclass(frozen=True, slots=True)
+class SendJob:
+    """One send.
+
+    Attributes:
+        to: who gets it.
+        event: its name.
+        data: the application's part.
+        id: the send's id.
+    """
+
+    to: Audience
+    event: str
+    data: object
+    id: str | None = None
+
+    def dump(self) -> str:
+        """The public form."""
+        job = {"version": VERSION, "to": self.to.dump(), "event": self.event, "data": self.data}
+        return _dump(job if self.id is None else {**job, "id": self.id})
+
+
+@dataclass(frozen=True, slots=True)
+class PostJob:
+    """An envelope and who gets it.
+
+    Attributes:
+        id: the send's id, for the log.
+        room: the room that was sent to, if any.
+        text: the envelope.
+        receivers: at most 500.
+        round: how many post jobs went before, for receivers that were left over.
+    """
+
+    id: str
+    room: str | None
+    text: str
+    receivers: tuple[Receiver, ...]
+    round: int = 0
+
+    @classmethod
+    def split(
+        cls, id_: str, room: str | None, text: str, receivers: Iterable[Receiver], size: int
+    ) -> "Iterator[PostJob]":
+        """One envelope to any number of receivers, at most `size` a job, read a job ahead only."""
+        rest = iter(receivers)
+        while chunk := tuple(itertools.islice(rest, size)):
+            yield cls(id_, room, text, chunk)
+
+    def dump(self) -> str:
+        """The private form, which only the worker reads."""
+        receivers = [[r.connection_id, r.connected_at, r.was_open] for r in self.receivers]
+        return _dump(
+            {
+                "version": VERSION,
+                "id": self.id,
+                "room": self.room,
+                "envelope": self.text,
+                "receivers": receivers,
+                "round": self.round,
+            }
+        )
+
+
+def parse(text: str) -> SendJob | PostJob:
+    """Read a job.
+
+    Raises:
+        JobError: it is malformed; nothing else is raised, whatever the text.
+    """
+    try:
+        job = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise JobError(f"not JSON: {type(error).__name__}") from None
+    if not isinstance(job, dict):
+        raise JobError("not a JSON object")
+    if isinstance(job.get("version"), bool) or job.get("version") != VERSION:
+        raise JobError(f"version must be {VERSION}")
+    return _parse_post_job(job) if "receivers" in job else _parse_send_job(job)
+
+
+def _parse_send_job(job: dict[str, Any]) -> SendJob:
+    for key in job.keys() - {"version", "to", "event", "data", "id"}:
+        raise JobError(f"unknown key {key!r:.80}")
+    if "data" not in job:
+        raise JobError("data is missing")
+    for key in ("event", "id"):
+        value = job.get(key, None if key == "event" else "-")
+        if not isinstance(value, str) or not 1 <= len(value) <= envelope.MAX_NAME_CHARS:
+            raise JobError(f"{key} must be a string of 1 to {envelope.MAX_NAME_CHARS} characters")
+    return SendJob(audience.parse(job.get("to")), job["event"], job["data"], job.get("id"))
+
+
+def _parse_post_job(job: dict[str, Any]) -> PostJob:
+    match job:
+        case {
+            "id": str(id_),
+            "room": None | str() as room,
+            "envelope": str(text),
+            "receivers": [*listed],
+            "round": int(number),
+        } if len(listed) <= MAX_JOB_RECEIVERS:
+            return PostJob(id_, room, text, tuple(map(_receiver, listed)), number)
+    raise JobError("not a post job")
+
+
+def _receiver(entry: object) -> Receiver:
+    match entry:
+        case [str(connection_id), str(connected_at), bool(was_open)]:
+            return Receiver(connection_id, connected_at, was_open)
+    raise JobError("a malformed receiver in a post job")
+
+
+def _dump(job: Mapping[str, object]) -> str:
+    # ASCII only: SQS refuses some characters that JSON may hold.
+    return json.dumps(job, separators=(",", ":"), allow_nan=False)

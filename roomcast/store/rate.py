@@ -1,0 +1,113 @@
+"""How many actions a connection may do: a generic cell rate algorithm (GCRA), one update for each action."""
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from roomcast.connection import Connection
+from roomcast.store.dynamodb import ConditionFailedError, Tables
+from roomcast.store.items import connection_key, number, to_connection
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many actions a connection may do: a generic cell rate algorithm (GCRA).
+
+    Attributes:
+        per_second: the rate that may go on for ever.
+        burst: how many may come at once.
+        debt: how many refused actions, beyond the burst, close the connection.
+    """
+
+    per_second: float = 20
+    burst: int = 40
+    debt: int = 80
+
+    @property
+    def interval(self) -> float:
+        """Milliseconds that one action costs."""
+        return 1000 / self.per_second
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the rate and the token say to one action.
+
+    Attributes:
+        connection: who acts.
+        verdict: `ok`, or why the action is refused; with `expired` and `flooding` the connection is to be
+            closed.
+        retry_after: seconds until an action would be let through again.
+    """
+
+    connection: Connection
+    verdict: Literal["ok", "rate_limited", "flooding", "expired"]
+    retry_after: float = 0
+
+
+class Admissions:
+    """Counts the actions of connections.
+
+    Args:
+        tables: the two tables.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def admit(self, connection_id: str, rate: Rate) -> Admission | None:
+        """Count one action of a connection and read who it is.
+
+        One call for an action that comes after a pause of one interval or more, two within a burst: the usual
+        action is the first kind.
+
+        Args:
+            connection_id: who acts.
+            rate: how many actions it may do.
+
+        Returns:
+            None where the connection is unknown.
+        """
+        # `tat`, the theoretical arrival time of GCRA: milliseconds up to which the actions so far have used
+        # the rate up. It moves on with refused actions too, so that it tells a flood from a slip.
+        while True:
+            now = self._tables.clock() * 1000
+            try:
+                idle = "attribute_exists(userId) AND (attribute_not_exists(tat) OR tat < :now)"
+                item = self._move_tat(connection_id, "SET tat = :tat", idle, now, now + rate.interval)
+                break
+            except ConditionFailedError as error:
+                if "userId" not in error.item:
+                    return None
+            with suppress(ConditionFailedError):  # it has become idle in between: again from the start
+                item = self._move_tat(connection_id, "ADD tat :tat", "tat >= :now", now, rate.interval)
+                break
+        connection = to_connection(item)
+        if connection.ttl * 1000 <= now:
+            return None
+        if connection.expires_at * 1000 <= now:
+            return Admission(connection, "expired")
+        over = float(item["tat"]["N"]) - now - rate.burst * rate.interval
+        if over <= 0:
+            return Admission(connection, "ok")
+        verdict: Literal["flooding", "rate_limited"] = (
+            "flooding" if over > rate.debt * rate.interval else "rate_limited"
+        )
+        return Admission(connection, verdict, math.ceil(over) / 1000)
+
+    def _move_tat(
+        self, connection_id: str, update: str, condition: str, now: float, tat: float
+    ) -> dict[str, Any]:
+        answer = self._tables.write(
+            self._tables.client.update_item,
+            TableName=self._tables.connections,
+            Key=connection_key(connection_id),
+            UpdateExpression=update,
+            ConditionExpression=condition,
+            ExpressionAttributeValues={":now": number(now), ":tat": number(tat)},
+            ReturnValues="ALL_NEW",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+        item: dict[str, Any] = answer["Attributes"]
+        return item
