@@ -175,8 +175,11 @@ class Join:
 
     @property
     def may_have_worked(self) -> bool:
-        return self.operation.ended is None or json.loads(self.operation.result.text)["event"].endswith(
-            "joined_room"
+        reply = self.operation.result  # None where the connection was closed after an error
+        return (
+            self.operation.ended is None
+            or reply is None
+            or json.loads(reply)["event"].endswith("joined_room")
         )
 
     @property
