@@ -11,7 +11,7 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from roomcast import RoomcastError
-from roomcast_dev.cli import cost, env, inspect, logs, redrive, send, tail, token
+from roomcast_dev.cli import cost, env, inspect, logs, redrive, send, tail, token, unblock
 from roomcast_dev.cli.env_file import EnvFileError
 from roomcast_dev.cli.target import ENV_FILE, EnvFileOption
 
@@ -79,6 +79,7 @@ app.command("logs")(logs.logs)
 app.command("tail")(tail.tail)
 app.command("kick")(inspect.kick)
 app.command("cost")(cost.cost)
+app.command("unblock")(unblock.unblock)
 
 
 def run(arguments: Sequence[str]) -> int:
