@@ -1,4 +1,4 @@
-"""`roomcast env`: a deployed stage's addresses, written where the backend and the front end look for them."""
+"""`roomcast env`: write a deployed stage's addresses where the backend and the front end look for them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,21 +10,19 @@ from roomcast_dev.cli import target
 
 
 def env(
-    stage: Annotated[str | None, typer.Option(help="The deployed stage, e.g. prod.")] = None,
+    stage: Annotated[str | None, typer.Option(help="The deployed stage, for example prod.")] = None,
     stack: target.StackOption = None,
     outputs: target.OutputsOption = None,
     backend: Annotated[Path, typer.Option(help="The backend's file, or its directory.")] = Path(".env"),
     frontend: Annotated[
         Path | None,
-        typer.Option(
-            help="The front end's file, or its directory. Left out: the backend's file has its key too."
-        ),
+        typer.Option(help="The front end's file, or its directory. Default: the backend's file."),
     ] = None,
 ) -> None:
-    """Write a deployed stage's addresses into the .env files of the backend and the front end.
+    """Write a deployed stage's addresses into .env files.
 
-    Every other line, comment and line end stays as it is, and a second run changes nothing. Where an output
-    is missing nothing is written.
+    Every other line, comment and line end stays as it is, and a second run changes nothing. If an output is
+    missing, nothing is written.
 
     \b
     Example:

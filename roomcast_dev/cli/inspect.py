@@ -19,7 +19,9 @@ from roomcast.connection import Connection
 from roomcast.names import Role
 from roomcast.store.dynamodb import Tables
 from roomcast.store.listing import Listing
-from roomcast_dev.cli import pricing, target
+from roomcast_dev.cli import pricing
+from roomcast_dev.cli.options import spread
+from roomcast_dev.cli.target import Place
 
 ASK_ABOVE = 10_000
 """Connections above which a full listing says what it costs and asks."""
@@ -29,24 +31,22 @@ _SCAN_BYTES_PER_SECOND = 5_000_000  # one page of 1 MB after the other
 Things = Literal["connections", "rooms", "users"]
 
 
+@spread
 def inspect(
-    what: Annotated[Things, typer.Argument(help="What each line of the list is.")] = "connections",
+    place: Place,
+    what: Annotated[Things, typer.Argument(help="What to list.")] = "connections",
     user: Annotated[str | None, typer.Option(help="Only this user's connections.")] = None,
     room: Annotated[str | None, typer.Option(help="Only the members of this room.")] = None,
     role: Annotated[Role | None, typer.Option(help="Only connections of this role.")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Show so many lines, the newest first; 0: all.")] = 100,
-    live: Annotated[bool, typer.Option("--live", help="Show it again and again, until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.5, help="With --live: seconds between two looks.")] = 2,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before an expensive listing.")] = False,
-    stage: target.StageOption = None,
-    stack: target.StackOption = None,
-    outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = target.ENV_FILE,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of rows, newest first (0: all).")] = 100,
+    live: Annotated[bool, typer.Option("--live", help="Refresh the list until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.5, help="With --live: seconds between refreshes.")] = 2,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before an expensive list.")] = False,
 ) -> None:
     """List the connections, rooms or users of a stage.
 
-    With --user or --room only these are read; otherwise the whole table of connections, and where that is a
-    large one, you are told what it costs and asked.
+    With --user or --room, only those connections are read. Otherwise the whole table is read; if it is large,
+    the command shows the cost and asks first.
 
     \b
     Example:
@@ -56,11 +56,9 @@ def inspect(
     """
     if user is not None and room is not None:
         raise typer.BadParameter("one of them, not both", param_hint="--user, --room")
-    place = target.stack_name(stage, stack) if stage not in (None, target.LOCAL) or stack else "local stage"
     wanted_user = None if user is None else rooms.user_id(user)
     wanted_room = None if room is None else rooms.parse(room)
-    settings = Settings.from_env(target.find(stage, stack, outputs, env_file))
-    listing = Listing(Tables.from_settings(settings))
+    listing = Listing(Tables.from_settings(Settings.from_env(place.environ())))
     console = Console(width=None if sys.stdout.isatty() else 160)
     if wanted_user is None and wanted_room is None and not yes:
         _ask(listing, every if live else None)
@@ -73,7 +71,7 @@ def inspect(
         else:
             found = listing.of_everybody()
         connections = [connection for connection in found if role in (None, connection.role)]
-        return _table(place, what, connections, limit, time.time())
+        return _table(place.name, what, connections, limit, time.time())
 
     if not live:
         console.print(look())
@@ -84,26 +82,26 @@ def inspect(
             shown.update(look(), refresh=True)
 
 
+@spread
 def kick(
+    place: Place,
     user: Annotated[str, typer.Argument(metavar="USER", help="A user id.")],
     keep_out: Annotated[
-        bool, typer.Option("--keep-out", help="Also refuse the user's tokens that were issued until now.")
+        bool, typer.Option("--keep-out", help="Also refuse all tokens of the user issued until now.")
     ] = False,
-    stage: target.StageOption = None,
-    stack: target.StackOption = None,
-    outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
     """Close every connection of a user.
 
-    The user may connect again at once; with --keep-out only with a token that is issued later than now.
+    The user can connect again at once; with --keep-out, only with a token issued after this.
 
     \b
     Example:
       roomcast kick u1 --keep-out
     """
-    with target.service(target.find(stage, stack, outputs, env_file)) as service:
+    with place.service() as service:
         closed = service.revoke_user(user) if keep_out else service.disconnect_user(user)
+    if not closed:
+        print(f"{user} has no open connection", file=sys.stderr)
     print(f"closed {closed} of {user}" + ("; only a newer token lets them in" if keep_out else ""))
 
 

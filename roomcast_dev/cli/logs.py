@@ -1,4 +1,4 @@
-"""`roomcast logs`: what the functions of a deployed stage say."""
+"""`roomcast logs`: the log lines of a deployed stage's functions."""
 
 import json
 import time
@@ -17,12 +17,12 @@ LATE_SECONDS = 15
 
 
 def logs(
-    stage: Annotated[str | None, typer.Option(help="The deployed stage, e.g. prod.")] = None,
+    stage: Annotated[str | None, typer.Option(help="The deployed stage, for example prod.")] = None,
     stack: target.StackOption = None,
-    minutes: Annotated[int, typer.Option(min=1, help="How far back to begin.")] = 10,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    minutes: Annotated[int, typer.Option(min=1, help="Minutes to look back.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new lines until Ctrl-C.")] = False,
 ) -> None:
-    """Show the log lines of all functions of a deployed stage, by time.
+    """Show the log lines of a deployed stage's functions.
 
     \b
     Example:

@@ -8,7 +8,13 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+)
 
 from roomcast import RoomcastError
 from roomcast_dev.cli import cost, env, inspect, logs, redrive, send, tail, token, unblock
@@ -17,19 +23,20 @@ from roomcast_dev.cli.target import ENV_FILE, EnvFileOption
 
 
 def dev(
-    port: int = typer.Option(3001, min=1, max=65535),
+    port: int = typer.Option(3001, min=1, max=65535, help="The port on localhost."),
     env_file: EnvFileOption = ENV_FILE,
     time_scale: float = typer.Option(
-        1.0, min=0.001, help="Run API Gateway's limits of 10 idle minutes and 2 hours so many times faster."
+        1.0, min=0.001, help="Run API Gateway's limits of 10 idle minutes and 2 hours this many times faster."
     ),
     quotas: float | None = typer.Option(
-        None, min=0.0, help="Enforce this share of an AWS account's quotas: 1.0 is all of them."
+        None, min=0.0, help="Enforce this share of an AWS account's quotas (1.0: all of it)."
     ),
-    quiet: bool = typer.Option(False, "--quiet", help="Show problems only."),
+    quiet: bool = typer.Option(False, "--quiet", help="Show only problems."),
 ) -> None:
-    """Run a whole stage on this laptop, without an AWS account, until Ctrl-C.
+    """Run a stage on this machine until Ctrl-C.
 
-    Writes --env-file, through which every other command finds the running stage.
+    It runs the CDK app in this directory and needs no AWS account. The other commands find the running stage
+    through the file that it writes (--env-file).
 
     \b
     Example:
@@ -48,6 +55,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -64,20 +72,20 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Run, reach and price a roomcast stage: the one on this laptop, or with --stage a deployed one."""
+    """Run a Roomcast stage on this machine; send to, inspect and price a local or deployed stage."""
 
 
 app.command("dev")(dev)
 app.command("token")(token.token)
 app.add_typer(send.app, name="send")
+app.command("tail")(tail.tail)
+app.command("inspect")(inspect.inspect)
+app.command("kick")(inspect.kick)
 app.command("grant")(send.grant)
 app.command("revoke")(send.revoke)
-app.command("redrive")(redrive.redrive)
 app.command("env")(env.env)
-app.command("inspect")(inspect.inspect)
 app.command("logs")(logs.logs)
-app.command("tail")(tail.tail)
-app.command("kick")(inspect.kick)
+app.command("redrive")(redrive.redrive)
 app.command("cost")(cost.cost)
 app.command("unblock")(unblock.unblock)
 
@@ -88,6 +96,8 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0; 1 with one line on stderr for what went wrong; 2 for wrong usage; 130 for Ctrl-C.
     """
+    if region := os.environ.get("AWS_REGION"):
+        os.environ["AWS_DEFAULT_REGION"] = region  # the only name that botocore reads
     try:
         code = app(args=list(arguments), prog_name="roomcast", standalone_mode=False)
         sys.stdout.flush()
@@ -104,6 +114,19 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except (RoomcastError, EnvFileError) as error:
         _complain(str(error))
+        return 1
+    except NoRegionError:
+        _complain("no AWS region: set AWS_REGION, or a region in your AWS profile")
+        return 1
+    except NoCredentialsError:
+        _complain("no AWS credentials: set AWS_PROFILE, or run `aws configure sso`")
+        return 1
+    except EndpointConnectionError as error:
+        url = os.environ.get("AWS_ENDPOINT_URL", "")
+        if url and str(error.kwargs["endpoint_url"]).startswith(url):
+            _complain(f"the local stage is not running (no answer from {url}): start it with `make dev`")
+        else:
+            _complain(f"AWS: {error}")
         return 1
     except (ClientError, BotoCoreError) as error:
         _complain(f"AWS: {error}")

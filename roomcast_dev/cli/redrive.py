@@ -1,19 +1,19 @@
-"""`roomcast redrive`: the dead letters of the fan-out queue get another chance."""
+"""`roomcast redrive`: retry what is on the fan-out queue's dead-letter queue."""
 
 import typer
 
-from roomcast_dev.cli import target
+from roomcast_dev.cli.options import spread
+from roomcast_dev.cli.target import Place
 
 
+@spread
 def redrive(
-    stage: target.StageOption = None,
-    stack: target.StackOption = None,
-    outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = target.ENV_FILE,
+    place: Place,
 ) -> None:
-    """Move failed sends from the dead letters back to the fan-out queue, once their cause is mended.
+    """Retry the sends on the dead-letter queue.
 
-    What is no job stays among the dead letters; the reason is in the log.
+    Fix the cause first: this moves them back to the fan-out queue. Messages that are not valid jobs stay on
+    the dead-letter queue, and the log says why.
 
     \b
     Example:
@@ -21,12 +21,12 @@ def redrive(
     """
     from roomcast.sending.job_queue import JobQueue
 
-    url = target.find(stage, stack, outputs, env_file).get("WEBSOCKET_FANOUT_QUEUE_URL")
+    url = place.environ().get("WEBSOCKET_FANOUT_QUEUE_URL")
     if not url:
         raise typer.TyperException("this stage has no fan-out queue")
     redriven = JobQueue(url).redrive()
     print(f"moved {redriven.moved}  bad {redriven.bad}")
     if redriven.bad:
         raise typer.TyperException(
-            f"{redriven.bad} of the dead letters are no jobs; they stay where they are"
+            f"{redriven.bad} messages are not valid jobs; they stay on the dead-letter queue"
         )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roomcast_dev.cli import target
+from roomcast_dev.cli.options import spread
+from roomcast_dev.cli.target import Place
 
 if TYPE_CHECKING:
     from roomcast import SendReport
@@ -15,21 +16,19 @@ app = typer.Typer(help="Send an event to a user, a room or everybody.", no_args_
 
 User = Annotated[str, typer.Argument(metavar="USER", help="A user id.")]
 Room = Annotated[
-    str, typer.Argument(metavar="ROOM", help="A room's name, e.g. dashboard_admin or chat_room_42.")
+    str, typer.Argument(metavar="ROOM", help="A room's name, for example dashboard_admin or chat_room_42.")
 ]
-Event = Annotated[str, typer.Argument(metavar="EVENT", help="The event's name, e.g. dashboard:update.")]
-Data = Annotated[str, typer.Argument(metavar="JSON", help="The event's data as JSON; - reads it from stdin.")]
+Event = Annotated[str, typer.Argument(metavar="EVENT", help="The event, for example dashboard:update.")]
+Data = Annotated[str, typer.Argument(metavar="JSON", help="The event's data as JSON; - reads stdin.")]
 
 
 @app.command("user")
+@spread
 def user(
+    place: Place,
     user_id: User,
     event: Event,
     data: Data,
-    stage: target.StageOption = None,
-    stack: target.StackOption = None,
-    outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
     """Send an event to every connection of a user.
 
@@ -38,19 +37,17 @@ def user(
       roomcast send user u1 notice '{"text":"Your order has shipped"}'
     """
     value = _parse(data)
-    with target.service(target.find(stage, stack, outputs, env_file)) as service:
-        _show(service.send_to_user(user_id, event, value))
+    with place.service() as service:
+        _show(service.send_to_user(user_id, event, value), f"{user_id} has no open connection")
 
 
 @app.command("room")
+@spread
 def room(
+    place: Place,
     name: Room,
     event: Event,
     data: Data,
-    stage: target.StageOption = None,
-    stack: target.StackOption = None,
-    outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
     """Send an event to every member of a room.
 
@@ -59,18 +56,16 @@ def room(
       roomcast send room dashboard_admin dashboard:update '{"orderId":"123"}'
     """
     value = _parse(data)
-    with target.service(target.find(stage, stack, outputs, env_file)) as service:
-        _show(service.send_to_room(name, event, value))
+    with place.service() as service:
+        _show(service.send_to_room(name, event, value), f"nobody is in {name}")
 
 
 @app.command("all")
+@spread
 def everybody(
+    place: Place,
     event: Event,
     data: Data,
-    stage: target.StageOption = None,
-    stack: target.StackOption = None,
-    outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
     """Send an event to every connection of the stage.
 
@@ -79,17 +74,15 @@ def everybody(
       roomcast send all notice '{"text":"Back in five minutes"}' --stage prod
     """
     value = _parse(data)
-    with target.service(target.find(stage, stack, outputs, env_file)) as service:
-        _show(service.broadcast(event, value))
+    with place.service() as service:
+        _show(service.broadcast(event, value), "nobody is connected")
 
 
+@spread
 def grant(
+    place: Place,
     name: Room,
     user_id: User,
-    stage: target.StageOption = None,
-    stack: target.StackOption = None,
-    outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
     """Give a user the right to join a chat room.
 
@@ -97,45 +90,50 @@ def grant(
     Example:
       roomcast grant chat_room_42 u1
     """
-    with target.service(target.find(stage, stack, outputs, env_file)) as service:
+    with place.service() as service:
         service.grant_room(name, user_id)
     print(f"{user_id} may join {name}")
 
 
+@spread
 def revoke(
+    place: Place,
     name: Room,
     user_id: User,
-    stage: target.StageOption = None,
-    stack: target.StackOption = None,
-    outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
-    """Take a user's right to join a chat room back, and end the user's memberships in it.
+    """Withdraw that right; the user leaves the room.
 
     \b
     Example:
       roomcast revoke chat_room_42 u1
     """
-    with target.service(target.find(stage, stack, outputs, env_file)) as service:
+    with place.service() as service:
         service.revoke_room(name, user_id)
     print(f"{user_id} may no longer join {name}")
 
 
 def _parse(text: str) -> Any:
-    source = "stdin" if text == "-" else "JSON"
+    source = " on stdin" if text == "-" else ""
     try:
         return json.loads(sys.stdin.read() if text == "-" else text)
     except RecursionError:
-        raise typer.TyperException(f"{source} is nested too deeply") from None
+        raise typer.TyperException(f"the data{source} is nested too deeply") from None
     except ValueError as error:
         raise typer.TyperException(
-            f'{source} is not JSON: {error} (quote it: \'{{"key":"value"}}\')'
+            f"the data{source} is not JSON ({error}): write text as '\"hello\"'"
+            """ and an object as '{"key": "value"}'"""
         ) from None
 
 
-def _show(report: "SendReport") -> None:
-    """Print one line; the exit code is 1 where a receiver is there and was not reached."""
+def _show(report: "SendReport", nobody: str) -> None:
+    """Print one line; the exit code is 1 if a receiver is there and was not reached.
+
+    Args:
+        nobody: what to say if there was no receiver.
+    """
     counts = {name: int(getattr(report, name)) for name in ("sent", "gone", "failed", "unknown", "queued")}
     print("  ".join(f"{name} {count}" for name, count in counts.items()), f" id {report.id}")
+    if not any(counts.values()):
+        print(nobody, file=sys.stderr)
     if report.failed:
         raise typer.TyperException(f"{report.failed} of the receivers failed; sending again may reach them")

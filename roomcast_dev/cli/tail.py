@@ -12,7 +12,8 @@ from websockets.typing import Origin
 
 from roomcast import names as rooms
 from roomcast.names import Role, Room
-from roomcast_dev.cli import target
+from roomcast_dev.cli.options import spread
+from roomcast_dev.cli.target import Place
 
 USER = "roomcast-tail"
 _SILENCE = 540  # s; it ends one that is silent for ten minutes
@@ -20,23 +21,21 @@ _REPLY_TIMEOUT = 10
 _PAUSE = 2  # s; before connecting again
 
 
+@spread
 def tail(
-    room: Annotated[str, typer.Argument(metavar="ROOM", help="A room's name, e.g. dashboard_admin.")],
+    place: Place,
+    room: Annotated[str, typer.Argument(metavar="ROOM", help="A room's name, for example dashboard_admin.")],
     everything: Annotated[
         bool, typer.Option("--all", help="Also show what is sent to everybody or to the user.")
     ] = False,
     origin: Annotated[
-        str | None, typer.Option(help="An allowed origin, where the stage lets in browsers only.")
+        str | None, typer.Option(help="The Origin to send, if the stage requires an allowed origin.")
     ] = None,
-    stage: target.StageOption = None,
-    stack: target.StackOption = None,
-    outputs: target.OutputsOption = None,
-    env_file: target.EnvFileOption = target.ENV_FILE,
 ) -> None:
     """Print what is sent to a room, one event a line, until Ctrl-C.
 
-    It joins the room as one more member, with a one-time ticket: as an admin, or for dashboard_user_{id} as
-    that user, which counts as one of the user's connections.
+    It joins the room as one more member and is counted as one: in dashboard_user_{id} as that user, in every
+    other room as an admin. It connects with a one-time ticket.
 
     \b
     Example:
@@ -44,13 +43,13 @@ def tail(
       roomcast tail chat_room_42 --stage prod
     """
     wanted = rooms.parse(room)
-    environ = target.find(stage, stack, outputs, env_file)
+    environ = place.environ()
     url = environ.get("WEBSOCKET_API_ENDPOINT")
     if not url:
         raise typer.TyperException("WEBSOCKET_API_ENDPOINT is not set")
     user, role = _identity(wanted)
     while True:
-        with target.service(environ) as service:
+        with place.service() as service:
             ticket = service.create_ticket(user, role=role)
         try:
             with connect(

@@ -3,8 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,17 +26,14 @@ LOCAL = "local"
 ENV_FILE = Path(".env.local")
 STACK_PREFIX = "landinghub"
 
-StageOption = Annotated[
-    str | None, typer.Option(help="A deployed stage, e.g. prod. Left out: the stage on this laptop.")
-]
 StackOption = Annotated[
-    str | None, typer.Option(help=f"The stack's name, where it is not {STACK_PREFIX}-websocket-STAGE.")
+    str | None, typer.Option(help=f"The stack's name, if it is not {STACK_PREFIX}-websocket-STAGE.")
 ]
 OutputsOption = Annotated[
     Path | None,
-    typer.Option(help="Read the stack's outputs from the file of `cdk deploy --outputs-file`, not from AWS."),
+    typer.Option(help="Read the outputs from this file of `cdk deploy --outputs-file`, not from AWS."),
 ]
-EnvFileOption = Annotated[Path, typer.Option(help="Where the local stage has written how to reach it.")]
+EnvFileOption = Annotated[Path, typer.Option(help="The file that `roomcast dev` writes.")]
 
 # What the outputs are called in the environment of a backend. The fan-out queue is not in every stack.
 KEYS = {
@@ -48,40 +46,59 @@ KEYS = {
 _OPTIONAL = {"FanOutQueueUrl"}
 
 
-def find(stage: str | None, stack: str | None, outputs: Path | None, env_file: Path) -> dict[str, str]:
-    """The environment of a backend of the stage that the options name.
+@dataclass(frozen=True)
+class Place:
+    """The stage that a command works on; `spread` makes its fields options of the command."""
 
-    The process is pointed at the same place: at the local stage's AWS endpoint and keys, or at the
-    deployed stage's region where none is set.
+    stage: Annotated[
+        str | None, typer.Option(help="A deployed stage, for example prod. Default: the local stage.")
+    ] = None
+    stack: StackOption = None
+    outputs: OutputsOption = None
+    env_file: EnvFileOption = ENV_FILE
 
-    Returns:
-        The `WEBSOCKET_*` keys, and for the local stage all others of its file.
+    @property
+    def is_local(self) -> bool:
+        return self.stage in (None, LOCAL) and self.stack is None and self.outputs is None
 
-    Raises:
-        typer.TyperException: there is no such stage.
-    """
-    if stage in (None, LOCAL) and stack is None and outputs is None:
-        return _local(env_file)
-    environ = deployed(stack_name(stage, stack), outputs)
-    # The URLs hold the region, so that a person needs no AWS_REGION beside --stage.
-    region = re.search(
-        r"\.(?:execute-api|sqs)\.([a-z0-9-]+)\.|//sqs\.([a-z0-9-]+)\.", " ".join(environ.values())
-    )
-    if region and not botocore.session.get_session().get_config_variable("region"):
-        os.environ["AWS_DEFAULT_REGION"] = region[1] or region[2]
-    return environ
+    @property
+    def name(self) -> str:
+        """What to call it: its stack's name, or `local stage`."""
+        return "local stage" if self.is_local else stack_name(self.stage, self.stack)
 
+    def environ(self) -> dict[str, str]:
+        """The environment of a backend of this stage.
 
-@contextmanager
-def service(environ: dict[str, str]) -> Iterator["WebSocketService"]:
-    """The library, as a backend with this environment has it."""
-    from roomcast import WebSocketService  # here, because the commands that send nothing need none of it
+        The process is pointed at the same place: at the local stage's AWS endpoint and keys, or at the
+        deployed stage's region if no region is set.
 
-    service = WebSocketService.from_env(environ)
-    try:
-        yield service
-    finally:
-        service.close()
+        Returns:
+            The `WEBSOCKET_*` keys, and for the local stage all others of its file.
+
+        Raises:
+            typer.TyperException: there is no such stage.
+        """
+        if self.is_local:
+            return _local(self.env_file)
+        environ = deployed(stack_name(self.stage, self.stack), self.outputs)
+        # The URLs hold the region, so that nobody has to set AWS_REGION as well as --stage.
+        region = re.search(
+            r"\.(?:execute-api|sqs)\.([a-z0-9-]+)\.|//sqs\.([a-z0-9-]+)\.", " ".join(environ.values())
+        )
+        if region and not botocore.session.get_session().get_config_variable("region"):
+            os.environ["AWS_DEFAULT_REGION"] = region[1] or region[2]
+        return environ
+
+    @contextmanager
+    def service(self) -> Iterator["WebSocketService"]:
+        """The library, as a backend of this stage has it."""
+        from roomcast import WebSocketService  # here, because the commands that send nothing do not need it
+
+        service = WebSocketService.from_env(self.environ())
+        try:
+            yield service
+        finally:
+            service.close()
 
 
 def secret(environ: dict[str, str]) -> str:
@@ -114,6 +131,11 @@ def stack_name(stage: str | None, stack: str | None) -> str:
     """
     if stack is None and stage is None:
         raise typer.TyperException("name the stage with --stage, or its stack with --stack")
+    if stack is None and stage == LOCAL:
+        raise typer.TyperException(f"{LOCAL} is not a deployed stage: name one with --stage")
+    known = stages()
+    if stack is None and known and stage not in known:
+        raise typer.TyperException(f"there is no stage {stage!r}; cdk.json has {', '.join(sorted(known))}")
     name = stack or f"{settings(stage).get('prefix', STACK_PREFIX)}-websocket-{stage}"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", name):
         raise typer.TyperException(f"{name!r} cannot be a stack: letters, digits and hyphens only")
@@ -139,14 +161,20 @@ def deployed(stack: str, outputs: Path | None) -> dict[str, str]:
     return {key: values[name] for name, key in KEYS.items() if values.get(name)}
 
 
-def settings(stage: str | None) -> dict[str, Any]:
-    """What the cdk.json of this directory says of a stage; empty where it says nothing.
+def settings(stage: str | None) -> Mapping[str, Any]:
+    """What the cdk.json of this directory says about a stage; empty if it says nothing.
 
     Args:
-        stage: its name; the local one when None.
+        stage: its name; the local one if None.
     """
+    found = stages().get(stage or LOCAL)
+    return found if isinstance(found, dict) else {}
+
+
+def stages() -> Mapping[str, Any]:
+    """The stages that the cdk.json of this directory has; none if there is no such file, or another one."""
     try:
-        found = json.loads(Path("cdk.json").read_text(encoding="utf-8"))["context"]["stages"][stage or LOCAL]
+        found = json.loads(Path("cdk.json").read_text(encoding="utf-8"))["context"]["stages"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # `app.py` checks that file; here it is a convenience
     return found if isinstance(found, dict) else {}
@@ -180,6 +208,9 @@ def _local(env_file: Path) -> dict[str, str]:
         os.environ.pop(key, None)
     aws = {key: value for key, value in environ.items() if key.startswith("AWS_")}
     os.environ.update(aws)
+    os.environ["AWS_MAX_ATTEMPTS"] = (
+        "1"  # on this machine an address that does not answer will not do so later
+    )
     if "AWS_REGION" in aws:  # boto3 reads only the older name
         os.environ["AWS_DEFAULT_REGION"] = aws["AWS_REGION"]
     return environ

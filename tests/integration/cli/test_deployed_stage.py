@@ -91,6 +91,7 @@ def test_the_region_comes_from_the_url_where_none_is_set(
         "JwtSecretName": "jwt-eu",
     }
     Path("outputs.json").write_text(json.dumps({"landinghub-websocket-prod": outputs}))
+    monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     answer = roomcast("token", "--user", "u1", "--stage", "prod", "--outputs", "outputs.json")
     client.delete_secret(SecretId="jwt-eu", ForceDeleteWithoutRecovery=True)
@@ -98,6 +99,7 @@ def test_the_region_comes_from_the_url_where_none_is_set(
 
 
 def test_without_any_region_it_is_one_line(roomcast: Roomcast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     answer = roomcast("env", "--stage", "prod")
     assert (answer.code, answer.err.count("\n")) == (1, 1)

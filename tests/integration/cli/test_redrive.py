@@ -37,6 +37,6 @@ def test_jobs_go_back_to_the_queue_and_the_rest_is_counted(
     client.send_message(QueueUrl=dead, MessageBody="no job")
     answer = roomcast("redrive")
     assert (answer.code, answer.out) == (1, "moved 0  bad 1\n")
-    assert "1 of the dead letters are no jobs" in answer.err
+    assert "1 messages are not valid jobs; they stay on the dead-letter queue" in answer.err
     client.delete_queue(QueueUrl=url)
     client.delete_queue(QueueUrl=dead)

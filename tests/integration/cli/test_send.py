@@ -35,7 +35,6 @@ def online(dynamodb: Any) -> None:
         (("room", "dashboard_admin"), {"a1="}),
         (("user", "u1"), {"u1=", "u2="}),
         (("all",), {"a1=", "u1=", "u2="}),
-        (("user", "nobody"), set()),
     ],
 )
 def test_it_reaches_those_it_names_and_prints_the_report(
@@ -54,6 +53,22 @@ def test_it_reaches_those_it_names_and_prints_the_report(
         assert envelope["event"] == "dashboard:update"
         assert envelope["data"] == {"orderId": "123"}
         assert envelope["id"] in answer.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("user", "nobody"), "nobody has no open connection"),
+        (("room", "chat_room_empty"), "nobody is in chat_room_empty"),
+    ],
+)
+def test_a_send_without_a_receiver_says_so(
+    roomcast: Roomcast, online: None, api: FakeManagementApi, arguments: tuple[str, ...], said: str
+) -> None:
+    answer = roomcast("send", *arguments, "dashboard:update", "1")
+    assert (answer.code, answer.err) == (0, f"{said}\n")
+    assert answer.out.startswith("sent 0  gone 0  failed 0  unknown 0  queued 0  id ")
+    assert not api.delivered
 
 
 def test_data_comes_from_stdin(

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -116,13 +118,74 @@ def test_without_a_local_stage_it_says_how_to_start_one(roomcast: Roomcast) -> N
     assert "make dev" in answer.err
 
 
-def test_a_local_stage_that_does_not_run_is_one_line(
-    roomcast: Roomcast, local: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "arguments",
+    [("send", "user", "u1", "x", "1"), ("inspect",), ("kick", "u1"), ("grant", "chat_room_1", "u1")],
+    ids=" ".join,
+)
+def test_a_local_stage_that_does_not_run_is_one_line_without_a_wait(
+    roomcast: Roomcast, local: Path, arguments: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    answer = roomcast("send", "user", "u1", "x", "1")
+    started = time.monotonic()
+    answer = roomcast(*arguments)
+    assert time.monotonic() - started < 3  # AWS's own retries take half a minute
     assert (answer.code, answer.err.count("\n")) == (1, 1)
-    assert "http://127.0.0.1:9" in answer.err
+    assert "the local stage is not running (no answer from http://127.0.0.1:9)" in answer.err
+
+
+@pytest.mark.parametrize("command", [("inspect",), ("logs",), ("token", "--user", "u1"), ("env",)])
+def test_an_unknown_stage_is_named_with_those_that_there_are(
+    roomcast: Roomcast, own_directory: Path, command: tuple[str, ...]
+) -> None:
+    (own_directory / "cdk.json").write_text('{"context": {"stages": {"prod": {}, "dev": {}}}}')
+    answer = roomcast(*command, "--stage", "staging")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    assert "there is no stage 'staging'; cdk.json has dev, prod" in answer.err
+
+
+@pytest.mark.parametrize("command", ["logs", "env"])
+def test_what_needs_a_deployed_stage_says_that_local_is_not_one(roomcast: Roomcast, command: str) -> None:
+    answer = roomcast(command, "--stage", "local")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    assert "local is not a deployed stage" in answer.err
+
+
+def test_aws_region_wins_over_the_older_name(roomcast: Roomcast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    roomcast("--version")
+    assert os.environ["AWS_DEFAULT_REGION"] == "eu-central-1"
+
+
+def test_the_version_is_the_distributions(roomcast: Roomcast) -> None:
+    assert roomcast("--version").out == f"roomcast {version('roomcast')}\n"
+
+
+@pytest.mark.parametrize("command", [(), *COMMANDS], ids=" ".join)
+def test_the_short_help_is_the_long_one_and_a_flag_has_no_type(
+    roomcast: Roomcast, command: tuple[str, ...]
+) -> None:
+    short = roomcast(*command, "-h")
+    assert short == roomcast(*command, "--help")
+    assert "<bool>" not in short.out
+
+
+@pytest.mark.parametrize(
+    "command", [command for command in COMMANDS if command[0] not in ("dev", "env", "logs", "cost")]
+)
+def test_a_command_on_a_stage_has_the_options_that_name_it(
+    roomcast: Roomcast, command: tuple[str, ...]
+) -> None:
+    shown = roomcast(*command, "--help").out
+    assert [
+        option for option in ("--stage", "--stack", "--outputs", "--env-file") if option not in shown
+    ] == []
+
+
+def test_the_list_of_commands_cuts_no_sentence(roomcast: Roomcast) -> None:
+    os.environ["COLUMNS"] = "80"
+    commands = roomcast("--help").out.split("Commands:")[1]
+    assert "..." not in commands
 
 
 def test_the_token_stands_alone_and_says_who(roomcast: Roomcast, local: Path) -> None:
