@@ -13,7 +13,7 @@ def unblock(
     stack: target.StackOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Clear what a failed deployment has left in the way of the next one; `make deploy` runs it first.
+    """Let a stage be deployed again after a failed deployment.
 
     A stack whose creation failed is deleted, and an update that could not be undone is rolled back, each
     after a question. Data that the stage keeps is not deleted. Where nothing is in the way, nothing is done.
