@@ -17,48 +17,41 @@ The races, each with its rule:
 - *Prune against a later connection.* A prune is conditional on the `connectedAt` that the sender has read.
 """
 
-import botocore.session
+import functools
+from typing import TYPE_CHECKING
 
-from roomcast.settings import Settings
-from roomcast.store.connections import Connections
 from roomcast.store.dynamodb import Tables
-from roomcast.store.members import Members
-from roomcast.store.rate import Admissions
-from roomcast.store.receivers import Receivers
-from roomcast.store.revocations import Revocations
-from roomcast.store.tickets import Tickets
+
+if TYPE_CHECKING:
+    import botocore.session
+
+    from roomcast.settings import Settings
+    from roomcast.store.connections import Connections
+    from roomcast.store.members import Members
+    from roomcast.store.rate import Admissions
+    from roomcast.store.receivers import Receivers
+    from roomcast.store.revocations import Revocations
+    from roomcast.store.tickets import Tickets
 
 
 class Store:
     """What a stage remembers, by subject.
 
     Every method of every part may raise `botocore.exceptions.ClientError` when DynamoDB refuses, after
-    botocore's own retries. `roomcast.store.listing` has what only people look at.
+    botocore's own retries. A part is imported when it is first asked for: a cold start needs two of them.
+    `roomcast.store.listing` has what only people look at.
 
     Args:
         tables: the two tables.
-
-    Attributes:
-        tables: as given.
-        connections: who is connected.
-        members: members of rooms, and grants.
-        receivers: who gets a send.
-        admissions: the rate of each connection's actions.
-        revocations: users that are kept out.
-        tickets: one-time tickets.
     """
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
-        self.connections = Connections(tables)
-        self.members = Members(tables)
-        self.receivers = Receivers(tables)
-        self.admissions = Admissions(tables)
-        self.revocations = Revocations(tables)
-        self.tickets = Tickets(tables)
 
     @classmethod
-    def from_settings(cls, settings: Settings, session: botocore.session.Session | None = None) -> "Store":
+    def from_settings(
+        cls, settings: "Settings", session: "botocore.session.Session | None" = None
+    ) -> "Store":
         """Make a store with a client of its own.
 
         Args:
@@ -66,3 +59,45 @@ class Store:
             session: botocore's, where the caller has one; region, credentials and `AWS_ENDPOINT_URL` are its.
         """
         return cls(Tables.from_settings(settings, session))
+
+    @functools.cached_property
+    def connections(self) -> "Connections":
+        """Who is connected."""
+        from roomcast.store.connections import Connections
+
+        return Connections(self.tables)
+
+    @functools.cached_property
+    def members(self) -> "Members":
+        """Members of rooms, and grants."""
+        from roomcast.store.members import Members
+
+        return Members(self.tables)
+
+    @functools.cached_property
+    def receivers(self) -> "Receivers":
+        """Who gets a send."""
+        from roomcast.store.receivers import Receivers
+
+        return Receivers(self.tables)
+
+    @functools.cached_property
+    def admissions(self) -> "Admissions":
+        """The rate of each connection's actions."""
+        from roomcast.store.rate import Admissions
+
+        return Admissions(self.tables)
+
+    @functools.cached_property
+    def revocations(self) -> "Revocations":
+        """Users that are kept out."""
+        from roomcast.store.revocations import Revocations
+
+        return Revocations(self.tables)
+
+    @functools.cached_property
+    def tickets(self) -> "Tickets":
+        """One-time tickets."""
+        from roomcast.store.tickets import Tickets
+
+        return Tickets(self.tables)

@@ -11,7 +11,11 @@ import pytest
 
 import roomcast
 
-FOREIGN = {"DynamoDBClient": object, "botocore": SimpleNamespace(session=SimpleNamespace(Session=object))}
+FOREIGN = {
+    "DynamoDBClient": object,
+    "Settings": roomcast.Settings,
+    "botocore": SimpleNamespace(session=SimpleNamespace(Session=object)),
+}
 """Types that the package imports for type checks only."""
 CLASSES = [value for name in roomcast.__all__ if inspect.isclass(value := getattr(roomcast, name))]
 
