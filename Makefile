@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 COMPILE := $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
-.PHONY: setup dev test test-all check synth deploy destroy logs package bench bench-local audit lock
+.PHONY: setup dev test test-all check synth deploy deploy-account destroy logs package bench bench-local audit lock docs
 
 setup: .venv/.done client/dist/index.js  ## the virtual environment, the node packages, the built client
 
@@ -28,8 +28,14 @@ check: setup .venv-checkov/.done  ## format, lint, types; the templates under cf
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && npm run check --workspace client
 	$(BIN)/pytest --quiet -m "" tests/infra/test_clean_templates.py
 
+docs: setup  ## write the tables of the documentation that come from the code
+	$(BIN)/python -m stacks.reference
+
 synth: setup  ## write the template of STAGE to cdk.out/
 	npx cdk synth --quiet -c stage=$(STAGE)
+
+deploy-account: setup  ## put what an account has once for each region into it: the role for API Gateway's logs, a budget
+	npx cdk deploy -c stage=account --require-approval never --output cdk.out/account
 
 deploy: synth  ## show what changes, ask before prod, put STAGE into the AWS account, then fill the .env file
 	npx cdk diff --app cdk.out

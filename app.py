@@ -1,16 +1,23 @@
-"""Reads the stage from the context (`cdk ... -c stage=dev`) and makes its stack."""
+"""Makes the stack of one stage (`cdk ... -c stage=dev`), or the one of the account (`-c stage=account`)."""
 
 import sys
 
 import aws_cdk as cdk
 
-from stacks.stage import Stage, StageError
+from stacks.account_stack import STACK_NAME, Account, AccountStack
+from stacks.setting import StageError
+from stacks.stage import ACCOUNT, Stage
 from stacks.websocket_stack import WebSocketStack
 
 app = cdk.App()
 try:
-    stage = Stage.from_context(app.node.try_get_context("stage"), app.node.try_get_context("stages"))
+    name = app.node.try_get_context("stage")
+    if name == ACCOUNT:
+        account = Account.from_context(app.node.try_get_context("account"))
+        AccountStack(app, STACK_NAME, account=account)
+    else:
+        stage = Stage.from_context(name, app.node.try_get_context("stages"))
+        WebSocketStack(app, stage.stack_name, stage=stage)
 except StageError as error:
     sys.exit(f"error: {error}")
-WebSocketStack(app, stage.stack_name, stage=stage)
 app.synth()

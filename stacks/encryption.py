@@ -5,28 +5,31 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from stacks.accepted import accept
+from stacks.findings import accept
 from stacks.stage import Stage
 
 _SERVICES = ("dynamodb", "lambda", "secretsmanager", "sns", "sqs")
 """What stores or reads with the key on behalf of whoever calls it."""
 
 
-def customer_key(scope: Construct, id_: str, *, stage: Stage) -> kms.Key | None:
-    """The stage's own key, or None where it uses AWS's.
+def customer_key(scope: Construct, id_: str, *, stage: Stage, removal: cdk.RemovalPolicy) -> kms.IKey | None:
+    """The stage's own key, made here or named by `customer_key_arn`, or None where it uses AWS's.
 
-    As with the keys that AWS manages, whoever may read a table may read it with this key: it can be used
-    through the services that store with it, from this account alone. Roles and backends need no right on it.
+    As with the keys that AWS manages, whoever may read a table may read it with this key: it can be used only
+    through the services that store with it, and only from this account. Roles and backends need no right on
+    it. A key that exists already must have such a policy: `docs/operations.md` shows it.
     """
     if not stage.customer_key:
         return None
+    if stage.customer_key_arn:
+        return kms.Key.from_key_arn(scope, id_, stage.customer_key_arn)
     key = kms.Key(
         scope,
         id_,
         alias=f"alias/{stage.stack_name}",
         description=f"Encrypts what the realtime backend stores, stage {stage.name}",
         enable_key_rotation=True,
-        removal_policy=cdk.RemovalPolicy.RETAIN if stage.keep_data else cdk.RemovalPolicy.DESTROY,
+        removal_policy=removal,
     )
     stack = cdk.Stack.of(scope)
     use = ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*", "kms:DescribeKey"]
@@ -39,8 +42,11 @@ def customer_key(scope: Construct, id_: str, *, stage: Stage) -> kms.Key | None:
             conditions={
                 "StringEquals": {
                     "kms:CallerAccount": stack.account,
+                    # In China some services name themselves with .cn and some without.
                     "kms:ViaService": [
-                        f"{service}.{stack.region}.{stack.url_suffix}" for service in _SERVICES
+                        f"{service}.{stack.region}.{suffix}"
+                        for service in _SERVICES
+                        for suffix in dict.fromkeys(("amazonaws.com", stack.url_suffix))
                     ],
                 }
             },

@@ -2,14 +2,13 @@
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from stacks.accepted import AWS_KEY, accept
+from stacks.findings import accept
 from stacks.function import Function
-from stacks.stage import Stage
+from stacks.shared import Shared
 from stacks.tables import Tables
 from stacks.websocket_api import WebSocketApi
 
@@ -30,19 +29,11 @@ class FanOut(Construct):
     """
 
     def __init__(
-        self,
-        scope: Construct,
-        id_: str,
-        *,
-        stage: Stage,
-        code: lambda_.Code,
-        tables: Tables,
-        api: WebSocketApi,
-        key: kms.IKey | None,
+        self, scope: Construct, id_: str, *, shared: Shared, tables: Tables, api: WebSocketApi
     ) -> None:
         super().__init__(scope, id_)
+        stage, key = shared.stage, shared.key
         encryption = sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED
-        removal = cdk.RemovalPolicy.RETAIN if stage.keep_data else cdk.RemovalPolicy.DESTROY
         self.dead_letters = sqs.Queue(
             self,
             "DeadLetters",
@@ -50,7 +41,17 @@ class FanOut(Construct):
             encryption=encryption,
             encryption_master_key=key,
             enforce_ssl=True,
-            removal_policy=removal,
+            removal_policy=shared.removal,
+            # By its name: the queue itself refers to this one.
+            redrive_allow_policy=sqs.RedriveAllowPolicy(
+                source_queues=[
+                    sqs.Queue.from_queue_arn(
+                        self,
+                        "Source",
+                        cdk.Stack.of(self).format_arn(service="sqs", resource=stage.queue_name),
+                    )
+                ]
+            ),
         )
         self.queue = sqs.Queue(
             self,
@@ -58,8 +59,8 @@ class FanOut(Construct):
             queue_name=stage.queue_name,
             # Six times the function's timeout, as Lambda asks for: below it a job may run twice at once.
             visibility_timeout=cdk.Duration.seconds(6 * _TIMEOUT_SECONDS),
-            # Much longer than all receives take together (an hour), so that a job ends among the dead letters
-            # and is never lost on the way there.
+            # Much longer than all receives take together (an hour), so that a job ends in the dead-letter
+            # queue and is never lost on the way there.
             retention_period=cdk.Duration.days(1),
             encryption=encryption,
             encryption_master_key=key,
@@ -70,15 +71,13 @@ class FanOut(Construct):
             self,
             "Worker",
             name="Fanout",
-            stage=stage,
-            code=code,
-            key=key,
+            shared=shared,
             description="Posts a large send, job by job.",
             environment=tables.environment
+            | stage.environment("worker")
             | {
                 "WEBSOCKET_API_ENDPOINT": api.callback_url,
                 "WEBSOCKET_FANOUT_QUEUE_URL": self.queue.queue_url,
-                "WEBSOCKET_FANOUT_RATE": str(stage.fanout_rate),
             },
             timeout=_TIMEOUT_SECONDS,
             memory_mb=_MEMORY_MB,
@@ -102,7 +101,7 @@ class FanOut(Construct):
         mapping = lambda_.EventSourceMapping(
             self,
             "Mapping",
-            target=self.worker.function,
+            target=self.worker.target,
             event_source_arn=self.queue.queue_arn,
             batch_size=1,  # jobs are large already, and a worker's pace is for one at a time
             report_batch_item_failures=True,
@@ -112,10 +111,9 @@ class FanOut(Construct):
         mapping.node.add_dependency(role)
         accept(
             mapping,
-            "The queue keeps what fails, and moves it to the dead letters.",
+            "The queue keeps what fails, and moves it to the dead-letter queue.",
             "Serverless-LambdaEventSourceMappingDestination",
         )
-        accept(self.dead_letters, "It is where dead letters go.", "Serverless-SQSRedrivePolicy")
-        if key is None:
-            for queue in (self.queue, self.dead_letters):
-                accept(queue, AWS_KEY, "CKV_AWS_27")
+        accept(self.dead_letters, "It is the dead-letter queue.", "Serverless-SQSRedrivePolicy")
+        for queue in (self.queue, self.dead_letters):
+            shared.encrypted(queue, "CKV_AWS_27")

@@ -4,29 +4,37 @@ from collections.abc import Mapping
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from stacks.accepted import AWS_KEY, accept
+from stacks.findings import accept
 from stacks.log_group import log_group
-from stacks.stage import Stage
+from stacks.shared import Shared
 
 
 class Function(Construct):
     """A function whose role may write its own logs, and nothing more until somebody grants it.
 
+    Attributes:
+        function: the function itself.
+        target: what calls go to: the function, or its alias where changes are gradual.
+        alias: that alias.
+        role: what it runs as.
+        logs: where it writes.
+        name: the end of its name.
+        memory_mb: its memory.
+
     Args:
-        scope: where it stands.
-        id_: its construct id. Never `Default`, which CDK leaves out of the logical ids.
+        scope: the construct's parent.
+        id_: its construct id. Never `Default`, which CDK leaves out of logical ids.
         name: the end of its name; `Connect` is `...-websocketConnect` with the handler `connect.handler`.
-        stage: names, memory, retention.
-        code: the shared code.
-        key: encrypts its environment and its logs, where the stage has one.
+        shared: names, memory, retention, code and key.
         description: one sentence for the console.
         environment: what `roomcast.settings` reads.
         timeout: seconds.
-        memory_mb: where it needs another than the stage's.
+        reserved: concurrent executions that are reserved for it.
+        gradual: whether its changes are gradual where the stage's are.
+        memory_mb: where it needs another amount than the stage's.
     """
 
     def __init__(
@@ -35,18 +43,19 @@ class Function(Construct):
         id_: str,
         *,
         name: str,
-        stage: Stage,
-        code: lambda_.Code,
-        key: kms.IKey | None,
+        shared: Shared,
         description: str,
         environment: Mapping[str, str],
         timeout: int,
         memory_mb: int | None = None,
+        reserved: int | None = None,
+        gradual: bool = True,
     ) -> None:
         super().__init__(scope, id_)
+        stage = shared.stage
         self.name = name
         self.memory_mb = memory_mb or stage.memory_mb
-        self.logs = log_group(self, "Logs", stage=stage, key=key)
+        self.logs = log_group(self, "Logs", shared=shared)
         watched = {"WEBSOCKET_METRICS": stage.stack_name} if stage.monitoring else {}
         self.role = iam.Role(
             self,
@@ -62,19 +71,30 @@ class Function(Construct):
             description=description,
             runtime=lambda_.Runtime.PYTHON_3_13,
             architecture=lambda_.Architecture.ARM_64,
-            code=code,
+            code=shared.code,
             handler=f"{name.lower()}.handler",
             memory_size=self.memory_mb,
             timeout=cdk.Duration.seconds(timeout),
             environment=dict(environment) | watched,
-            environment_encryption=key,
+            environment_encryption=shared.key,
             role=self.role,
+            reserved_concurrent_executions=reserved,
+            # Otherwise Lambda changes the runtime, and botocore in it, on a day of its own choice.
+            runtime_management_mode=(
+                lambda_.RuntimeManagementMode.FUNCTION_UPDATE if stage.keep_data else None
+            ),
             log_group=self.logs,
             logging_format=lambda_.LoggingFormat.JSON,
             application_log_level_v2=lambda_.ApplicationLogLevel.INFO,
             # Without START, END and REPORT of every invocation: 1 KB of logs costs half as much as a message.
             system_log_level_v2=lambda_.SystemLogLevel.WARN,
         )
+        self.alias = (
+            lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
+            if stage.shifts and gradual
+            else None
+        )
+        self.target: lambda_.IFunction = self.alias or self.function
         accept(
             self.function,
             "Python 3.13 is what the tests of this project ran with; AWS supports it until 2029.",
@@ -83,20 +103,22 @@ class Function(Construct):
         )
         accept(
             self.function,
-            "API Gateway and SQS keep or answer for what fails; a count that fails is followed by another.",
+            "No DLQ is needed: API Gateway returns the error to the client, SQS retries, and the next "
+            "scheduled count replaces a failed one.",
             "Serverless-LambdaDLQ",
             "CKV_AWS_116",
         )
-        accept(self.function, "It calls nothing but AWS's own endpoints.", "CKV_AWS_117")
+        provider = f" and the identity provider of {stage.jwks_url}" if stage.jwks_url else ""
+        accept(self.function, f"It calls only AWS's own endpoints{provider}.", "CKV_AWS_117")
+        if reserved is None:
+            accept(
+                self.function,
+                "The stage's throttles bound it; a limit here would refuse what they have admitted.",
+                "CKV_AWS_115",
+            )
         accept(
             self.function,
-            "The stage's throttles bound it; a limit here would refuse what they have let in.",
-            "CKV_AWS_115",
-        )
-        accept(
-            self.function,
-            "One function, one or two calls: a trace would tell little, and costs more than the message.",
+            "One function, one or two calls: a trace would show little, and costs more than the message.",
             "Serverless-LambdaTracing",
         )
-        if key is None:
-            accept(self.function, f"Holds names, no secret. {AWS_KEY}", "CKV_AWS_173")
+        shared.encrypted(self.function, "CKV_AWS_173")  # and it holds names, not secrets

@@ -2,12 +2,11 @@
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from stacks.accepted import AWS_KEY, accept
-from stacks.stage import Stage
+from stacks.findings import accept
+from stacks.shared import Shared
 
 
 class JwtSecret(Construct):
@@ -18,11 +17,13 @@ class JwtSecret(Construct):
         arn: for a policy.
     """
 
-    def __init__(self, scope: Construct, id_: str, *, stage: Stage, key: kms.IKey | None) -> None:
+    def __init__(self, scope: Construct, id_: str, *, shared: Shared) -> None:
         super().__init__(scope, id_)
+        stage = shared.stage
+        self._key_arn = stage.jwt_secret_key_arn
         if stage.jwt_secret_name:
             self.name = stage.jwt_secret_name
-            # Secrets Manager ends an ARN with six characters of its own, which the name does not tell.
+            # Secrets Manager ends an ARN with six random characters, which the name does not have.
             self.arn = cdk.Stack.of(self).format_arn(
                 service="secretsmanager",
                 resource="secret",
@@ -34,12 +35,13 @@ class JwtSecret(Construct):
                 self,
                 "Secret",
                 description=f"Signs the tokens of the realtime backend, stage {stage.name}",
-                # Twice the 32 bytes that HS256 needs, and nothing that an .env file would have to escape.
+                # Twice the 32 bytes that HS256 needs, and nothing that an .env file would have to escape. Any
+                # later change of these properties would draw a new secret in the place of the one in use.
                 generate_secret_string=secretsmanager.SecretStringGenerator(
                     password_length=64, exclude_punctuation=True
                 ),
-                encryption_key=key,
-                removal_policy=cdk.RemovalPolicy.RETAIN if stage.keep_data else cdk.RemovalPolicy.DESTROY,
+                encryption_key=shared.key,
+                removal_policy=shared.removal,
             )
             accept(
                 secret,
@@ -47,8 +49,7 @@ class JwtSecret(Construct):
                 "meanwhile, since the previous key is taken as well.",
                 "AwsSolutions-SMG4",
             )
-            if key is None:
-                accept(secret, AWS_KEY, "CKV_AWS_149")
+            shared.encrypted(secret, "CKV_AWS_149")
             self.name = self.arn = secret.secret_arn
 
     def grant_read(self, grantee: iam.IGrantable) -> None:
@@ -56,3 +57,13 @@ class JwtSecret(Construct):
         iam.Grant.add_to_principal(
             grantee=grantee, actions=["secretsmanager:GetSecretValue"], resource_arns=[self.arn]
         )
+        if self._key_arn:
+            stack = cdk.Stack.of(self)
+            iam.Grant.add_to_principal(
+                grantee=grantee,
+                actions=["kms:Decrypt"],
+                resource_arns=[self._key_arn],
+                conditions={
+                    "StringEquals": {"kms:ViaService": f"secretsmanager.{stack.region}.{stack.url_suffix}"}
+                },
+            )

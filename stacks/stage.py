@@ -1,108 +1,284 @@
-"""A stage: everything that differs between one deployment and another, checked once."""
+"""A stage: everything that differs between one deployment and another, each setting written once.
 
-import difflib
+A field below is the only place that knows a setting: its rule, its default, the variable that tells the
+functions of it, and the sentence of `docs/operations.md`. `python -m stacks.reference` writes the page.
+"""
+
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields
+from typing import Any
+
+from stacks.checks import check_each, check_together
+from stacks.rules import flag, mapping, number, one_of, text, texts, whole
+from stacks.setting import Reader, Setting, StageError, setting
 
 LOCAL = "local"
-"""The stage that runs on a laptop: the only one that may let every origin in."""
+"""The stage that runs on a laptop: the only one that may allow every origin."""
+
+ACCOUNT = "account"
+"""In the place of a stage's name: the stack that all stages of an account and region share."""
 
 LOG_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653)
-"""The retention times that CloudWatch Logs takes (and some that it takes beside these)."""
+"""The retention times that both CloudWatch Logs and CDK accept."""
 
+_NEWER_REGIONS = (
+    *("af-south-1", "ap-south-2", "ap-southeast-3", "ap-southeast-4", "ap-southeast-5", "ap-southeast-7"),
+    *(
+        "ca-west-1",
+        "eu-central-2",
+        "eu-south-1",
+        "eu-south-2",
+        "il-central-1",
+        "me-central-1",
+        "mx-central-1",
+    ),
+)
+"""Where API Gateway starts at 2,500 requests a second (API Gateway's quotas page, November 2026)."""
 
-class StageError(ValueError):
-    """A stage is unknown or has a wrong value. The message is one line and starts with the key.
-
-    Attributes:
-        key: where in `cdk.json` the fault is, such as `stages.prod.log_days`.
-        problem: what is wrong with it.
-    """
-
-    def __init__(self, key: str, problem: str) -> None:
-        super().__init__(f"{key}: {problem}")
-        self.key = key
-        self.problem = problem
+_ENVIRONMENT_BYTES = 3072
+"""Of Lambda's 4 KB for all variables of a function; the rest is for names that CloudFormation fills in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One stage, as `cdk.json` says it under `context.stages.NAME`; the keys there are the names here.
-
-    Attributes:
-        name: the key under `stages`; it ends every name and the URL.
-        keep_data: whether the tables and the secret outlive the stack, with point-in-time recovery and
-            protection against deletion.
-        log_days: days that logs are kept.
-        memory_mb: of each function, in MB; 1,769 is one vCPU.
-        throttle_rate: connects and messages a second that the stage takes, all clients together.
-        throttle_burst: how many more it takes at once.
-        connect_rate: of these, connects; a new connection costs more than a message.
-        connect_burst: likewise.
-        allowed_origins: the front ends whose pages may connect, as `https://host[:port]`.
-        fanout_concurrency: workers of the fan-out queue that run at once.
-        fanout_rate: posts a second of one worker.
-        gateway_logs: whether API Gateway writes an access log and its errors. It can only where the account
-            has told it a role to write with (once for each region).
-        monitoring: whether there are metrics, a dashboard and alarms, which cost some dollars a month.
-        alarm_email: who is told of alarms, once the address has confirmed it.
-        account_requests_per_second: API Gateway's quota for all APIs of an account in a region. In newer
-            regions it is 2,500; AWS raises it when asked.
-        fanout_share: how much of it the workers may take together, 0.05 to 0.95.
-        own_cloudwatch_role: whether this stack tells the account that role. It stays when the stack goes.
-        customer_key: whether a key of the account's own encrypts what is stored, instead of AWS's.
-        domain_name: a domain to serve at, such as `ws.example.com`.
-        domain_certificate_arn: its certificate in ACM, in the stack's region.
-        domain_path: where below the domain, such as `v1`; directly at it when left out.
-        prefix: begins every name.
-        jwt_secret_name: a secret in Secrets Manager that is there already, instead of one made here.
-        jwt_algorithm: HS256 with the secret, or RS256 or ES256 with the public keys of `jwks_url`.
-        jwks_url: the JWKS document of whoever signs the tokens.
-        jwt_audience: what the claim `aud` must be.
-        jwt_issuer: what the claim `iss` must be.
-        jwt_max_lifetime: seconds from `iat` to `exp` at most.
-        browsers_only: whether a handshake without an Origin is refused.
-        max_connections_per_user: how many a user may have open.
-        over_max_connections: `close_oldest` or `refuse_new`.
-        actions_per_second: of one connection.
-        actions_burst: how many of them may come at once.
-    """
+    """One stage, as `cdk.json` has it under `context.stages.NAME`; the keys there are the names here."""
 
     name: str
-    keep_data: bool
-    log_days: int
-    memory_mb: int
-    throttle_rate: int
-    throttle_burst: int
-    connect_rate: int
-    connect_burst: int
-    fanout_concurrency: int
-    fanout_rate: int
-    gateway_logs: bool
-    monitoring: bool
-    allowed_origins: tuple[str, ...]
-    alarm_email: str | None = None
-    account_requests_per_second: int = 10_000
-    fanout_share: float = 0.7
-    own_cloudwatch_role: bool = False
-    customer_key: bool = False
-    domain_name: str | None = None
-    domain_certificate_arn: str | None = None
-    domain_path: str | None = None
-    prefix: str = "landinghub"
-    jwt_secret_name: str | None = None
-    jwt_algorithm: str = "HS256"
-    jwks_url: str | None = None
-    jwt_audience: str | None = None
-    jwt_issuer: str | None = None
-    jwt_max_lifetime: int | None = None
-    browsers_only: bool = False
-    max_connections_per_user: int = 20
-    over_max_connections: str = "close_oldest"
-    actions_per_second: int = 20
-    actions_burst: int = 40
+    """The key under `stages`; it ends every name and the URL."""
+
+    keep_data: bool = setting(
+        flag(),
+        "tables, secret, dead-letter queue and logs outlive the stack; tables have point-in-time recovery; "
+        "tables and stack are protected against deletion",
+        needs=("account", "region"),
+    )
+    account: str | None = setting(
+        text(r"\d{12}", "an AWS account's 12 digits as a string"),
+        "the account that the stage belongs to; credentials of another are refused",
+        default=None,
+        default_is="that of the credentials; required with `keep_data`",
+    )
+    region: str | None = setting(
+        text(r"[a-z]{2,3}(-[a-z]+)+-\d", "a region such as 'eu-central-1'"),
+        "the region that the stage belongs to",
+        default=None,
+        default_is="that of the shell; required with `keep_data`",
+    )
+    log_days: int = setting(one_of(LOG_DAYS), "days that logs are kept")
+    memory_mb: int = setting(
+        whole(128, 10_240),
+        "memory of the functions for connects and messages; 1,769 MB is one vCPU. "
+        "New accounts may be limited to 3,008",
+    )
+    throttle_rate: int = setting(
+        whole(1, 100_000),
+        "messages a second from all clients together, and as many disconnects: API Gateway throttles each "
+        "route by itself, on a best-effort basis",
+    )
+    throttle_burst: int = setting(whole(1, 50_000), "how many more it takes at once")
+    connect_rate: int = setting(
+        whole(1, 100_000), "connects a second; a connect costs more than a message, so give it a lower limit"
+    )
+    connect_burst: int = setting(whole(1, 50_000), "how many more connects it takes at once")
+    fanout_concurrency: int = setting(
+        whole(2, 1000),
+        "workers of the fan-out queue that run at once; at most half of `account_concurrency`, so that a "
+        "broadcast leaves room for connects",
+    )
+    fanout_rate: int = setting(
+        whole(1, 10_000), "posts a second of one worker", env="WEBSOCKET_FANOUT_RATE", reader="worker"
+    )
+    gateway_logs: bool = setting(
+        flag(),
+        "API Gateway writes an access log and its errors; see "
+        "[CloudWatch Logs role](#cloudwatch-logs-role-arn-must-be-set)",
+    )
+    monitoring: bool = setting(flag(), "metrics, dashboard and alarms, for about 10 dollars a month")
+    allowed_origins: tuple[str, ...] = setting(
+        texts(
+            r"\*|https?://[a-z0-9.-]+(:\d{1,5})?",
+            'a list of origins such as ["https://www.example.com"], without a path',
+        ),
+        "front ends whose pages may connect, `https://host[:port]`",
+        env="WEBSOCKET_ALLOWED_ORIGINS",
+    )
+    browsers_only: bool = setting(
+        flag(), "refuse handshakes without an Origin", default=False, env="WEBSOCKET_BROWSERS_ONLY"
+    )
+    max_connections_per_user: int = setting(
+        whole(1, 1000),
+        "connections that one user may have open",
+        default=20,
+        env="WEBSOCKET_MAX_CONNECTIONS_PER_USER",
+    )
+    over_max_connections: str = setting(
+        text("close_oldest|refuse_new", "'close_oldest' or 'refuse_new'"),
+        "what happens above that: `close_oldest` or `refuse_new`",
+        default="close_oldest",
+        env="WEBSOCKET_OVER_MAX_CONNECTIONS",
+    )
+    actions_per_second: int = setting(
+        whole(1, 1000), "actions a second of one connection", default=20, env="WEBSOCKET_ACTIONS_PER_SECOND"
+    )
+    actions_burst: int = setting(
+        whole(1, 10_000), "how many of them may come at once", default=40, env="WEBSOCKET_ACTIONS_BURST"
+    )
+    jwt_secret_name: str | None = setting(
+        text("[A-Za-z0-9/_+=.@-]{1,512}", "the name (not the ARN) of a secret"),
+        "an existing secret in Secrets Manager that tokens are signed with",
+        default=None,
+        default_is="a new secret",
+    )
+    jwt_secret_key_arn: str | None = setting(
+        text(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/.+", "a KMS key's ARN"),
+        "the KMS key that this secret is encrypted with, where it is not `aws/secretsmanager`",
+        default=None,
+        needs=("jwt_secret_name",),
+    )
+    jwt_algorithm: str = setting(
+        text("HS256|RS256|ES256", "'HS256', 'RS256' or 'ES256'"),
+        "`HS256` with the secret, or `RS256` or `ES256` with the public keys of `jwks_url`",
+        default="HS256",
+        env="WEBSOCKET_JWT_ALGORITHM",
+    )
+    jwks_url: str | None = setting(
+        text(r"https://[^\s/]+(/\S*)?", "an https:// URL"),
+        "the JWKS document of the service that signs the tokens. Synthesis then downloads the package "
+        "`cryptography` for Lambda",
+        default=None,
+        env="WEBSOCKET_JWKS_URL",
+    )
+    jwt_audience: str | None = setting(
+        text(r"\S{1,256}", "1 to 256 characters without a space"),
+        "what the claim `aud` must be",
+        default=None,
+        default_is="no `aud`",
+        env="WEBSOCKET_JWT_AUDIENCE",
+    )
+    jwt_issuer: str | None = setting(
+        text(r"\S{1,256}", "1 to 256 characters without a space"),
+        "what the claim `iss` must be",
+        default=None,
+        default_is="any",
+        env="WEBSOCKET_JWT_ISSUER",
+    )
+    jwt_max_lifetime: int | None = setting(
+        whole(60, 31_536_000),
+        "seconds from `iat` to `exp` at most",
+        default=None,
+        default_is="no limit",
+        env="WEBSOCKET_JWT_MAX_LIFETIME",
+    )
+    account_requests_per_second: int | None = setting(
+        whole(100, 1_000_000),
+        "API Gateway's quota for all APIs of the account in the region",
+        default=None,
+        default_is="10,000; 2,500 in the newer regions",
+    )
+    fanout_share: float = setting(
+        number(0.05, 0.95), "the share of that quota that all workers together may use", default=0.7
+    )
+    account_concurrency: int = setting(
+        whole(10, 1_000_000),
+        "Lambda's quota of concurrent executions in the account and region; a new account may start at 10",
+        default=1000,
+    )
+    reserved_connects: int | None = setting(
+        whole(1, 1000),
+        "concurrent executions reserved for `$connect`, and as many for `$disconnect`; also their limit. "
+        "Lambda wants 100 unreserved ones to be left in the account",
+        default=None,
+        default_is="none",
+    )
+    gradual_changes: bool | None = setting(
+        flag(),
+        "a deployment gives a new version of a function 10 % of the calls for five minutes, and rolls back "
+        "if a function raises",
+        default=None,
+        default_is="`true` with `keep_data` and `monitoring`",
+        needs=("monitoring",),
+    )
+    alarm_email: str | None = setting(
+        text(r"[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address"),
+        "who is told of alarms, once the address has confirmed the subscription",
+        default=None,
+        default_is="nobody",
+        needs=("monitoring",),
+    )
+    alarm_topic_arn: str | None = setting(
+        text(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:.+", "an SNS topic's ARN"),
+        "a topic of your own that alarms notify; its policy must let CloudWatch publish",
+        default=None,
+        default_is="a new topic",
+        needs=("monitoring",),
+    )
+    customer_key: bool = setting(
+        flag(), "encrypt with a key of your own (1 dollar a month and its calls)", default=False
+    )
+    customer_key_arn: str | None = setting(
+        text(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/.+", "a KMS key's ARN"),
+        "that key where it exists already, such as the one that a destroyed stage has left",
+        default=None,
+        default_is="a new key",
+        needs=("customer_key",),
+    )
+    domain_name: str | None = setting(
+        text(r"([a-z0-9-]+\.)+[a-z]{2,}", "a domain name such as 'ws.example.com'"),
+        "serve browsers at your own domain",
+        default=None,
+        default_is="API Gateway's",
+        needs=("domain_certificate_arn",),
+    )
+    domain_certificate_arn: str | None = setting(
+        text(r"arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/.+", "an ACM certificate's ARN"),
+        "the domain's certificate in ACM, in the stage's region",
+        default=None,
+        needs=("domain_name",),
+    )
+    domain_path: str | None = setting(
+        text("[A-Za-z0-9_-]{1,300}", "one segment of a path, of A-Z, a-z, 0-9, '_' and '-'"),
+        "where below the domain, such as `v1`",
+        default=None,
+        default_is="at the domain itself",
+        needs=("domain_name",),
+    )
+    hosted_zone_id: str | None = setting(
+        text("[A-Z0-9]{1,32}", "the id of a Route 53 hosted zone"),
+        "the domain's hosted zone, if it is in this account: the stack then makes the record",
+        default=None,
+        needs=("domain_name",),
+    )
+    callback_at_domain: bool = setting(
+        flag(),
+        "backends post to the domain too, for those in a VPC with an `execute-api` endpoint. Set it only "
+        "when the domain's record works",
+        default=False,
+        needs=("domain_name",),
+    )
+    backend_roles: tuple[str, ...] = setting(
+        texts(r"[A-Za-z0-9+=,.@_-]{1,64}", "a list of role names, without a path"),
+        "roles of this account that may send: the stack attaches the policy and detaches it",
+        default=(),
+        default_is="none",
+    )
+    backend_accounts: tuple[str, ...] = setting(
+        texts(r"\d{12}", "a list of account ids, each 12 digits as a string"),
+        "other accounts, whose backends may assume the role of the output `BackendRoleArn`",
+        default=(),
+        default_is="none",
+    )
+    tags: Mapping[str, str] | None = setting(
+        mapping(r"(?!aws:)[\w .:/=+@-]{1,128}", r"[\w .:/=+@-]{0,256}", "an object of tags and their values"),
+        "tags of every resource, besides `roomcast:stage`",
+        default=None,
+        default_is="none",
+    )
+    prefix: str = setting(
+        text("[a-z][a-z0-9-]{0,19}", "1 to 20 of a-z, 0-9 and '-', the first a letter"),
+        "starts every name",
+        default="landinghub",
+    )
 
     @classmethod
     def from_context(cls, name: object, stages: object) -> "Stage":
@@ -132,56 +308,45 @@ class Stage:
             StageError: a setting is unknown, missing or wrong; it names the key.
         """
         at = f"stages.{name}"
-        if not _NAME.fullmatch(name):
+        # The longest name is a function's, at most 64 characters: 29 are ours, 35 for prefix and stage.
+        if not re.fullmatch("[a-z][a-z0-9-]{0,14}", name):
             raise StageError(at, "a stage's name is 1 to 15 of a-z, 0-9 and '-', the first a letter")
+        if name == ACCOUNT:
+            raise StageError(at, f"{ACCOUNT!r} is the stack of the account: choose another name")
         if not isinstance(settings, Mapping):
             raise StageError(at, f"must be an object of settings, not {settings!r}")
-        for key in settings:
-            if key not in _RULES:
-                raise StageError(f"{at}.{key}", f"is no setting; {_meant(key)}")
-        for field in fields(cls):
-            if field.name != "name" and field.default is MISSING and field.name not in settings:
-                raise StageError(f"{at}.{field.name}", f"is missing; it must be {_RULES[field.name].must_be}")
-        for key, value in settings.items():
-            rule = _RULES[key]
-            if not rule.holds(value):
-                raise StageError(f"{at}.{key}", f"must be {rule.must_be}, not {value!r}")
+        known = settings_by_name()
+        check_each(at, settings, known)
+        check_together(at, settings, known)
         if "*" in settings["allowed_origins"] and name != LOCAL:
             raise StageError(
-                f"{at}.allowed_origins", f"'*' is for the stage {LOCAL!r} alone: name the origins"
+                f"{at}.allowed_origins", f"'*' is for the stage {LOCAL!r} only: name the origins"
             )
-        for key, needed in _NEEDS.items():
-            if settings.get(key) and not settings.get(needed):
-                raise StageError(f"{at}.{needed}", f"must be set: {key} needs it")
-        if (settings.get("jwt_algorithm", "HS256") != "HS256") != ("jwks_url" in settings):
-            raise StageError(f"{at}.jwks_url", "goes with jwt_algorithm RS256 or ES256, and these with it")
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
         }
         stage = cls(name=name, **values)
-        most = int(stage.fanout_share * stage.account_requests_per_second)
-        if stage.fanout_concurrency * stage.fanout_rate > most:
-            share = f"{stage.fanout_share:g} of account_requests_per_second"
-            raise StageError(f"{at}.fanout_rate", f"times fanout_concurrency must be at most {most}, {share}")
+        _check_quotas(at, stage)
         return stage
 
     @property
-    def environment(self) -> dict[str, str]:
-        """What `roomcast.settings` reads of this: who is let in, and how much a client may do."""
-        variables = {
-            "WEBSOCKET_ALLOWED_ORIGINS": ",".join(self.allowed_origins),
-            "WEBSOCKET_BROWSERS_ONLY": "true" if self.browsers_only else "false",
-            "WEBSOCKET_MAX_CONNECTIONS_PER_USER": str(self.max_connections_per_user),
-            "WEBSOCKET_OVER_MAX_CONNECTIONS": self.over_max_connections,
-            "WEBSOCKET_ACTIONS_PER_SECOND": str(self.actions_per_second),
-            "WEBSOCKET_ACTIONS_BURST": str(self.actions_burst),
-            "WEBSOCKET_JWT_ALGORITHM": self.jwt_algorithm,
-            "WEBSOCKET_JWKS_URL": self.jwks_url or "",
-            "WEBSOCKET_JWT_AUDIENCE": self.jwt_audience or "",
-            "WEBSOCKET_JWT_ISSUER": self.jwt_issuer or "",
-            "WEBSOCKET_JWT_MAX_LIFETIME": str(self.jwt_max_lifetime or ""),
+    def requests_quota(self) -> int:
+        """API Gateway's quota of requests a second: as set, or what a new account has in the region."""
+        return self.account_requests_per_second or (2_500 if self.region in _NEWER_REGIONS else 10_000)
+
+    @property
+    def shifts(self) -> bool:
+        """Whether a new version of a function gets its calls bit by bit."""
+        return self.keep_data and self.monitoring if self.gradual_changes is None else self.gradual_changes
+
+    def environment(self, reader: Reader) -> dict[str, str]:
+        """The variables that tell functions of this stage's settings; those without a value are left out."""
+        told = {
+            known.env: _as_variable(getattr(self, name))
+            for name, (known, _) in settings_by_name().items()
+            if known.env and known.reader == reader
         }
-        return {key: value for key, value in variables.items() if value}
+        return {variable: value for variable, value in told.items() if value}
 
     @property
     def stack_name(self) -> str:
@@ -202,92 +367,30 @@ class Stage:
         return f"{self.prefix}-backend-{self.name}-websocket{what}"
 
 
-def _meant(key: object) -> str:
-    close = difflib.get_close_matches(str(key), _RULES, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(_RULES))}"
+def settings_by_name() -> dict[str, tuple[Setting, Field[Any]]]:
+    """All settings, in the order of the fields above."""
+    return {f.name: (f.metadata["setting"], f) for f in fields(Stage) if "setting" in f.metadata}
 
 
-class _Rule(NamedTuple):
-    must_be: str
-    holds: Callable[[Any], bool]
+def _check_quotas(at: str, stage: Stage) -> None:
+    most = int(stage.fanout_share * stage.requests_quota)
+    if stage.fanout_concurrency * stage.fanout_rate > most:
+        share = f"{stage.fanout_share:g} of the {stage.requests_quota} of account_requests_per_second"
+        raise StageError(f"{at}.fanout_rate", f"times fanout_concurrency must be at most {most}, {share}")
+    if stage.fanout_concurrency > stage.account_concurrency // 2:
+        half = f"{stage.account_concurrency // 2}, half of account_concurrency"
+        raise StageError(f"{at}.fanout_concurrency", f"must be at most {half}")
+    size = sum(len(name) + len(value.encode()) for name, value in stage.environment("clients").items())
+    if size > _ENVIRONMENT_BYTES:
+        problem = (
+            f"together with the token rules take {size} bytes; Lambda leaves room for {_ENVIRONMENT_BYTES}"
+        )
+        raise StageError(f"{at}.allowed_origins", problem)
 
 
-def _flag() -> _Rule:
-    return _Rule("true or false", lambda value: isinstance(value, bool))
-
-
-def _whole(least: int, most: int) -> _Rule:
-    def holds(value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-    return _Rule(f"a whole number from {least} to {most}", holds)
-
-
-def _text(pattern: str, must_be: str) -> _Rule:
-    return _Rule(must_be, lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)))
-
-
-def _origins(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(isinstance(origin, str) and _ORIGIN.fullmatch(origin) for origin in value)
-    )
-
-
-# The longest name is a function's, 64 characters at most: 29 are ours, so 35 are left for prefix and stage.
-_NAME = re.compile("[a-z][a-z0-9-]{0,14}")
-_ORIGIN = re.compile(r"\*|https?://[a-z0-9.-]+(:\d{1,5})?")
-_NEEDS = {
-    "domain_name": "domain_certificate_arn",
-    "domain_certificate_arn": "domain_name",
-    "domain_path": "domain_name",
-    "own_cloudwatch_role": "gateway_logs",
-    "alarm_email": "monitoring",
-}
-_RULES: Mapping[str, _Rule] = {
-    "keep_data": _flag(),
-    "log_days": _Rule(
-        f"one of {', '.join(map(str, LOG_DAYS))}",
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and value in LOG_DAYS,
-    ),
-    "memory_mb": _whole(128, 10_240),
-    "throttle_rate": _whole(1, 100_000),
-    "throttle_burst": _whole(1, 50_000),
-    "connect_rate": _whole(1, 100_000),
-    "connect_burst": _whole(1, 50_000),
-    "fanout_concurrency": _whole(2, 1000),
-    "fanout_rate": _whole(1, 10_000),
-    "monitoring": _flag(),
-    "alarm_email": _text(r"[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address"),
-    "account_requests_per_second": _whole(100, 1_000_000),
-    "fanout_share": _Rule(
-        "a number from 0.05 to 0.95",
-        lambda value: (
-            isinstance(value, int | float) and not isinstance(value, bool) and 0.05 <= value <= 0.95
-        ),
-    ),
-    "gateway_logs": _flag(),
-    "own_cloudwatch_role": _flag(),
-    "customer_key": _flag(),
-    "domain_name": _text(r"([a-z0-9-]+\.)+[a-z]{2,}", "a domain name such as 'ws.example.com'"),
-    "domain_certificate_arn": _text(
-        r"arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/.+", "an ACM certificate's ARN"
-    ),
-    "domain_path": _text("[A-Za-z0-9_-]{1,300}", "one segment of a path, of A-Z, a-z, 0-9, '_' and '-'"),
-    "jwt_algorithm": _text("HS256|RS256|ES256", "'HS256', 'RS256' or 'ES256'"),
-    "jwks_url": _text(r"https://[^\s/]+(/\S*)?", "an https:// URL"),
-    "jwt_audience": _text(r"\S{1,256}", "1 to 256 characters without a space"),
-    "jwt_issuer": _text(r"\S{1,256}", "1 to 256 characters without a space"),
-    "jwt_max_lifetime": _whole(60, 31_536_000),
-    "browsers_only": _flag(),
-    "max_connections_per_user": _whole(1, 1000),
-    "over_max_connections": _text("close_oldest|refuse_new", "'close_oldest' or 'refuse_new'"),
-    "actions_per_second": _whole(1, 1000),
-    "actions_burst": _whole(1, 10_000),
-    "allowed_origins": _Rule(
-        'a list of origins such as ["https://www.example.com"], without a path', _origins
-    ),
-    "prefix": _text("[a-z][a-z0-9-]{0,19}", "1 to 20 of a-z, 0-9 and '-', the first a letter"),
-    "jwt_secret_name": _text("[A-Za-z0-9/_+=.@-]{1,512}", "the name (not the ARN) of a secret"),
-}
+def _as_variable(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else str(value)

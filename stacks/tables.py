@@ -1,15 +1,15 @@
 """The two tables: who is connected, and who is a member of which room."""
 
-import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from stacks.accepted import AWS_KEY, accept
-from stacks.stage import Stage
+from stacks.findings import accept
+from stacks.shared import Shared
 
 USER_INDEX = "UserIdIndex"
+
+_KEEPS_NONE = "The stage keeps no data: keep_data is false."
 
 
 class Tables(Construct):
@@ -24,17 +24,17 @@ class Tables(Construct):
         environment: their names, as `roomcast.settings` reads them.
     """
 
-    def __init__(self, scope: Construct, id_: str, *, stage: Stage, key: kms.IKey | None) -> None:
+    def __init__(self, scope: Construct, id_: str, *, shared: Shared) -> None:
         super().__init__(scope, id_)
-        self._encryption_key = key
-        self.connections = self._table("Connections", stage, hash_key="connectionId")
+        self._shared = shared
+        self.connections = self._table("Connections", hash_key="connectionId", recoverable=False)
         # Keys only: a join changes the item, and must not be written to the index as well.
         self.connections.add_global_secondary_index(
             index_name=USER_INDEX,
             partition_key=_string("userId"),
             projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )
-        self.rooms = self._table("Rooms", stage, hash_key="room", range_key="member")
+        self.rooms = self._table("Rooms", hash_key="room", range_key="member", recoverable=True)
         self.environment = {
             "WEBSOCKET_CONNECTIONS_TABLE": self.connections.table_name,
             "WEBSOCKET_ROOMS_TABLE": self.rooms.table_name,
@@ -53,8 +53,9 @@ class Tables(Construct):
         _grant(grantee, operations, self.rooms.table_arn)
 
     def _table(
-        self, id_: str, stage: Stage, *, hash_key: str, range_key: str | None = None
+        self, id_: str, *, hash_key: str, range_key: str | None = None, recoverable: bool
     ) -> dynamodb.Table:
+        stage, key = self._shared.stage, self._shared.key
         table = dynamodb.Table(
             self,
             id_,
@@ -64,21 +65,21 @@ class Tables(Construct):
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
             time_to_live_attribute="ttl",
             encryption=(
-                dynamodb.TableEncryption.CUSTOMER_MANAGED
-                if self._encryption_key
-                else dynamodb.TableEncryption.DEFAULT
+                dynamodb.TableEncryption.CUSTOMER_MANAGED if key else dynamodb.TableEncryption.DEFAULT
             ),
-            encryption_key=self._encryption_key,
-            removal_policy=cdk.RemovalPolicy.RETAIN if stage.keep_data else cdk.RemovalPolicy.DESTROY,
+            encryption_key=key,
+            removal_policy=self._shared.removal_of_tables,
             deletion_protection=stage.keep_data,
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
-                point_in_time_recovery_enabled=stage.keep_data
+                point_in_time_recovery_enabled=recoverable and stage.keep_data
             ),
         )
-        if self._encryption_key is None:
-            accept(table, AWS_KEY, "CKV_AWS_119")
-        if not stage.keep_data:
-            accept(table, "The stage keeps no data: keep_data is false.", "AwsSolutions-DDB3", "CKV_AWS_28")
+        self._shared.encrypted(table, "CKV_AWS_119")
+        reason = (
+            "Clients reconnect: yesterday's connections are of no use." if stage.keep_data else _KEEPS_NONE
+        )
+        if not (recoverable and stage.keep_data):
+            accept(table, reason, "AwsSolutions-DDB3", "CKV_AWS_28")
         return table
 
 

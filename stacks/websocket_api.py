@@ -3,26 +3,22 @@
 import json
 
 import aws_cdk as cdk
-from aws_cdk import aws_apigateway as apigateway_v1
 from aws_cdk import aws_apigatewayv2 as apigateway
 from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
-from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_route53 as route53
 from aws_cdk.aws_apigatewayv2_integrations import WebSocketLambdaIntegration
 from constructs import Construct
 
-from stacks.accepted import accept
+from stacks.findings import accept
 from stacks.function import Function
 from stacks.jwt_secret import JwtSecret
 from stacks.log_group import log_group
-from stacks.stage import Stage
+from stacks.shared import Shared
 from stacks.tables import Tables
 
 _TIMEOUT_SECONDS = 10
 """Well under the 29 s after which API Gateway gives up on an integration."""
-
-_CLOUDWATCH_POLICY = "service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 
 _ACCESS_LOG = {
     "requestTime": "$context.requestTime",
@@ -44,25 +40,19 @@ class WebSocketApi(Construct):
 
     Attributes:
         url: where browsers connect to, `wss://...`.
-        callback_url: the base of the management API, `https://...`.
+        callback_url: the base of the management API, `https://...`; API Gateway's own URL even where browsers
+            connect to a domain.
         api_id: for the names of its metrics.
         functions: of the three routes.
         domain: the stage's own domain, where it has one.
     """
 
     def __init__(
-        self,
-        scope: Construct,
-        id_: str,
-        *,
-        stage: Stage,
-        code: lambda_.Code,
-        tables: Tables,
-        jwt_secret: JwtSecret,
-        key: kms.IKey | None,
+        self, scope: Construct, id_: str, *, shared: Shared, tables: Tables, jwt_secret: JwtSecret
     ) -> None:
         super().__init__(scope, id_)
-        self._stage = stage
+        stage = shared.stage
+        self._shared, self._stage = shared, stage
         self._api = apigateway.WebSocketApi(
             self,
             "Api",
@@ -70,45 +60,57 @@ class WebSocketApi(Construct):
             description=f"Realtime backend, stage {stage.name}",
             route_selection_expression="$request.body.action",
         )
-        serving = self._serve(key)
+        serving = self._serve()
         self.api_id = self._api.api_id
         self.url, self.callback_url = serving.url, serving.callback_url
         self.domain = self._serve_at_domain(serving)
         if self.domain:
             # A mapping stands for API and stage: these URLs do not name the stage again.
             place = "/".join(filter(None, (stage.domain_name, stage.domain_path)))
-            self.url, self.callback_url = f"wss://{place}", f"https://{place}"
+            self.url = f"wss://{place}"
+            # Posts do not wait for a DNS record: the API's own URL serves the same connections.
+            if stage.callback_at_domain:
+                self.callback_url = f"https://{place}"
 
-        def function(id_: str, name: str, description: str, environment: dict[str, str]) -> Function:
+        def function(
+            id_: str, name: str, description: str, environment: dict[str, str], reserved: int | None = None
+        ) -> Function:
             return Function(
                 self,
                 id_,
                 name=name,
-                stage=stage,
-                code=code,
-                key=key,
+                shared=shared,
                 description=description,
                 environment=tables.environment | environment,
                 timeout=_TIMEOUT_SECONDS,
+                reserved=reserved,
             )
 
         gate = {
-            **stage.environment,
+            **stage.environment("clients"),
             "WEBSOCKET_API_ENDPOINT": self.callback_url,
             "WEBSOCKET_JWT_SECRET_NAME": jwt_secret.name,
         }
-        connect = function("OnConnect", "Connect", "Decides who is let in, and keeps the connection.", gate)
+        connect = function(
+            "OnConnect",
+            "Connect",
+            "Decides who may connect, and stores the connection.",
+            gate,
+            stage.reserved_connects,
+        )
         tables.grant_connections(connect.role, "BatchGetItem", "DeleteItem", "PutItem")
         tables.grant_user_index(connect.role)
         tables.grant_rooms(connect.role, "BatchWriteItem", "ConditionCheckItem", "DeleteItem")
         jwt_secret.grant_read(connect.role)
         self.grant_manage_connections(connect.role, "DELETE")
 
-        disconnect = function("OnDisconnect", "Disconnect", "Forgets a closed connection.", {})
+        disconnect = function(
+            "OnDisconnect", "Disconnect", "Deletes a closed connection.", {}, stage.reserved_connects
+        )
         tables.grant_connections(disconnect.role, "DeleteItem", "PutItem")
         tables.grant_rooms(disconnect.role, "BatchWriteItem")
 
-        default = function("OnMessage", "Default", "Does what a client asks, and answers.", gate)
+        default = function("OnMessage", "Default", "Does what a client asks, and replies.", gate)
         tables.grant_connections(default.role, "GetItem", "UpdateItem")
         tables.grant_rooms(default.role, "ConditionCheckItem", "DeleteItem", "PutItem", "UpdateItem")
         jwt_secret.grant_read(default.role)
@@ -119,30 +121,36 @@ class WebSocketApi(Construct):
         for route_key, target in routes:
             route = self._api.add_route(
                 route_key,
-                integration=WebSocketLambdaIntegration(target.node.id, target.function),
+                integration=WebSocketLambdaIntegration(target.node.id, target.target),
                 return_response=route_key == "$default",  # its function's answer goes to the client
             )
             serving.node.add_dependency(route)  # the stage has settings for routes, which must be there then
             accept(
                 route,
-                "The function of $connect decides who connects: an authorizer would be one more call, and "
-                "could stand on $connect alone.",
+                "The function of $connect decides who connects: an authorizer would be one more call, and is "
+                "possible only on $connect.",
                 "AwsSolutions-APIG4",
             )
 
-    def grant_manage_connections(self, grantee: iam.Role | iam.ManagedPolicy, *methods: str) -> None:
-        """Allow requests to the management API of this stage alone.
+    def grant_manage_connections(self, grantee: iam.IRole | iam.ManagedPolicy, *methods: str) -> None:
+        """Allow requests to the management API of this stage only.
 
         Args:
             grantee: who.
             methods: `POST` sends, `GET` looks, `DELETE` closes.
         """
+        stack = cdk.Stack.of(self)
+        here = ":".join(
+            f"<AWS::{name}>" if cdk.Token.is_unresolved(value) else value
+            for name, value in (("Region", stack.region), ("AccountId", stack.account))
+        )
+        partition = "<AWS::Partition>" if cdk.Token.is_unresolved(stack.partition) else stack.partition
         resource = self._api.node.default_child
         assert isinstance(resource, cdk.CfnResource)  # noqa: S101  what CDK documents, for the type checker
-        api_id = cdk.Stack.of(self).get_logical_id(resource)
+        api_id = stack.get_logical_id(resource)
         for method in methods:
             connections = f"{self._stage.name}/{method}/@connections/*"
-            arn = cdk.Stack.of(self).format_arn(
+            arn = stack.format_arn(
                 service="execute-api", resource=self._api.api_id, resource_name=connections
             )
             iam.Grant.add_to_principal(
@@ -150,12 +158,11 @@ class WebSocketApi(Construct):
             )
             accept(
                 grantee,
-                "All connections of this one stage: which of them, is known only when it happens.",
-                "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:execute-api:<AWS::Region>:<AWS::AccountId>:"
-                f"<{api_id}>/{connections}]",
+                "All connections of this one stage: which of them is known only when it happens.",
+                f"AwsSolutions-IAM5[Resource::arn:{partition}:execute-api:{here}:<{api_id}>/{connections}]",
             )
 
-    def _serve(self, key: kms.IKey | None) -> apigateway.WebSocketStage:
+    def _serve(self) -> apigateway.WebSocketStage:
         stage = self._stage
         serving = apigateway.WebSocketStage(
             self, "Stage", web_socket_api=self._api, stage_name=stage.name, auto_deploy=True
@@ -166,24 +173,24 @@ class WebSocketApi(Construct):
         resource.default_route_settings = apigateway.CfnStage.RouteSettingsProperty(
             throttling_rate_limit=stage.throttle_rate,
             throttling_burst_limit=stage.throttle_burst,
-            detailed_metrics_enabled=True,  # never without throttles: they would be left at 0
+            detailed_metrics_enabled=False,  # paid for each route, and no alarm or graph needs them
             logging_level=level,
             data_trace_enabled=False,  # it would print messages and tokens
         )
         resource.route_settings = {
-            "$connect": {  # stands instead of the settings above, so it says all of them
+            "$connect": {  # replaces the settings above, so it has all of them
                 "ThrottlingRateLimit": stage.connect_rate,
                 "ThrottlingBurstLimit": stage.connect_burst,
-                "DetailedMetricsEnabled": True,
+                "DetailedMetricsEnabled": False,
                 "LoggingLevel": level,
                 "DataTraceEnabled": False,
             }
         }
         if stage.gateway_logs:
-            access = log_group(self, "AccessLog", stage=stage, key=key)
-            # API Gateway would make this group by itself, and keep its lines for ever.
+            access = log_group(self, "AccessLog", shared=self._shared)
+            # API Gateway would make this group itself, and keep its lines forever.
             execution = f"/aws/apigateway/{self._api.api_id}/{stage.name}"
-            serving.node.add_dependency(log_group(self, "ExecutionLog", stage=stage, key=key, name=execution))
+            serving.node.add_dependency(log_group(self, "ExecutionLog", shared=self._shared, name=execution))
             resource.access_log_settings = apigateway.CfnStage.AccessLogSettingsProperty(
                 destination_arn=cdk.Stack.of(self).format_arn(
                     service="logs",
@@ -201,31 +208,7 @@ class WebSocketApi(Construct):
                 "Serverless-APIGWAccessLogging",
                 "CKV_AWS_95",
             )
-        if stage.own_cloudwatch_role:
-            serving.node.add_dependency(self._account())
         return serving
-
-    def _account(self) -> apigateway_v1.CfnAccount:
-        """Tell the account, in this region, the role that API Gateway writes logs with.
-
-        There is one such setting for a region and all stacks in it: it must not go when this stack does.
-        """
-        role = iam.Role(
-            self,
-            "CloudWatchRole",
-            assumed_by=iam.ServicePrincipal("apigateway.amazonaws.com"),
-            description="API Gateway writes the logs of this account and region as this",
-            managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name(_CLOUDWATCH_POLICY)],
-        )
-        account = apigateway_v1.CfnAccount(self, "Account", cloud_watch_role_arn=role.role_arn)
-        accept(
-            role,
-            "The policy that API Gateway's documentation asks for; the account's setting is tested with it.",
-            f"AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{_CLOUDWATCH_POLICY}]",
-        )
-        role.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
-        account.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
-        return account
 
     def _serve_at_domain(self, serving: apigateway.WebSocketStage) -> apigateway.DomainName | None:
         stage = self._stage
@@ -248,4 +231,15 @@ class WebSocketApi(Construct):
             stage=serving,
             api_mapping_key=stage.domain_path,
         )
+        if stage.hosted_zone_id:
+            route53.CfnRecordSet(
+                self,
+                "Record",
+                name=stage.domain_name,
+                type="A",
+                hosted_zone_id=stage.hosted_zone_id,
+                alias_target=route53.CfnRecordSet.AliasTargetProperty(
+                    dns_name=domain.regional_domain_name, hosted_zone_id=domain.regional_hosted_zone_id
+                ),
+            )
         return domain

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from roomcast_dev import prices as price_table
 from roomcast_dev.cli import pricing, target
 from roomcast_dev.cli.pricing import Counts, Line, Usage
 
@@ -71,7 +72,7 @@ def cost(
     """
     console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
     try:
-        table = pricing.prices()
+        table = price_table.prices()
         prices = table.of(region)
         usage = Usage(
             users=users,
@@ -241,7 +242,7 @@ def _price(line: Line) -> str:
     return f"{tiers} {per}"
 
 
-def _compare(console: Console, usage: Usage, prices: Mapping[str, pricing.Price]) -> None:
+def _compare(console: Console, usage: Usage, prices: Mapping[str, price_table.Price]) -> None:
     def month(of: Usage) -> float:
         return pricing.total(pricing.bill(pricing.count(of), prices))
 
@@ -259,7 +260,7 @@ def _compare(console: Console, usage: Usage, prices: Mapping[str, pricing.Price]
     console.print(hours)
 
 
-def _plot(console: Console, usage: Usage, prices: Mapping[str, pricing.Price]) -> None:
+def _plot(console: Console, usage: Usage, prices: Mapping[str, price_table.Price]) -> None:
     table = _table(console, ">Users", ">$ a month", "each + is 10 times as much", ">$ a user", "Most of it")
     bills = {users: pricing.bill(pricing.count(replace(usage, users=users)), prices) for users in _PLOT_USERS}
     most = math.log10(max(10.0, *map(pricing.total, bills.values())))

@@ -19,9 +19,9 @@ from roomcast.connection import Connection
 from roomcast.names import Role
 from roomcast.store.dynamodb import Tables
 from roomcast.store.listing import Listing
-from roomcast_dev.cli import pricing
 from roomcast_dev.cli.options import spread
 from roomcast_dev.cli.target import Place
+from roomcast_dev.prices import prices
 
 ASK_ABOVE = 10_000
 """Connections above which a full listing says what it costs and asks."""
@@ -111,7 +111,7 @@ def _ask(listing: Listing, every: float | None) -> None:
     if count <= ASK_ABOVE:
         return
     units = size / _SCAN_BYTES
-    dollars = pricing.prices().of("us-east-1")["reads"].of(units)
+    dollars = prices().of("us-east-1")["reads"].of(units)
     again = f", again every {every:g} s" if every else ""
     print(
         f"About {count:,} connections: {units:,.0f} read units (${dollars:.4f} in us-east-1),"

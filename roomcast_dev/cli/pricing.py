@@ -1,16 +1,16 @@
 """What a stage costs: usage becomes billed quantities, quantities become dollars. Pure arithmetic.
 
-The prices stand in `prices.json`. What one connect, action or send uses is taken from this project's code
-(`roomcast/store.py`, `roomcast/fanout.py`, `stacks/`); `tests/integration/cli/test_cost.py` counts it there.
+The prices are in `roomcast_dev/prices.json`. What one connect, action or send uses is taken from this
+project's code (`roomcast/store`, `roomcast/sending`, `stacks/`); `tests/integration/cli/test_cost.py` counts it
+there.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 from roomcast.sending.job import SendLimits
+from roomcast_dev.prices import Price
 
 HOURS_A_MONTH = 730  # 365 days / 12, as AWS counts
 DAYS_A_MONTH = HOURS_A_MONTH / 24
@@ -169,55 +169,6 @@ def count(usage: Usage) -> Counts:
 
 
 @dataclass(frozen=True)
-class Price:
-    """What one component costs.
-
-    Attributes:
-        name: for people.
-        unit: what is counted.
-        per: how many of them `tiers` give a price for.
-        tiers: in order, up to which quantity (None: no end) and the dollars.
-    """
-
-    name: str
-    unit: str
-    per: float
-    tiers: Sequence[tuple[float | None, float]]
-
-    def of(self, quantity: float) -> float:
-        """The dollars that a month's quantity costs."""
-        dollars, below = 0.0, 0.0
-        for up_to, price in self.tiers:
-            upper = quantity if up_to is None else min(quantity, up_to)
-            dollars += max(0.0, upper - below) / self.per * price
-            below = upper
-        return dollars
-
-
-@dataclass(frozen=True)
-class Prices:
-    """The price table.
-
-    Attributes:
-        date: when the prices were noted.
-        regions: by region and component.
-    """
-
-    date: str
-    regions: Mapping[str, Mapping[str, Price]]
-
-    def of(self, region: str) -> Mapping[str, Price]:
-        """The prices of a region.
-
-        Raises:
-            ValueError: there are none.
-        """
-        if region not in self.regions:
-            raise ValueError(f"no prices for {region!r}: cli/prices.json has {', '.join(self.regions)}")
-        return self.regions[region]
-
-
-@dataclass(frozen=True)
 class Line:
     """One component of a bill.
 
@@ -235,18 +186,6 @@ class Line:
     def quantity(self) -> float:
         """The sum of the parts."""
         return sum(self.parts.values())
-
-
-def prices() -> Prices:
-    """Read `prices.json`."""
-    table = json.loads(Path(__file__).with_name("prices.json").read_text(encoding="utf-8"))
-    regions = {
-        region: {
-            key: Price(**{**price, "tiers": tuple(map(tuple, price["tiers"]))}) for key, price in of.items()
-        }
-        for region, of in table["regions"].items()
-    }
-    return Prices(table["date"], regions)
 
 
 def bill(counts: Counts, prices: Mapping[str, Price]) -> list[Line]:

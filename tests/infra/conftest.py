@@ -8,7 +8,8 @@ import aws_cdk as cdk
 import pytest
 from aws_cdk.assertions import Template
 
-from stacks.stage import Stage
+from stacks.account_stack import Account, AccountStack
+from stacks.stage import ACCOUNT, Stage
 from stacks.websocket_stack import WebSocketStack
 from tests.infra.resources import Resources
 
@@ -16,11 +17,39 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/6d0c8f9a-3b55-4c62-9a57-1f2e3d4c5b6a"
 
+KEY = "arn:aws:kms:us-east-1:123456789012:key/6d0c8f9a-3b55-4c62-9a57-1f2e3d4c5b6b"
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "given-secret": {"jwt_secret_name": "shared/jwt", "prefix": "acme"},
-    "own-key": {"customer_key": True, "gateway_logs": True, "keep_data": True, "monitoring": True},
-    "own-role": {"own_cloudwatch_role": True, "gateway_logs": True},
+    "own-key": {
+        "customer_key": True,
+        "gateway_logs": True,
+        "keep_data": True,
+        "monitoring": True,
+        "account": "000000000000",
+        "region": "us-east-1",
+    },
+    "given-key": {"customer_key": True, "customer_key_arn": KEY, "monitoring": True, "gateway_logs": True},
     "domain": {"domain_name": "ws.example.com", "domain_certificate_arn": CERTIFICATE, "domain_path": "v1"},
+    "vpc": {
+        "domain_name": "ws.example.com",
+        "domain_certificate_arn": CERTIFICATE,
+        "hosted_zone_id": "Z0123456789",
+        "callback_at_domain": True,
+    },
+    "shared": {
+        "backend_roles": ["orders", "billing"],
+        "backend_accounts": ["111122223333", "444455556666"],
+        "tags": {"cost-centre": "4711"},
+        "jwt_secret_name": "shared/jwt",
+        "jwt_secret_key_arn": KEY,
+        "reserved_connects": 50,
+    },
+    "gradual": {
+        "monitoring": True,
+        "gradual_changes": True,
+        "alarm_topic_arn": "arn:aws:sns:us-east-1:123456789012:ops",
+    },
     "strict": {
         "monitoring": True,
         "alarm_email": "ops@example.com",
@@ -34,20 +63,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "actions_burst": 10,
     },
 }
-"""Stages beside those of cdk.json: `dev` with something said otherwise."""
+"""Stages besides those of cdk.json: `dev` with some settings changed."""
 
 SETTINGS: dict[str, Any] = CONTEXT["stages"] | {
     name: CONTEXT["stages"]["dev"] | changes for name, changes in VARIANTS.items()
 }
 
 
+BUDGET = {"monthly_budget_dollars": 100, "budget_email": "ops@example.com"}
+"""The settings of the account's stack."""
+
+
 @pytest.fixture(scope="session")
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cloud assembly of all stages and variants."""
+    """The cloud assembly of all stages and variants, and of the account."""
     outdir = tmp_path_factory.mktemp("cdk") / "out"
     app = cdk.App(outdir=str(outdir), context=CONTEXT | {"aws:cdk:enable-path-metadata": True})
     for name in SETTINGS:
         WebSocketStack(app, name, stage=Stage.from_context(name, SETTINGS))
+    AccountStack(app, ACCOUNT, account=Account.from_context(BUDGET))
     app.synth()
     return outdir
 

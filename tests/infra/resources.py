@@ -1,6 +1,7 @@
 """A template read as people do: resources by name, and each role's rights as names and actions."""
 
 import json
+import re
 from typing import Any
 
 
@@ -67,13 +68,16 @@ class Resources:
 
     def name(self, value: Any) -> str:
         """A resource as written in a template, by the name that people know it by."""
+        return _anywhere(self._plain_name(value))
+
+    def _plain_name(self, value: Any) -> str:
         match value:
             case str():
                 return value
             case {"Fn::GetAtt": [id_, "Arn" | "QueueName" | "TopicName"]} | {"Ref": id_}:
                 return self._name(id_)
             case {"Fn::Join": [separator, parts]}:
-                return str(separator).join(self.name(part) for part in parts)
+                return str(separator).join(self._plain_name(part) for part in parts)
         raise AssertionError(f"no name known for {value}")
 
     def _name(self, id_: str) -> str:
@@ -82,10 +86,18 @@ class Resources:
         resource = self.all[id_]
         properties = resource.get("Properties", {})
         for key in ("TableName", "FunctionName", "QueueName"):
-            if key in properties:
-                return str(properties[key])
+            if key in properties:  # an alias has the name of its function
+                return self._plain_name(properties[key])
         # CloudFormation names it: known by its place in the tree of constructs.
         return "/".join(resource["Metadata"]["aws:cdk:path"].split("/")[1:-1])
+
+
+def _anywhere(name: str) -> str:
+    """A name without the account and region of a stage that has settled for one."""
+    places = {r"\b(?<!\.)0{12}\b": "<accountid>", "us-east-1": "<region>", "arn:aws:": "arn:<partition>:"}
+    for found, shown in places.items():
+        name = re.sub(found, shown, name)
+    return name
 
 
 def _list(value: Any) -> list[Any]:

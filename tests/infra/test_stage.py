@@ -10,8 +10,15 @@ from typing import Any
 
 import pytest
 
-from stacks.stage import Stage, StageError
-from tests.infra.conftest import CONTEXT, ROOT
+from roomcast.settings import Settings
+from roomcast_dev.cli import target
+from stacks import reference
+from stacks.setting import StageError
+from stacks.stage import LOCAL, Stage, settings_by_name
+from stacks.tables import USER_INDEX
+from tests.infra.conftest import CERTIFICATE, CONTEXT, KEY, ROOT
+
+TOPIC = "arn:aws:sns:us-east-1:123456789012:ops"
 
 GOOD = {
     "keep_data": False,
@@ -73,7 +80,7 @@ def test_the_longest_name_fits_a_function() -> None:
         ({"allowed_origins": "https://a.example"}, "stages.qa.allowed_origins: must be a list of origins"),
         ({"allowed_origins": ["https://a.example/"]}, "stages.qa.allowed_origins: must be a list of origins"),
         ({"allowed_origins": ["a.example"]}, "stages.qa.allowed_origins: must be a list of origins"),
-        ({"allowed_origins": ["*"]}, "stages.qa.allowed_origins: '*' is for the stage 'local' alone"),
+        ({"allowed_origins": ["*"]}, "stages.qa.allowed_origins: '*' is for the stage 'local' only"),
         ({"prefix": "Acme"}, "stages.qa.prefix: must be 1 to 20 of a-z, 0-9 and '-'"),
         ({"jwt_secret_name": "a b"}, "stages.qa.jwt_secret_name: must be the name (not the ARN) of a secret"),
         (
@@ -81,7 +88,6 @@ def test_the_longest_name_fits_a_function() -> None:
             "stages.qa.domain_certificate_arn: must be set: domain_name needs it",
         ),
         ({"domain_path": "v1"}, "stages.qa.domain_name: must be set: domain_path needs it"),
-        ({"own_cloudwatch_role": True}, "stages.qa.gateway_logs: must be set: own_cloudwatch_role needs it"),
         ({"domain_name": "https://ws.example.com"}, "stages.qa.domain_name: must be a domain name such as"),
         (
             {"domain_certificate_arn": "x"},
@@ -98,8 +104,47 @@ def test_the_longest_name_fits_a_function() -> None:
         ),
         (
             {"account_requests_per_second": 1000},
-            "stages.qa.fanout_rate: times fanout_concurrency must be at most 700,",
+            "stages.qa.fanout_rate: times fanout_concurrency must be at most 700, 0.7 of the 1000 of",
         ),
+        # aws.md 8: what fits an old region does not fit a newer one.
+        (
+            {"region": "eu-central-2", "fanout_concurrency": 4},
+            "stages.qa.fanout_rate: times fanout_concurrency must be at most 1750, 0.7 of the 2500 of",
+        ),
+        # aws.md 5: a new account has ten concurrent executions for all functions together.
+        (
+            {"account_concurrency": 10, "fanout_concurrency": 6},
+            "stages.qa.fanout_concurrency: must be at most 5, half of account_concurrency",
+        ),
+        # aws.md 6: what is kept belongs to one account and region.
+        ({"keep_data": True}, "stages.qa.account: must be set: keep_data needs it"),
+        ({"keep_data": True, "account": "1" * 12}, "stages.qa.region: must be set: keep_data needs it"),
+        ({"account": 123}, "stages.qa.account: must be an AWS account's 12 digits as a string, not 123"),
+        ({"region": "Frankfurt"}, "stages.qa.region: must be a region such as 'eu-central-1', not"),
+        (
+            {
+                "region": "eu-central-1",
+                "domain_name": "ws.example.com",
+                "domain_certificate_arn": CERTIFICATE,
+            },
+            "stages.qa.domain_certificate_arn: must be in the stage's region eu-central-1",
+        ),
+        # aws.md 27: Lambda has 4 KB for all variables of a function.
+        (
+            {"allowed_origins": [f"https://shop-{n}.customers.example.com" for n in range(90)]},
+            "stages.qa.allowed_origins: together with the token rules take ",
+        ),
+        (
+            {"monitoring": True, "alarm_topic_arn": TOPIC, "alarm_email": "ops@example.com"},
+            "stages.qa.alarm_email: must be left out: alarm_topic_arn names the topic to subscribe to",
+        ),
+        ({"jwt_secret_key_arn": KEY}, "stages.qa.jwt_secret_name: must be set: jwt_secret_key_arn needs it"),
+        ({"customer_key_arn": KEY}, "stages.qa.customer_key: must be set: customer_key_arn needs it"),
+        ({"callback_at_domain": True}, "stages.qa.domain_name: must be set: callback_at_domain needs it"),
+        ({"gradual_changes": True}, "stages.qa.monitoring: must be set: gradual_changes needs it"),
+        ({"backend_accounts": ["12"]}, "stages.qa.backend_accounts: must be a list of account ids"),
+        ({"backend_roles": ["path/role"]}, "stages.qa.backend_roles: must be a list of role names"),
+        ({"tags": {"aws:x": "1"}}, "stages.qa.tags: must be an object of tags and their values"),
         ({"alarm_email": "ops@example.com"}, "stages.qa.monitoring: must be set: alarm_email needs it"),
         ({"alarm_email": "ops"}, "stages.qa.alarm_email: must be an e-mail address, not 'ops'"),
         ({"jwt_algorithm": "RS256"}, "stages.qa.jwks_url: goes with jwt_algorithm RS256 or ES256"),
@@ -109,8 +154,8 @@ def test_the_longest_name_fits_a_function() -> None:
             {"jwt_algorithm": "none"},
             "stages.qa.jwt_algorithm: must be 'HS256', 'RS256' or 'ES256', not 'none'",
         ),
-        ({"memory": 256}, "stages.qa.memory: is no setting; did you mean memory_mb?"),
-        ({"x": 1}, "stages.qa.x: is no setting; there are account_requests_per_second, actions_burst, "),
+        ({"memory": 256}, "stages.qa.memory: is not a setting; did you mean memory_mb?"),
+        ({"x": 1}, "stages.qa.x: is not a setting; there are account, account_concurrency, "),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_the_key(changes: dict[str, Any], message: str) -> None:
@@ -173,7 +218,66 @@ def test_app_py_makes_the_one_stack_of_the_stage(tmp_path: Path) -> None:
     assert templates == ["landinghub-websocket-local.template.json"]
 
 
-def test_every_setting_is_in_the_docs() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
-    for field in dataclasses.fields(Stage):
-        assert field.name == "name" or f"`{field.name}`" in page, field.name
+@pytest.mark.parametrize(
+    ("region", "quota"),
+    [(None, 10_000), ("eu-central-1", 10_000), ("eu-central-2", 2500), ("mx-central-1", 2500)],
+)
+def test_the_quota_of_requests_follows_the_region(region: str | None, quota: int) -> None:
+    """aws.md 8."""
+    stage = Stage.from_settings("qa", GOOD | ({"region": region} if region else {}))
+    assert stage.requests_quota == quota
+    asked_for_more = Stage.from_settings("qa", GOOD | {"account_requests_per_second": 40_000})
+    assert asked_for_more.requests_quota == 40_000
+
+
+def test_the_table_of_settings_in_the_docs_is_written_from_the_settings() -> None:
+    page = reference.PAGE.read_text()
+    assert reference.fill(page) == page, "stale: `make docs` writes it"
+    assert len(settings_by_name()) == len(dataclasses.fields(Stage)) - 1  # all but the name
+
+
+def test_a_page_without_the_markers_is_not_written() -> None:
+    with pytest.raises(ValueError, match="lost its markers"):
+        reference.fill("# Operations\n")
+
+
+class Recording(dict[str, str]):
+    """An environment that remembers what was read of it."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__(values)
+        self.read: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(key)
+        return super().get(key, default)
+
+
+BY_CONSTRUCTS = {
+    *("WEBSOCKET_CONNECTIONS_TABLE", "WEBSOCKET_ROOMS_TABLE", "WEBSOCKET_API_ENDPOINT"),
+    *("WEBSOCKET_FANOUT_QUEUE_URL", "WEBSOCKET_JWT_SECRET_NAME"),
+}
+"""The variables with what a deployment makes: no setting of a stage says them."""
+
+
+def test_the_functions_read_every_variable_that_a_setting_names_and_no_other() -> None:
+    environ = Recording({"WEBSOCKET_CONNECTIONS_TABLE": "c", "WEBSOCKET_ROOMS_TABLE": "r"})
+    Settings.from_env(environ)
+    named = {about.env for about, _ in settings_by_name().values() if about.env}
+    assert environ.read - {"JWT_SECRET"} == named | BY_CONSTRUCTS
+
+
+def test_a_setting_left_out_is_what_the_functions_take_for_it() -> None:
+    names = {"WEBSOCKET_CONNECTIONS_TABLE": "c", "WEBSOCKET_ROOMS_TABLE": "r"}
+    stage = Stage.from_settings("local", GOOD | {"allowed_origins": ["*"], "fanout_rate": 600})
+    told = stage.environment("clients") | stage.environment("worker")
+    assert Settings.from_env(names | told) == Settings.from_env(names)
+
+
+def test_what_stacks_and_engine_both_call_by_name_has_one_name() -> None:
+    """The index is named in the table's template and in the engine's queries; the others have one owner."""
+    engine = "".join(path.read_text() for path in (ROOT / "roomcast" / "store").rglob("*.py"))
+    assert f'"{USER_INDEX}"' in engine
+    assert target.LOCAL == LOCAL
+    _, prefix = settings_by_name()["prefix"]
+    assert prefix.default == target.STACK_PREFIX

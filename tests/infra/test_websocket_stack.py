@@ -62,34 +62,43 @@ def test_a_table_keeps_its_logical_id(resources: dict[str, Resources], stage: st
     }
 
 
-@pytest.mark.parametrize(("stage", "policy"), [("prod", "Retain"), ("dev", "Delete"), ("local", "Delete")])
+@pytest.mark.parametrize("stage", ["prod", "dev", "local"])
 def test_data_outlives_the_stack_where_the_stage_keeps_it(
-    resources: dict[str, Resources], stage: str, policy: str
+    resources: dict[str, Resources], stage: str
 ) -> None:
-    kinds = ("AWS::DynamoDB::Table", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup")
+    """aws.md 2 and 12: a creation that fails takes away what nothing is in yet, but for protected tables."""
     found = resources[stage]
-    kept = {id_ for kind in kinds for id_ in found.of_type(kind)}
-    kept |= {id_ for id_ in found.of_type("AWS::SQS::Queue") if "DeadLetters" in id_}
-    for id_ in kept:
-        assert found.all[id_]["DeletionPolicy"] == found.all[id_]["UpdateReplacePolicy"] == policy
-    # CDK says `Delete` of every queue.
-    others = {
-        id_ for id_ in found.all.keys() - kept if found.all[id_].get("DeletionPolicy", "Delete") != "Delete"
+    policies = {
+        id_: (resource.get("DeletionPolicy", "Delete"), resource.get("UpdateReplacePolicy", "Delete"))
+        for id_, resource in found.all.items()
     }
-    assert others == set()
+    kept = {
+        id_ for kind in ("AWS::SecretsManager::Secret", "AWS::Logs::LogGroup") for id_ in found.of_type(kind)
+    }
+    kept |= {id_ for id_ in found.of_type("AWS::SQS::Queue") if "DeadLetters" in id_}
+    # Its name is fixed: what stays of it would be in the way of the next one.
+    kept -= {id_ for id_ in kept if "LogGroupName" in found.all[id_]["Properties"]}
+    expected = dict.fromkeys(policies, ("Delete", "Delete"))
+    if stage == "prod":
+        expected |= dict.fromkeys(kept, ("RetainExceptOnCreate", "Retain"))
+        expected |= dict.fromkeys(found.of_type("AWS::DynamoDB::Table"), ("Retain", "Retain"))
+    assert policies == expected
 
 
 @pytest.mark.parametrize(("stage", "on"), [("prod", True), ("dev", False)])
 def test_kept_tables_can_be_restored_and_are_not_deleted_by_mistake(
     templates: dict[str, Template], stage: str, on: bool
 ) -> None:
-    templates[stage].all_resources_properties(
-        "AWS::DynamoDB::Table",
-        {
-            "DeletionProtectionEnabled": on,
-            "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": on},
-        },
-    )
+    """aws.md 39: connections are not worth restoring, since clients reconnect."""
+    templates[stage].all_resources_properties("AWS::DynamoDB::Table", {"DeletionProtectionEnabled": on})
+    for what, restored in (("connections", False), ("rooms", on)):
+        templates[stage].has_resource_properties(
+            "AWS::DynamoDB::Table",
+            {
+                "TableName": f"landinghub-websocket-{what}-{stage}",
+                "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": restored},
+            },
+        )
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -212,7 +221,8 @@ def test_the_route_is_chosen_by_the_action(templates: dict[str, Template], stage
 def test_the_stage_deploys_itself_and_has_throttles(templates: dict[str, Template], stage: str) -> None:
     settings = CONTEXT["stages"][stage]
     level = "ERROR" if settings["gateway_logs"] else "OFF"
-    both = {"DetailedMetricsEnabled": True, "LoggingLevel": level, "DataTraceEnabled": False}
+    # aws.md 16: detailed metrics are paid for each route, and nothing reads them.
+    both = {"DetailedMetricsEnabled": False, "LoggingLevel": level, "DataTraceEnabled": False}
     templates[stage].has_resource_properties(
         "AWS::ApiGatewayV2::Stage",
         {
@@ -269,16 +279,6 @@ def test_a_stage_without_gateway_logs_needs_nothing_of_the_account(
     assert resources[stage].of_type("AWS::ApiGateway::Account") == {}
 
 
-def test_the_accounts_role_is_owned_only_when_told_to_and_then_kept(resources: dict[str, Resources]) -> None:
-    assert resources["prod"].of_type("AWS::ApiGateway::Account") == {}
-    own = resources["own-role"]
-    ((id_, account),) = own.of_type("AWS::ApiGateway::Account").items()
-    role = own.all[account["Properties"]["CloudWatchRoleArn"]["Fn::GetAtt"][0]]
-    assert (account["DeletionPolicy"], role["DeletionPolicy"]) == ("Retain", "Retain")
-    (serving,) = own.of_type("AWS::ApiGatewayV2::Stage").values()
-    assert id_ in serving["DependsOn"]
-
-
 def test_one_key_of_the_accounts_own_encrypts_all_that_is_stored(resources: dict[str, Resources]) -> None:
     own = resources["own-key"]
     ((id_, key),) = own.of_type("AWS::KMS::Key").items()
@@ -302,11 +302,12 @@ def test_one_key_of_the_accounts_own_encrypts_all_that_is_stored(resources: dict
 
 
 def test_the_own_key_works_through_services_of_this_account_alone(resources: dict[str, Resources]) -> None:
-    ((_, key),) = resources["own-key"].of_type("AWS::KMS::Key").items()
+    own = resources["own-key"]
+    ((_, key),) = own.of_type("AWS::KMS::Key").items()
     for statement in key["Properties"]["KeyPolicy"]["Statement"]:
         if statement["Principal"] == {"AWS": "*"}:
             conditions = statement["Condition"]["StringEquals"]
-            assert conditions["kms:CallerAccount"] == {"Ref": "AWS::AccountId"}
+            assert own.name(conditions["kms:CallerAccount"]) == "<accountid>"
             assert "kms:ViaService" in conditions
         elif "Service" in statement["Principal"]:
             assert statement["Condition"]
@@ -333,11 +334,7 @@ def test_at_a_domain_of_its_own_no_url_names_the_stage(
         "AWS::ApiGatewayV2::ApiMapping", {"ApiMappingKey": "v1", "Stage": "domain"}
     )
     templates["domain"].has_output("WebSocketAPIUrl", {"Value": "wss://ws.example.com/v1"})
-    templates["domain"].has_output("WebSocketCallbackUrl", {"Value": "https://ws.example.com/v1"})
     templates["domain"].has_output("DomainTarget", {})
-    for function in ("Connect", "Default", "Fanout"):
-        environment = resources["domain"].environment(function)
-        assert environment["WEBSOCKET_API_ENDPOINT"] == "https://ws.example.com/v1"
     # The right is on the API and its stage all the same.
     arn = "arn:<partition>:execute-api:<region>:<accountid>:WebSocket/Api/domain/POST/@connections/*"
     assert resources["domain"].rights("Default")[arn] == {"execute-api:ManageConnections"}
@@ -374,8 +371,8 @@ def test_the_prefix_begins_every_name(resources: dict[str, Resources]) -> None:
         for key, value in resource["Properties"].items()
         if key in ("TableName", "FunctionName", "QueueName", "Name") and isinstance(value, str)
     ]
-    assert len(names) >= 6
-    assert all(name.startswith("acme-") for name in names)
+    assert len(names) >= 14
+    assert all(name.startswith(("acme-", "/acme-")) for name in names)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from roomcast_dev.cli.pricing import Price, Usage, bill, choices, count, prices, total
+from roomcast_dev.cli.pricing import Usage, bill, choices, count, total
+from roomcast_dev.prices import Price, prices
 
 US = prices().of("us-east-1")
 QUIET = Usage(users=0, messages_in=0, messages_out=0, ping=0)
@@ -177,7 +178,7 @@ def test_a_region_without_prices_is_refused() -> None:
 
 
 def test_the_price_table_says_when_and_where_from() -> None:
-    table = json.loads((Path(__file__).parents[3] / "roomcast_dev" / "cli" / "prices.json").read_text())
+    table = json.loads((Path(__file__).parents[3] / "roomcast_dev" / "prices.json").read_text())
     assert table["date"] == prices().date
     assert all(source.startswith("https://aws.amazon.com/") for source in table["sources"])
     assert all(set(region) == set(count(Usage())) for region in table["regions"].values())

@@ -1,13 +1,10 @@
 """Findings of cdk-nag and checkov that are accepted, each with its reason beside its construct."""
 
 import aws_cdk as cdk
-from constructs import Construct
-
-AWS_KEY = "Encrypted with a key of AWS, which costs nothing; customer_key takes one of the account's own."
-"""Why a stage without a key of its own is right too."""
+from constructs import IConstruct
 
 
-def accept(construct: Construct, reason: str, *rules: str) -> None:
+def accept(construct: IConstruct, reason: str, *rules: str) -> None:
     """Accept findings of cdk-nag or checkov on one construct.
 
     Args:

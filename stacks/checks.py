@@ -1,0 +1,56 @@
+"""What `cdk.json` may say of a stage: every setting by itself, and together with the others."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field
+from typing import Any
+
+from stacks.setting import Setting, StageError
+
+Known = Mapping[str, tuple[Setting, Field[Any]]]
+"""The settings that there are, by name."""
+
+
+def check_each(at: str, settings: Mapping[str, object], known: Known) -> None:
+    """Check every setting by itself.
+
+    Raises:
+        StageError: one is unknown, missing or wrong.
+    """
+    for key in settings:
+        if key not in known:
+            raise StageError(f"{at}.{key}", f"is not a setting; {_meant(key, list(known))}")
+    for name, (about, declared) in known.items():
+        if declared.default is MISSING and name not in settings:
+            raise StageError(f"{at}.{name}", f"is missing; it must be {about.rule.must_be}")
+    for key, value in settings.items():
+        rule = known[key][0].rule
+        if not rule.holds(value):
+            raise StageError(f"{at}.{key}", f"must be {rule.must_be}, not {value!r}")
+
+
+def check_together(at: str, settings: Mapping[str, Any], known: Known) -> None:
+    """Check what settings ask of one another.
+
+    Raises:
+        StageError: one misses another that it needs, or two contradict.
+    """
+    for key, (about, _) in known.items():
+        for needed in about.needs if settings.get(key) else ():
+            if not settings.get(needed):
+                raise StageError(f"{at}.{needed}", f"must be set: {key} needs it")
+    if (settings.get("jwt_algorithm", "HS256") != "HS256") != ("jwks_url" in settings):
+        raise StageError(f"{at}.jwks_url", "goes with jwt_algorithm RS256 or ES256, and these with it")
+    if settings.get("alarm_topic_arn") and settings.get("alarm_email"):
+        raise StageError(
+            f"{at}.alarm_email", "must be left out: alarm_topic_arn names the topic to subscribe to"
+        )
+    for key in ("domain_certificate_arn", "customer_key_arn", "jwt_secret_key_arn", "alarm_topic_arn"):
+        there = str(settings.get(key) or "").split(":")[3:4]
+        if settings.get("region") and there and there[0] != settings["region"]:
+            raise StageError(f"{at}.{key}", f"must be in the stage's region {settings['region']}")
+
+
+def _meant(key: object, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(key), known, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
