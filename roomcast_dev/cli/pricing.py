@@ -1,8 +1,8 @@
 """What a stage costs: usage becomes billed quantities, quantities become dollars. Pure arithmetic.
 
 The prices are in `roomcast_dev/prices.json`. What one connect, action or send uses is taken from this
-project's code (`roomcast/store`, `roomcast/sending`, `stacks/`); `tests/integration/cli/test_cost.py` counts it
-there.
+project's code (`roomcast/store`, `roomcast/sending`, `stacks/`); `tests/integration/cli/test_cost.py` counts
+it there.
 """
 
 import math

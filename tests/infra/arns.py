@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-ACCOUNT, REGION, PARTITION, SUFFIX = "111122223333", "eu-central-1", "aws", "amazonaws.com"
+ACCOUNT, REGION, PARTITION, SUFFIX = "000000000000", "us-east-1", "aws", "amazonaws.com"
+"""Those that `prod` names in cdk.json, so that stages with and without a place of their own read alike."""
 
 _PSEUDO = {
     "AWS::AccountId": ACCOUNT,
@@ -99,6 +100,8 @@ class Arns:
                 return self.name(id_) if attribute.endswith("Name") else f"{id_}.{attribute}"
             case {"Fn::Join": [str(separator), list(parts)]}:
                 return separator.join(self.fill(part) for part in parts)
+            case {"Fn::Select": [index, {"Fn::Split": [str(separator), whole]}]}:
+                return self.fill(whole).split(separator)[int(index)]
             case {"Fn::Sub": str(text)}:
                 return re.sub(r"\$\{([^}]+)\}", lambda found: self.fill({"Ref": found[1]}), text)
         raise AssertionError(f"unknown in a template: {value}")

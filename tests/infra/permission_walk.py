@@ -293,9 +293,9 @@ class _Walk:
         if id_ is None:
             if named.startswith("alias/aws/") and principal.endswith(SUFFIX):
                 yield f"{who}: {named} is AWS's own key, which {principal} may not use"
-            elif not named.startswith("alias/aws/"):
+            elif not named.startswith(("alias/aws/", f"arn:aws:kms:{REGION}:")):
                 yield f"{who}: there is no key {named}"
-            return
+            return  # a key of another stack has a policy of its own
         statements = self._all[id_]["Properties"]["KeyPolicy"]["Statement"]
         for action in actions:
             # A role's own policy is not asked here: this project gives roles no right on keys.
@@ -323,7 +323,8 @@ class _Walk:
         """The function that a name or an ARN means, an alias or a version included."""
         for id_, _ in self._of_type("AWS::Lambda::Function"):
             arn = self._arns.of(id_)
-            if named in (arn, self._arns.name(id_)) or named.startswith(f"{arn}:"):
+            name = self._arns.name(id_)
+            if named in (arn, name) or named.startswith((f"{arn}:", f"{name}:")):
                 return id_
         return None
 

@@ -82,7 +82,7 @@ def another_queue(document: Document) -> None:
     dead = find(document, "AWS::SQS::Queue", "DeadLetters")
     dead["RedriveAllowPolicy"] = {
         "redrivePermission": "byQueue",
-        "sourceQueueArns": ["arn:aws:sqs:eu-central-1:111122223333:other"],
+        "sourceQueueArns": ["arn:aws:sqs:us-east-1:000000000000:other"],
     }
 
 
@@ -113,7 +113,7 @@ def with_a_star(document: Document) -> None:
 
 
 def unknown_target(document: Document) -> None:
-    find(document, "AWS::Events::Rule")["Targets"][0]["Arn"] = "arn:aws:states:eu-central-1:111122223333:x"
+    find(document, "AWS::Events::Rule")["Targets"][0]["Arn"] = "arn:aws:states:us-east-1:000000000000:x"
 
 
 def dead_letters_of_the_rule(document: Document) -> None:
@@ -139,9 +139,9 @@ SEEDS: dict[str, tuple[Callable[[Document], None], str]] = {
     ),
     "the key has no statement for logs": (
         lambda d: without(key_statements(d), "LogsOfThisAccount"),
-        "does not let logs.eu-central-1.amazonaws.com do kms:Encrypt",
+        "does not let logs.us-east-1.amazonaws.com do kms:Encrypt",
     ),
-    "the key's statement for logs is of other groups": (other_logs, "does not let logs.eu-central-1"),
+    "the key's statement for logs is of other groups": (other_logs, "does not let logs.us-east-1"),
     "the key cannot be used through SQS": (not_through_sqs, "AWS::SQS::Queue FanOutQueue"),
     "the schedule may not call its function": (
         lambda d: remove(d, "AWS::Lambda::Permission", "Schedule"),
@@ -177,7 +177,7 @@ def test_a_seeded_fault_is_found(documents: dict[str, Document], seed: str) -> N
 
 
 def test_the_account_s_log_role_without_its_policy_is_found(documents: dict[str, Document]) -> None:
-    document = copy.deepcopy(documents["own-role"])
+    document = copy.deepcopy(documents["account"])
     find(document, "AWS::IAM::Role", "CloudWatchRole")["ManagedPolicyArns"] = []
     (problem,) = problems(document)
     assert "its role has not the policy service-role/AmazonAPIGatewayPushToCloudWatchLogs" in problem
