@@ -17,7 +17,7 @@ from botocore.exceptions import (
 )
 
 from roomcast import RoomcastError
-from roomcast_dev.cli import cost, env, inspect, logs, redrive, send, tail, token, unblock
+from roomcast_dev.cli import cost, env, inspect, logs, preflight, redrive, send, tail, token, unblock
 from roomcast_dev.cli.env_file import EnvFileError
 from roomcast_dev.cli.target import ENV_FILE, EnvFileOption
 
@@ -87,6 +87,7 @@ app.command("env")(env.env)
 app.command("logs")(logs.logs)
 app.command("redrive")(redrive.redrive)
 app.command("cost")(cost.cost)
+app.command("preflight")(preflight.preflight)
 app.command("unblock")(unblock.unblock)
 
 

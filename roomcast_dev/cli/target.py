@@ -118,9 +118,16 @@ def secret(environ: dict[str, str]) -> str:
     return SecretKeys(client("secretsmanager"), name).known()[0]
 
 
-def client(service: str) -> Any:
+def client(service: str, region: str | None = None) -> Any:
     """A client of an AWS service. Not by boto3, which takes 0.1 s to import."""
-    return botocore.session.get_session().create_client(service)
+    return botocore.session.get_session().create_client(service, region_name=region)
+
+
+def region(stage: str | None) -> str | None:
+    """The region that a stage is deployed to: as its cdk.json says, or else as the shell does."""
+    of_shell = os.environ.get("AWS_REGION")  # which CDK reads first, and botocore does not
+    found = settings(stage).get("region") or of_shell
+    return str(found or "") or botocore.session.get_session().get_config_variable("region")
 
 
 def stack_name(stage: str | None, stack: str | None) -> str:

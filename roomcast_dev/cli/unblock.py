@@ -33,7 +33,7 @@ def unblock(
 
     try:
         stack_state.clear(
-            target.client("cloudformation"),
+            target.client("cloudformation", target.region(stage)),
             name,
             confirm=confirm,
             say=lambda line: print(line, file=sys.stderr),

@@ -225,7 +225,7 @@ def test_waiting_has_an_end(person: Person) -> None:
 @pytest.fixture
 def command(here: CloudFormation, monkeypatch: pytest.MonkeyPatch, roomcast: Roomcast) -> Roomcast:
     here.cloud.now = datetime.now(here.cloud.now.tzinfo) - timedelta(minutes=5)
-    monkeypatch.setattr(target, "client", lambda service: cast("Any", here))
+    monkeypatch.setattr(target, "client", lambda service, region: cast("Any", here))
     return roomcast
 
 
@@ -247,7 +247,7 @@ def test_without_a_terminal_it_asks_nobody(
 
 
 def test_another_deployment_is_one_line(command: Roomcast, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target, "client", lambda service: cast("Any", Scripted("UPDATE_IN_PROGRESS")))
+    monkeypatch.setattr(target, "client", lambda service, region: cast("Any", Scripted("UPDATE_IN_PROGRESS")))
     answer = command("unblock", "--stage", "prod", "--yes")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert f"{NAME} is UPDATE_IN_PROGRESS: another deployment is running" in answer.err
