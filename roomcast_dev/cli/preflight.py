@@ -23,11 +23,12 @@ _METADATA_SECONDS = 1
 
 
 def preflight(
-    stage: Annotated[str, typer.Option(help="The stage in cdk.json, e.g. prod; or account.")],
+    stage: Annotated[str, typer.Option(help="The stage in cdk.json, for example prod, or account.")],
 ) -> None:
-    """Say what would stop or spoil a deployment of a stage, one line each; `make deploy` runs it first.
+    """Show what would stop or spoil a deployment.
 
-    A line that begins with `stop` ends the deployment (exit code 1). One that begins with `note` does not.
+    `make deploy` runs this first. Each line says what is wrong, and the command or setting that cures it. A
+    line that begins with `stop` ends the deployment (exit code 1); one that begins with `note` does not.
 
     \b
     Example:

@@ -125,8 +125,7 @@ def client(service: str, region: str | None = None) -> Any:
 
 def region(stage: str | None) -> str | None:
     """The region that a stage is deployed to: as its cdk.json says, or else as the shell does."""
-    of_shell = os.environ.get("AWS_REGION")  # which CDK reads first, and botocore does not
-    found = settings(stage).get("region") or of_shell
+    found = settings(stage).get("region")
     return str(found or "") or botocore.session.get_session().get_config_variable("region")
 
 

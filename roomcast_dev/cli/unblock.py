@@ -9,7 +9,7 @@ from roomcast_dev.cli import stack_state, target
 
 
 def unblock(
-    stage: Annotated[str | None, typer.Option(help="The stage, e.g. prod.")] = None,
+    stage: Annotated[str | None, typer.Option(help="The stage, for example prod.")] = None,
     stack: target.StackOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
