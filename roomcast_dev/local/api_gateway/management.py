@@ -68,7 +68,7 @@ class Management:
                 status=403,
                 headers={"x-amzn-ErrorType": "MissingAuthenticationTokenException"},
             )
-        if call.stage is not None and call.stage != self._stage:
+        if call.stage != self._stage:  # without one AWS takes `@connections` for the stage
             return error(403)
         if not self._quotas.allow_request():
             return error(429)

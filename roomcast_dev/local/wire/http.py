@@ -1,6 +1,8 @@
 """HTTP on the wire: requests and WebSocket handshakes as callbacks, nothing of API Gateway.
 
-One `asyncio.Protocol` parses HTTP with httptools and hands a handshake on as an `Upgrade`.
+One `asyncio.Protocol` parses HTTP with httptools and hands a handshake on as an `Upgrade`. A handshake is a
+GET of HTTP/1.1 that asks for `websocket`; an offer of any other protocol (h2c) is ignored, as RFC 9110, 7.8
+allows.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ from websockets.http11 import Request as HandshakeRequest
 from websockets.server import ServerProtocol
 
 from roomcast_dev.local.wire.messages import RESET, OnRequest, Request, Response, serialize
-from roomcast_dev.local.wire.sockets import BACKLOG
+from roomcast_dev.local.wire.sockets import BACKLOG, cut_after, half_close
 from roomcast_dev.local.wire.websocket import Upgrade, WebSocket, WebSocketEvents
 
+WEBSOCKET_VERSION = "13"  # RFC 6455, 4.1
 MAX_BODY = 8 * 1024 * 1024  # ours: above Lambda's 6 MB response and SQS's 1 MiB, below what hurts
 
 OnUpgrade = Callable[[Upgrade], None]
+
+_OFFER = ("connection", "upgrade", "http2-settings")
 
 
 class Listener:
@@ -75,8 +80,9 @@ class HttpProtocol(asyncio.Protocol):
         self._waiting: deque[tuple[Request, bool]] = deque()
         self._busy = False
         self._upgrading = False
+        self._ending = False
+        self._cut: asyncio.TimerHandle | None = None
         self._upgrade_request: Request | None = None
-        self._raw_headers: list[tuple[str, str]] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -97,6 +103,8 @@ class HttpProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         if self.transport is not None:
             self.transports.discard(self.transport)
+        if self._cut is not None:
+            self._cut.cancel()
         self.transport = None
         self._waiting.clear()
 
@@ -104,10 +112,16 @@ class HttpProtocol(asyncio.Protocol):
         if self._upgrading:
             self._early += data
             return
+        if self._ending:
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
+            if self._upgrade_request is not None:
+                self._upgrade(self._upgrade_request, rest)
+            elif not self._ending:
+                self.data_received(self._without_offer() + rest)
         except httptools.HttpParserError:
             self.refuse(Response(400))
 
@@ -120,6 +134,8 @@ class HttpProtocol(asyncio.Protocol):
         self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return
         if self.transport is not None and any(name.lower() == "expect" for name, _ in self._headers):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -141,18 +157,46 @@ class HttpProtocol(asyncio.Protocol):
             body=b"".join(self._body),
             source_ip=peer[0] if peer else "",
         )
-        too_large, self._raw_headers = self._size > MAX_BODY, self._headers
-        upgrade = self._parser.should_upgrade()
-        keep_alive = self._parser.should_keep_alive()
+        version = self._parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self.refuse(Response(505))
+            return
+        if self._parser.should_upgrade():
+            if self._is_handshake(request, version):
+                self._upgrade_request = request
+            return  # otherwise its body has not been read yet: see `_without_offer`
+        too_large, keep_alive = self._size > MAX_BODY, self._parser.should_keep_alive()
         self._reset()
-        if upgrade:
-            self._upgrade_request = request
-        elif too_large:
+        if self._ending:
+            return
+        if too_large:
             self.refuse(Response(413))
         elif self._busy:
             self._waiting.append((request, keep_alive))
         else:
             self._start(request, keep_alive)
+
+    def _is_handshake(self, request: Request, version: str) -> bool:
+        return (
+            self._on_upgrade is not None
+            and request.method == "GET"
+            and version == "1.1"
+            and "websocket" in (part.strip().lower() for part in request.headers["upgrade"].split(","))
+        )
+
+    def _without_offer(self) -> bytes:
+        """Start to read the same request again, as if it offered no other protocol; returns its head.
+
+        httptools takes what follows any Upgrade for the other protocol, and so does not read the body.
+        """
+        method, url, version = self._parser.get_method(), self._url, self._parser.get_http_version()
+        lines = [f"{name}: {value}" for name, value in self._headers if name.lower() not in _OFFER]
+        if not self._parser.should_keep_alive():
+            lines.append("Connection: close")
+        self._parser = httptools.HttpRequestParser(self)
+        self._reset()
+        head = "".join(f"{line}\r\n" for line in lines)
+        return b"%s %s HTTP/%s\r\n%s\r\n" % (method, url, version.encode(), head.encode("latin-1"))
 
     # Requests
 
@@ -168,7 +212,7 @@ class HttpProtocol(asyncio.Protocol):
             self.transport.write(serialize(response, keep_alive, head=request.method == "HEAD"))
             self._busy = False
             if not keep_alive:
-                self.transport.close()
+                self._end()
             elif self._waiting:
                 self._start(*self._waiting.popleft())
 
@@ -178,31 +222,35 @@ class HttpProtocol(asyncio.Protocol):
         """Answer and close."""
         if self.transport is not None:
             self.transport.write(serialize(response, keep_alive=False))
-            self.transport.close()
+            self._end()
+
+    def _end(self) -> None:
+        self._ending = True
+        if self.transport is not None:
+            half_close(self.transport)
+            self._cut = self._cut or cut_after(self.transport)
 
     # Upgrades
 
-    def _upgrade(self, rest: bytes) -> None:
-        request = self._upgrade_request
-        if request is None or self._on_upgrade is None or self.transport is None:
-            self.refuse(Response(400))
+    def _upgrade(self, request: Request, rest: bytes) -> None:
+        if self._on_upgrade is None or self.transport is None:
+            return
+        target = request.path + (f"?{request.query_string}" if request.query_string else "")
+        if request.headers.get("sec-websocket-version", WEBSOCKET_VERSION) != WEBSOCKET_VERSION:
+            ours = {"Upgrade": "websocket", "Sec-WebSocket-Version": WEBSOCKET_VERSION}
+            self.refuse(Response(426, b"", ours))
+            return
+        handshake = ServerProtocol().accept(HandshakeRequest(target, Headers(self._headers)))
+        if handshake.status_code != 101:
+            self.refuse(Response(handshake.status_code, bytes(handshake.body)))
             return
         self._upgrading = True
-        target = request.path + (f"?{request.query_string}" if request.query_string else "")
-        headers = Headers(self._raw_headers)
-        answer = ServerProtocol().accept(HandshakeRequest(target, headers))
-        if answer.status_code != 101:
-            kept = {"Upgrade": "websocket"} if answer.status_code == 426 else {}
-            if version := answer.headers.get("Sec-WebSocket-Version"):
-                kept["Sec-WebSocket-Version"] = version
-            self.refuse(Response(answer.status_code, bytes(answer.body), kept))
-            return
         self._early += rest
-        head = answer.serialize()
+        head = handshake.serialize()
         self._on_upgrade(
             Upgrade(
                 request,
-                self._raw_headers,
+                self._headers,
                 accept=lambda events, subprotocol: self._accept(head, events, subprotocol),
                 refuse=self.refuse,
             )

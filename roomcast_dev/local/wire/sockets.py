@@ -1,13 +1,15 @@
-"""Listening sockets on the loopback interfaces."""
+"""Listening sockets, and how a connection is ended so that the other side gets the last bytes."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 
 from roomcast_dev.local.errors import PortInUseError
 
 BACKLOG = 4096  # ours: handshakes that may wait, as when a thousand browsers reconnect at once
+END_TIMEOUT = 2.0  # ours: seconds that the other side gets to end a connection that we have ended
 
 
 def loopback_socket() -> socket.socket:
@@ -50,3 +52,19 @@ def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
             raise PortInUseError(port) from error
         raise
     return sock
+
+
+def half_close(transport: asyncio.Transport) -> None:
+    """Say that nothing more will be sent, once everything has been, and go on reading.
+
+    A socket that is closed while received bytes are unread resets the connection, and the other side loses
+    what it has not read yet, such as the close frame that says why. So the owner of the transport reads on,
+    and throws away, until the other side ends the connection; see `cut_after`.
+    """
+    if not transport.is_closing():
+        transport.write_eof()
+
+
+def cut_after(transport: asyncio.Transport) -> asyncio.TimerHandle:
+    """Cut the connection in `END_TIMEOUT` unless the timer is cancelled before."""
+    return asyncio.get_running_loop().call_later(END_TIMEOUT, transport.abort)

@@ -16,10 +16,10 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from roomcast_dev.local.wire.messages import Request, Response
+from roomcast_dev.local.wire.sockets import cut_after, half_close
 
 MAX_MESSAGE = 128 * 1024  # API Gateway quota: WebSocket message payload
 MAX_FRAME = 32 * 1024  # API Gateway quota: WebSocket frame
-CLOSE_TIMEOUT = 2.0  # ours: seconds a client gets to answer a close frame
 
 
 class WebSocketEvents(Protocol):
@@ -61,12 +61,12 @@ class WebSocket(asyncio.Protocol):
         self._flush()
 
     def close(self, code: int, reason: str) -> None:
-        """Start the closing handshake; a client that does not answer is cut off after `CLOSE_TIMEOUT`."""
+        """Start the closing handshake; a client that does not end it is cut off after `END_TIMEOUT`."""
         if self._ws.state is State.OPEN:
             self._ws.send_close(code, reason)
             self._end(code, reason)
             self._flush()
-            self._arm()
+            self._cut_off()
 
     def abort(self) -> None:
         """Drop the TCP connection without a close frame."""
@@ -97,7 +97,7 @@ class WebSocket(asyncio.Protocol):
             else:
                 self._end(self._ws.close_sent.code, self._ws.close_sent.reason)
         if self._ws.close_sent is not None:
-            self._arm()
+            self._cut_off()
 
     def eof_received(self) -> bool:
         self._ws.receive_eof()
@@ -132,11 +132,11 @@ class WebSocket(asyncio.Protocol):
             if data:
                 self._transport.write(data)
             else:
-                self._transport.close()
+                half_close(self._transport)
 
-    def _arm(self) -> None:
+    def _cut_off(self) -> None:
         if self._timer is None and not self._transport.is_closing():
-            self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.abort)
+            self._timer = cut_after(self._transport)
 
     def _end(self, code: int, reason: str) -> None:
         if not self._closed:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import struct
+import time
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from roomcast_dev.testing import WebSocketStack
 from tests.integration.local.test_events import kept
+from tests.integration.local.test_handshake import upgrade_request
 from tests.integration.local.test_management_api import management
 
 KB = 1024
@@ -61,3 +65,48 @@ def test_a_clients_close_code_is_echoed(plain: WebSocketStack, code: int) -> Non
     closed = client.websocket.protocol.close_rcvd
     assert closed is not None
     assert closed.code == code
+
+
+def frame(opcode: int, size: int) -> bytes:
+    """One whole frame from a client, masked with zeros."""
+    length = struct.pack("!BH", 0xFE, size) if size < 65536 else struct.pack("!BQ", 0xFF, size)
+    return bytes([0x80 | opcode]) + length + bytes(4) + b"x" * size
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (frame(1, 66 * KB), 1009),
+        (frame(1, 8192 * KB), 1009),
+        (frame(2, 300) + frame(1, 30 * KB) * 100, 1003),
+        (frame(9, 300) + frame(1, 30 * KB) * 100, 1002),  # a control frame may hold 125 bytes
+    ],
+    ids=["66 KB", "8 MB", "binary", "control frame"],
+)
+def test_a_client_that_goes_on_sending_still_gets_the_close_frame(
+    plain: WebSocketStack, sent: bytes, code: int
+) -> None:
+    """As a browser does: it reads the close frame when it has sent what it had to send."""
+    with socket.create_connection(("127.0.0.1", plain.stack.port), timeout=10) as sock:
+        sock.sendall(upgrade_request("/v1"))
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += sock.recv(65536)
+        sock.sendall(sent)
+        time.sleep(0.1)
+        received = received.partition(b"\r\n\r\n")[2]
+        while len(received) < 4 and (data := sock.recv(65536)):
+            received += data
+    assert received[0] == 0x88
+    assert struct.unpack_from("!H", received, 2)[0] == code
+
+
+def test_a_client_that_never_ends_the_connection_is_cut(plain: WebSocketStack) -> None:
+    with socket.create_connection(("127.0.0.1", plain.stack.port), timeout=10) as sock:
+        sock.sendall(upgrade_request("/v1") + frame(1, 66 * KB))
+        started = time.monotonic()
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            while time.monotonic() - started < 8:
+                sock.sendall(frame(1, KB))
+                time.sleep(0.05)
+    assert 1.5 < time.monotonic() - started < 4

@@ -70,9 +70,56 @@ def test_a_url_over_4096_characters_is_refused(plain: WebSocketStack) -> None:
     assert handshake(plain, "/v1?token=" + "x" * 4100).status == 414
 
 
-def test_a_wrong_websocket_version_is_refused(plain: WebSocketStack) -> None:
-    answer = handshake(plain, "/v1", version="8")
-    assert answer.status in {400, 426}
+@pytest.mark.parametrize("version", ["8", "12", "14", "x"])
+def test_another_websocket_version_is_426_and_the_header_names_ours(
+    plain: WebSocketStack, version: str
+) -> None:
+    response = handshake(plain, "/v1", version=version)
+    assert response.status == 426
+    assert response.headers["Sec-WebSocket-Version"] == "13"
+
+
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [
+        ("POST /v1 HTTP/1.1", 404),
+        ("PUT /v1 HTTP/1.1", 404),
+        ("HEAD /v1 HTTP/1.1", 404),
+        ("GET /v1 HTTP/1.0", 404),
+        ("GET /v1 HTTP/2.0", 505),
+    ],
+)
+def test_only_a_get_of_http_1_1_upgrades(plain: WebSocketStack, start: str, status: int) -> None:
+    assert handshake(plain, "/v1", start=start).status == status
+    assert plain.connection_ids() == []
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_offer_of_another_protocol_is_ignored(plain: WebSocketStack, method: str) -> None:
+    """As curl --http2 and Java's HttpClient offer h2c with each first request."""
+    body = b"{}" if method == "POST" else b""
+    offer = (
+        f"{method} /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        f"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    with socket.create_connection(("127.0.0.1", plain.stack.port), timeout=10) as sock:
+        for _ in range(2):  # and the connection serves the next request
+            sock.sendall(offer)
+            response = http.client.HTTPResponse(sock, method=method)
+            response.begin()
+            assert (response.status, response.read()) == (404, b'{"message": "Not Found"}')
+
+
+def test_ministack_ignores_the_offer_too(plain: WebSocketStack) -> None:
+    connection = http.client.HTTPConnection(plain.stack.ministack.url.removeprefix("http://"), timeout=10)
+    headers = {
+        "Connection": "Upgrade, HTTP2-Settings",
+        "Upgrade": "h2c",
+        "HTTP2-Settings": "AAMAAABkAAQAAP__",
+    }
+    connection.request("GET", "/_ministack/health", headers=headers)
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +134,7 @@ def test_the_ways_that_clients_ask_are_taken_and_no_extension_is_agreed(
     plain: WebSocketStack, shape: str
 ) -> None:
     with socket.create_connection(("127.0.0.1", plain.stack.port), timeout=10) as sock:
-        sock.sendall(_request("/v1").replace(b"Connection: Upgrade", shape.encode()))
+        sock.sendall(upgrade_request("/v1").replace(b"Connection: Upgrade", shape.encode()))
         head = sock.recv(65536)
     assert head.startswith(b"HTTP/1.1 101")
     assert b"sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=" in head.lower()
@@ -109,7 +156,7 @@ def test_a_message_sent_with_the_handshake_is_not_lost(plain: WebSocketStack) ->
     text = b'{"n": 7}'
     frame = bytes([0x81, 0x80 | len(text)]) + mask + text
     with socket.create_connection(("127.0.0.1", plain.stack.port), timeout=5) as sock:
-        sock.sendall(_request("/v1?answer=slow") + frame)
+        sock.sendall(upgrade_request("/v1?answer=slow") + frame)
         received = b""
         while b'"n": 7}' not in received:
             data = sock.recv(65536)
@@ -120,7 +167,7 @@ def test_a_message_sent_with_the_handshake_is_not_lost(plain: WebSocketStack) ->
 
 def test_a_client_that_leaves_during_connect_is_cleaned_up(plain: WebSocketStack) -> None:
     with socket.create_connection(("127.0.0.1", plain.stack.port)) as sock:
-        sock.sendall(_request("/v1?answer=slow&marker=left"))
+        sock.sendall(upgrade_request("/v1?answer=slow&marker=left"))
     table = plain.stack.outputs["EventsTable"]
 
     def events() -> set[str]:
@@ -136,17 +183,21 @@ def test_a_client_that_leaves_during_connect_is_cleaned_up(plain: WebSocketStack
     assert plain.connection_ids() == []
 
 
-def _request(path: str, version: str = "13") -> bytes:
+def upgrade_request(path: str, version: str = "13", start: str = "") -> bytes:
+    """A handshake; `start` replaces its first line."""
     return (
-        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"{start or f'GET {path} HTTP/1.1'}\r\n"
+        "Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: {version}\r\n\r\n"
     ).encode()
 
 
-def handshake(stack: WebSocketStack, path: str, version: str = "13") -> http.client.HTTPResponse:
+def handshake(
+    stack: WebSocketStack, path: str, version: str = "13", start: str = ""
+) -> http.client.HTTPResponse:
     """Ask for a WebSocket by hand, and leave."""
     with socket.create_connection(("127.0.0.1", stack.stack.port), timeout=10) as sock:
-        sock.sendall(_request(path, version))
+        sock.sendall(upgrade_request(path, version, start))
         response = http.client.HTTPResponse(sock)
         response.begin()
         return response

@@ -43,11 +43,15 @@ def test_post_reaches_the_client(plain: WebSocketStack) -> None:
     assert client.receive() == {"text": "żółw"}
 
 
-def test_the_stage_may_be_left_out_as_behind_a_custom_domain(plain: WebSocketStack) -> None:
+@pytest.mark.parametrize("call", ["post_to_connection", "get_connection", "delete_connection"])
+def test_a_url_without_the_stage_is_forbidden(plain: WebSocketStack, call: str) -> None:
+    """AWS reads `@connections` as the stage then, and there is none of that name."""
     client = plain.connect()
-    api = management(plain, f"http://localhost:{plain.stack.port}")
-    api.post_to_connection(ConnectionId=plain.connection_ids()[0], Data=b"{}")
-    assert client.receive() == {}
+    arguments = {"Data": b"x"} if call == "post_to_connection" else {}
+    method = getattr(management(plain, f"http://localhost:{plain.stack.port}"), call)
+    connection_id = plain.connection_ids()[0]
+    assert error_of(method, ConnectionId=connection_id, **arguments) == ("ForbiddenException", 403)
+    client.expect_silence()
 
 
 def test_get_connection_is_readable_by_boto3(plain: WebSocketStack) -> None:
