@@ -18,7 +18,7 @@ from roomcast_dev.local.api_gateway.limits import IDLE_TIMEOUT, MAX_DURATION, Qu
 from roomcast_dev.local.api_gateway.management import Management
 from roomcast_dev.local.api_gateway.messages import Messages
 from roomcast_dev.local.api_gateway.problem import ProblemError
-from roomcast_dev.local.console import Console
+from roomcast_dev.local.console import Console, client_text
 from roomcast_dev.local.faults import Faults
 from roomcast_dev.local.lambda_host.pool import FunctionError, Invoke
 from roomcast_dev.local.template.model import Mock, Template
@@ -109,7 +109,8 @@ class ApiGateway:
             body = {"message": problem.message, "connectionId": connection_id, "requestId": new_id()}
             status, why = problem.status, problem.reason
             upgrade.refuse(Response.json(body, status=status) if problem.message else Response(status))
-            detail = str(status) if request.path in self._handshake.paths else f"{status} {request.path[:80]}"
+            path = "" if request.path in self._handshake.paths else f" {client_text(request.path)}"
+            detail = f"{status}{path}"
         else:
             connection.opened = connection.last_active = time.monotonic()
             # Known before the 101 leaves, so that a client's first message finds it.
@@ -133,7 +134,7 @@ class ApiGateway:
     async def _disconnect(self, connection: OpenConnection, code: int, reason: str) -> None:
         started = time.perf_counter()
         route = self._on_disconnect
-        why, detail = "", f"{code} {reason}".rstrip()
+        why, detail = "", f"{code} {client_text(reason)}".rstrip()
         if self._faults.withhold_disconnect:
             why = "fault: withhold_disconnect"
         elif route is not None and not isinstance(route.target, Mock):

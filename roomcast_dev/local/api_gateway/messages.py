@@ -13,7 +13,7 @@ from roomcast_dev.local.api_gateway.events import Events
 from roomcast_dev.local.api_gateway.integration import integrate
 from roomcast_dev.local.api_gateway.limits import Quotas
 from roomcast_dev.local.api_gateway.problem import ProblemError
-from roomcast_dev.local.console import Console
+from roomcast_dev.local.console import Console, client_text
 from roomcast_dev.local.lambda_host.pool import Invoke
 from roomcast_dev.local.template.model import Mock, Route, Template
 
@@ -42,7 +42,7 @@ class Messages:
         route = route or self._routes.get("$default")
         key = route.key if route else (selected or "$default")
         context = self._events.context(connection, key, "MESSAGE")
-        detail, why = selected[:_DETAIL] if selected else "", ""
+        detail, why = client_text(selected, _DETAIL) if selected else "", ""
         try:
             status, reply = await self._reply(route, context, text)
         except ProblemError as problem:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from roomcast_dev.local.console import Console
 from roomcast_dev.local.lambda_host.pool import PoolLimits
 from roomcast_dev.testing import WebSocketStack, run_stack
 from tests.integration.local.conftest import PLAIN
@@ -111,6 +112,16 @@ def test_no_line_shows_a_body_or_a_token(plain: WebSocketStack, output: io.Strin
     assert len(mine) == 2
     assert "\x1b" not in mine[1]
     assert "SECRET" not in output.getvalue()
+
+
+def test_text_that_the_console_cannot_write_breaks_neither_worker_nor_console() -> None:
+    shown = io.BytesIO()
+    with run_stack(PLAIN, console=Console(io.TextIOWrapper(shown, encoding="ascii"))) as stack:
+        client = stack.connect()
+        for number in range(4):
+            client.send("名前 🎉", do="say", text="zoë 名前", n=number)
+            assert client.receive()["n"] == number
+        stack.eventually(lambda: shown.getvalue().count(b"zo? ??") == 4)
 
 
 def test_idle_workers_end_and_the_last_one_stays() -> None:

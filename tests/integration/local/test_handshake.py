@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 
 import pytest
@@ -63,6 +64,18 @@ def test_the_stage_and_the_root_take_clients(plain: WebSocketStack, path: str) -
 @pytest.mark.parametrize("path", ["/v2", "/v1/more", "//"])
 def test_any_other_path_is_403(plain: WebSocketStack, path: str) -> None:
     assert handshake(plain, path).status == 403
+
+
+@pytest.mark.parametrize("path", ["/{}", "/v1/{}", "/v1/x?token={}"])
+def test_a_token_in_a_refused_path_is_not_shown(
+    plain: WebSocketStack, output: io.StringIO, path: str
+) -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOiJ1MSJ9.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
+    before = len(output.getvalue())
+    assert handshake(plain, path.format(token)).status == 403
+    shown = plain.eventually(lambda: output.getvalue()[before:])
+    assert "403" in shown
+    assert "eyJ" not in shown
 
 
 def test_a_url_over_4096_characters_is_refused(plain: WebSocketStack) -> None:

@@ -84,6 +84,8 @@ def message(event: dict[str, Any], context: Any) -> Any:
             sys.exit(4)
         case "print":
             print("x" * body["bytes"])  # noqa: T201
+        case "say":
+            print(body["text"])  # noqa: T201
         case "log":
             logging.getLogger().warning("something %s", "odd")
         case "malformed":

@@ -1,0 +1,75 @@
+"""The console of the local run: no token, no control character, and any encoding."""
+
+import io
+
+import pytest
+
+from roomcast_dev.local.console import Console, client_text
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOiJ1MSJ9.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
+TICKET = "pW3kq0Jt-8Ff_2vXyZ1AbCdEfGhIjKlMnOpQrStUvWx"
+HEX = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize("secret", [JWT, JWT[:30], TICKET, HEX, JWT.replace("e", "%65", 1)])
+@pytest.mark.parametrize("shape", ["/{}", "/local/{}", "/local?token={}", "{}", "a {} b", "/x={};y"])
+def test_what_a_client_sends_is_shown_without_what_looks_like_a_token(secret: str, shape: str) -> None:
+    shown = client_text(shape.format(secret))
+    assert secret[:12] not in shown
+    assert JWT[:12] not in shown
+    assert "[hidden]" in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/prod",
+        "/local/@connections",
+        "dashboard:refresh_data_of_everybody",
+        "chat:join_room",
+        "1000 Connection Closed Normally",
+        "名前",
+    ],
+)
+def test_ordinary_words_are_shown(text: str) -> None:
+    assert client_text(text) == text
+
+
+def test_a_long_text_of_a_client_is_cut() -> None:
+    assert client_text("word " * 100, 60) == ("word " * 12)[:59] + "…"
+
+
+@pytest.mark.parametrize(
+    "line", [f"token={TICKET}", f"Authorization: Bearer {HEX}", JWT, f"ticket={HEX}&x=1"]
+)
+def test_a_functions_line_is_shown_without_tokens(line: str) -> None:
+    output = io.StringIO()
+    Console(output).function("landinghub-backend-local-websocketConnect", "", line)
+    Console(output).problem(line)
+    Console(output).event("$connect", "id=", "200", error=line)
+    for secret in (TICKET, HEX, JWT):
+        assert secret[:12] not in output.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "cp932", "ascii", "utf-8"])
+def test_every_encoding_shows_every_text(encoding: str) -> None:
+    stream = io.BytesIO()
+    console = Console(io.TextIOWrapper(stream, encoding=encoding))
+    console.event("chat:名前", "id=", "200 Zoë", error="🎉")
+    console.function("f", "", "Zoë 名前 🎉 \ud800")
+    console.problem("名前")
+    console.note("…")
+    assert len(stream.getvalue().decode(encoding).splitlines()) == 4
+
+
+class Broken(io.StringIO):
+    """A terminal that has gone."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_terminal_that_has_gone_does_not_end_the_run() -> None:
+    console = Console(Broken())
+    console.note("x")
+    console.event("a", "b", "c")
