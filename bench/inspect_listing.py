@@ -20,7 +20,8 @@ from typing import Any
 
 import boto3
 
-from roomcast_dev.local.ministack.process import CREDENTIALS, MiniStack
+from roomcast_dev.local.environment import CREDENTIALS
+from roomcast_dev.local.ministack.process import MiniStack
 from tests.builders import create_tables
 
 ROOT = Path(__file__).resolve().parents[1]

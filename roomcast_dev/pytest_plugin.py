@@ -63,7 +63,14 @@ def websocket_stack(
     _websocket_stack: WebSocketStack, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[WebSocketStack]:
     """A running stack, clean: no clients of other tests, no faults. See the module's text."""
-    for name, value in _websocket_stack.environment.items():
+    import os
+
+    from roomcast_dev.local.environment import pointed_at
+
+    wanted = pointed_at(_websocket_stack.environment, os.environ)
+    for name in set(os.environ) - set(wanted):
+        monkeypatch.delenv(name)
+    for name, value in wanted.items():
         monkeypatch.setenv(name, value)
     yield _websocket_stack
     _websocket_stack.reset()

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_websocket
 
+from roomcast_dev.local.aws import LocalSession
 from roomcast_dev.local.faults import Faults
 from roomcast_dev.local.run import local_environment
 from roomcast_dev.local.stack import LocalRun, Project
@@ -37,7 +38,10 @@ class Client:
     def __init__(self, url: str, **options: Any) -> None:
         self._open = contextlib.ExitStack()
         self.websocket: ClientConnection = self._open.enter_context(
-            open_websocket(url, **{"compression": None, "open_timeout": 20, "close_timeout": 3, **options})
+            open_websocket(
+                url,
+                **{"compression": None, "open_timeout": 20, "close_timeout": 3, "proxy": None, **options},
+            )
         )
         self.received: list[dict[str, Any]] = []
         """Messages that no `wait_for` has taken."""
@@ -114,8 +118,10 @@ class WebSocketStack:
     def service(self) -> Any:
         """A `WebSocketService` of this stack."""
         from roomcast import WebSocketService
+        from roomcast.settings import Settings
 
-        return WebSocketService.from_env(self.environment)
+        session = LocalSession(self.stack.ministack.url)
+        return WebSocketService.from_settings(Settings.from_env(self.environment), session=session)
 
     def token(self, user_id: str, *, ttl: float = 3600.0, **claims: object) -> str:
         """Make a token that the stack accepts.
@@ -166,7 +172,7 @@ class WebSocketStack:
         self.call(_done(self.stack.gateway.drop, connection_id))
 
     def client(self, service: str) -> Any:
-        """A boto3 client of the stack's DynamoDB, SQS or Secrets Manager."""
+        """A botocore client of the stack's DynamoDB, SQS or Secrets Manager."""
         return self.stack.ministack.client(service)
 
     def rows(self, table: str) -> list[dict[str, Any]]:

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import botocore.session
-
 from roomcast import RoomcastError, WebSocketService
 from roomcast.names import Role
 from roomcast.settings import Settings
 from roomcast.tokens.authentication import sign_token
+from roomcast_dev.local.aws import LocalSession
 from roomcast_dev.local.wire.messages import Handler, Request, Response
 
 _PACKED = Path(__file__).parent / "page"
@@ -110,22 +109,11 @@ def _grant(service: WebSocketService, body: dict[str, Any]) -> object:
     return {"room": body["room"], "userId": body["userId"]}
 
 
-class _OwnSession(botocore.session.Session):
-    """A session that takes nothing from the process, whose AWS keys may be real."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        super().__init__()
-        self._endpoint = environment["AWS_ENDPOINT_URL"]
-        self.set_config_variable("region", environment["AWS_REGION"])
-        self.set_credentials(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
-
-    def create_client(self, service_name: str, **options: Any) -> Any:  # type: ignore[override]
-        return super().create_client(service_name, endpoint_url=self._endpoint, **options)
-
-
 def _service(environment: Mapping[str, str]) -> WebSocketService:
     """The library as a backend has it."""
-    return WebSocketService.from_settings(Settings.from_env(environment), session=_OwnSession(environment))
+    return WebSocketService.from_settings(
+        Settings.from_env(environment), session=LocalSession(environment["AWS_ENDPOINT_URL"])
+    )
 
 
 def _file(path: str) -> tuple[Path | None, str]:

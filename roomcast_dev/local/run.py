@@ -19,8 +19,8 @@ from roomcast.errors import SettingsError
 from roomcast.settings import check_secret
 from roomcast_dev.local import demo
 from roomcast_dev.local.console import Console
+from roomcast_dev.local.environment import CREDENTIALS
 from roomcast_dev.local.errors import LocalRunError
-from roomcast_dev.local.ministack.process import CREDENTIALS
 from roomcast_dev.local.project import project_in
 from roomcast_dev.local.stack import LocalRun, Project
 from roomcast_dev.local.template.model import REGION

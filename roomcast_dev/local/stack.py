@@ -15,11 +15,12 @@ from typing import Any
 from roomcast_dev.local.api_gateway.gateway import ApiGateway
 from roomcast_dev.local.assembly import synthesize
 from roomcast_dev.local.console import Console
+from roomcast_dev.local.environment import CREDENTIALS
 from roomcast_dev.local.errors import LocalRunError, MiniStackError
 from roomcast_dev.local.faults import Faults
 from roomcast_dev.local.lambda_host.host import FunctionHost
 from roomcast_dev.local.lambda_host.pool import PoolLimits
-from roomcast_dev.local.ministack.process import CREDENTIALS, MiniStack
+from roomcast_dev.local.ministack.process import MiniStack
 from roomcast_dev.local.queues import QueuePoller
 from roomcast_dev.local.template.model import Template
 from roomcast_dev.local.template.reader import load
@@ -215,7 +216,9 @@ class LocalRun:
             assembly,
             asyncio.ensure_future(self._ministack.start()),
             asyncio.ensure_future(self._host.start()),
-            asyncio.ensure_future(asyncio.to_thread(import_module, "boto3")),  # a third of a second
+            asyncio.ensure_future(
+                asyncio.to_thread(import_module, "roomcast_dev.local.aws")
+            ),  # a fifth of a second
         ]
         try:
             await asyncio.gather(*parts)

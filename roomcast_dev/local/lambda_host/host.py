@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from roomcast_dev.local.environment import inherited
+from roomcast_dev.local.environment import child_environment
 from roomcast_dev.local.errors import LocalRunError
 from roomcast_dev.local.lambda_host.pool import Fork, FunctionPool, PoolLimits
 from roomcast_dev.local.template.model import LambdaFunction
@@ -108,7 +108,7 @@ class FunctionHost:
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
             cwd=Path(__file__).parents[3],
-            env={**inherited(), "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
+            env={**child_environment(), "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
         )
         theirs.close()
         self._listener = asyncio.create_task(self._listen(ours))

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from roomcast_dev.local.environment import inherited
+from roomcast_dev.local.environment import child_environment
 from roomcast_dev.local.errors import LocalRunError
 from roomcast_dev.local.lambda_host.output import FunctionOutput
 from roomcast_dev.local.template.model import REGION, LambdaFunction
@@ -267,7 +267,7 @@ class FunctionPool:
     def _worker_environment(self, port: int) -> dict[str, str]:
         name = self.function.name
         return {
-            **inherited(),
+            **child_environment(),
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
             "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}",
