@@ -1,10 +1,17 @@
 /** Listeners by event name. */
-type Listener = (data: any, envelope?: any) => void;
+type Listener = (data: any, envelope?: any) => unknown;
 
 export interface Emitter {
   on(event: string, listener: Listener, once?: boolean): () => void;
   off(event: string, listener?: Listener): void;
   emit(event: string, data: unknown, envelope?: unknown): void;
+}
+
+/** The application's mistake is reported as its own, and stops neither the other listeners nor the client. */
+function report(error: unknown): void {
+  const { reportError } = globalThis as { reportError?: (error: unknown) => void };
+  if (reportError) reportError(error);
+  else console.error(error);
 }
 
 export function createEmitter(): Emitter {
@@ -23,12 +30,11 @@ export function createEmitter(): Emitter {
       for (const entry of [...(entries[event] ?? [])]) {
         if (entry.once) remove(event, (other) => other === entry);
         try {
-          entry.listener(data, envelope);
+          // A listener may be an async function.
+          const result = entry.listener(data, envelope) as PromiseLike<unknown> | undefined;
+          if (typeof result?.then === "function") result.then(undefined, report);
         } catch (error) {
-          // The application's mistake is reported as its own, and stops neither the other listeners nor the client.
-          queueMicrotask(() => {
-            throw error;
-          });
+          report(error);
         }
       }
     },

@@ -1,14 +1,16 @@
 export { type Client, type ClientOptions, createClient } from "./client.ts";
-export type { WebSocketClass, WebSocketLike } from "./link.ts";
+export type { WebSocketClass, WebSocketLike } from "./connection.ts";
 export {
   type ActionMap,
   type ClientEvents,
+  type ConnectionFacts,
   type Envelope,
   type Joined,
   type ProtocolActions,
   type ProtocolEvents,
   RoomcastError,
   type Room,
+  type RoomsChange,
   type ServerError,
   type State,
   type StateChange,

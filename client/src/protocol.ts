@@ -10,7 +10,17 @@ export interface Envelope<Data = unknown> {
   room?: string;
   /** The `id` of the action that this answers. */
   replyTo?: string;
+  /** What the server says about this connection, with the answers to joins, `ping` and `auth:refresh`. */
+  connection?: ConnectionFacts;
   [key: string]: unknown;
+}
+
+/** Relative times, so that a wrong clock on either side does not matter. */
+export interface ConnectionFacts {
+  /** Seconds until the right to this connection ends: no event comes afterwards. */
+  expiresIn?: number;
+  /** Milliseconds over which the clients of this stage are to spread their reconnects. */
+  spread?: number;
 }
 
 export interface ServerError {
@@ -31,6 +41,8 @@ export interface ProtocolEvents {
   "chat:left_room": { roomId: string; success: boolean };
   "chat:error": ServerError;
   error: ServerError;
+  /** Whether the token of an earlier refused handshake is good; `code` is `expired`, `revoked` or `invalid`. */
+  "auth:checked": { valid: boolean; code?: string };
   "auth:refreshed": { success: boolean; expiresAt: string };
   pong: { timestamp: string };
 }
@@ -42,6 +54,8 @@ export interface ClientEvents {
   "client:retry": { delay: number; reason: string };
   /** A room could not be joined, or not again after a reconnect: the grant is gone, say. */
   "client:room_lost": ServerError & { room: Room };
+  /** The rooms that are wanted, or those that the connection is in, have changed. */
+  "client:rooms": RoomsChange;
   /** Every message of the server that is not a repeat. */
   "*": unknown;
 }
@@ -53,6 +67,7 @@ export interface ProtocolActions {
   "dashboard:refresh": { data: object; reply: ProtocolEvents["dashboard:refresh_data"] };
   "chat:join_room": { data: { roomId: string }; reply: ProtocolEvents["chat:joined_room"] };
   "chat:leave_room": { data: { roomId: string }; reply: ProtocolEvents["chat:left_room"] };
+  "auth:check": { data: { token?: string; ticket?: string }; reply: ProtocolEvents["auth:checked"] };
   "auth:refresh": { data: { token: string }; reply: ProtocolEvents["auth:refreshed"] };
   ping: { data: object; reply: ProtocolEvents["pong"] };
 }
@@ -67,9 +82,12 @@ export type State = "disconnected" | "connecting" | "connected";
 /**
  * Why the state changed:
  * `requested` by the application; `opened`; `lost`: the connection was closed, `reason` says how;
- * `no_reply`: it was open and of no use any more; `auth_failed`: no token, or refused again and again.
+ * `no_reply`: it was open and of no use any more; `auth_failed`: there is no token, or the server has said that it
+ * is not good; `connection_limit`: the server let a newer connection of this user in instead, and this one stays out
+ * until `connect()` or until the page is shown; `user_changed`: `getToken` gave another user's token.
  */
-export type StateCode = "requested" | "opened" | "lost" | "no_reply" | "auth_failed";
+export type StateCode =
+  "requested" | "opened" | "lost" | "no_reply" | "auth_failed" | "connection_limit" | "user_changed";
 
 export interface StateChange {
   state: State;
@@ -78,10 +96,17 @@ export interface StateChange {
   reason: string;
 }
 
+/** Intent and fact: `wanted` are the rooms of `join()` without a `leave()`, `joined` those that the connection is in. */
+export interface RoomsChange {
+  wanted: Room[];
+  joined: Room[];
+}
+
 /**
  * Everything that a promise of this package rejects with. `code` is the server's own (`forbidden`,
  * `unknown_action`, ...) or one of the client's: `timeout`, `connection_lost` (sent, but nobody knows
- * whether it was carried out), `queue_full`, `too_large`, `disconnected`, `auth_failed`, `unknown_room`, `left`.
+ * whether it was carried out), `queue_full`, `too_large`, `disconnected`, `auth_failed`, `connection_limit`,
+ * `user_changed`, `unknown_room`, `left`.
  */
 export class RoomcastError extends Error {
   override readonly name = "RoomcastError";

@@ -13,6 +13,7 @@ beforeEach(async () => {
   vi.useFakeTimers();
   server = new FakeServer();
   server.answer = () => undefined;
+  server.facts = undefined;
   client = createClient({ url: "wss://example.test", getToken: () => "t", WebSocket: server.WebSocket });
   await vi.advanceTimersByTimeAsync(10);
 });
@@ -59,6 +60,16 @@ describe("what the backend builds is what is heard", () => {
     // The sample answers "1"; the client has numbered its action by its own count.
     const envelope = { ...JSON.parse(text), ...(replyTo && { replyTo: server.last.received[1]!.id }) };
     server.last.text(JSON.stringify(envelope));
+    if (data?.code === "rate_limited" && replyTo) {
+      // Not carried out: it is not told, but sent again after that time.
+      const before = server.last.received.length;
+      await vi.advanceTimersByTimeAsync(1_500 * data.retryAfter);
+      expect(heard).toEqual([]);
+      expect(server.last.received.slice(before)).toEqual([server.last.received[1]]);
+      client.disconnect();
+      expect(await answered).toMatchObject({ error: { code: "connection_lost" } });
+      return;
+    }
     expect(heard).toEqual([[data, envelope]]);
     expect(envelope).toMatchObject({
       event,

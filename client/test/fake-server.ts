@@ -7,16 +7,28 @@
  * To play a new behaviour of the gateway, add a value to `Admit` or change `answer`; nothing is ever
  * answered synchronously, as on a real network.
  */
-import { vi } from "vitest";
-import type { WebSocketLike } from "../src/index.ts";
+import type { ConnectionFacts, WebSocketLike } from "../src/index.ts";
 
-/** What a handshake comes to: open, open and closed at once, refused as by a 401, down (nobody listens), or never answered. */
-export type Admit = "open" | "flash" | "refuse" | "down" | "hang";
+/**
+ * What a handshake comes to: open; open and closed at once; refused, since the token is not good (a handshake with
+ * `explain=1` is then let in as nobody); busy or down, as behind a 5xx, a 429, a dead network: all of that is the same
+ * for a page; or never answered.
+ */
+export type Admit = "open" | "flash" | "refuse" | "busy" | "down" | "hang";
 type Action = { action: string; id: string; [field: string]: unknown };
 
 export class FakeServer {
   admit: Admit = "open";
   latency = 1;
+  /** What is said about each connection; `undefined` plays a server that does not know of it. */
+  facts: ConnectionFacts | undefined = { expiresIn: 86_400, spread: 1_000 };
+  /** Whether it knows `explain=1` and `auth:check`. */
+  explains = true;
+  /** Why a token is refused. */
+  refusal = "expired";
+  /** What `auth:check` is answered with, whether or not the token is good. */
+  check: (action: Action, connection: FakeConnection) => object | undefined = ({ id }, { nobody }) =>
+    envelope("auth:checked", nobody ? { valid: false, code: this.refusal } : { valid: true }, id);
   /** Every handshake ever tried, refused or not. */
   attempts: { at: number; url: string }[] = [];
   connections: FakeConnection[] = [];
@@ -31,11 +43,6 @@ export class FakeServer {
         super(server, url, protocols);
       }
     };
-    // The client asks by HTTP whether the server is there at all.
-    vi.stubGlobal("fetch", async () => {
-      if (this.admit === "down" || this.admit === "hang") throw new TypeError("fetch failed");
-      return new Response();
-    });
   }
 
   get open(): FakeConnection[] {
@@ -63,6 +70,10 @@ export class FakeConnection implements WebSocketLike {
   onerror: WebSocketLike["onerror"] = null;
   state: "connecting" | "open" | "closed" = "connecting";
   received: Action[] = [];
+  /** Let in to be told why it is refused, and for nothing else. */
+  nobody = false;
+  /** When the right to it ends. */
+  private ends = 0;
   private readonly timers = new Set<ReturnType<typeof setTimeout>>();
   readonly server: FakeServer;
   readonly url: string;
@@ -76,13 +87,13 @@ export class FakeConnection implements WebSocketLike {
     server.attempts.push({ at: Date.now(), url });
     if (server.admit === "hang") return;
     this.after(server.latency, () => {
-      if (server.admit === "open" || server.admit === "flash") {
+      this.nobody = server.admit === "refuse" && server.explains && /[?&]explain=1(&|$)/.test(url);
+      if (server.admit === "open" || server.admit === "flash" || this.nobody) {
         this.state = "open";
+        this.ends = Date.now() + (server.facts?.expiresIn ?? 0) * 1_000;
         this.onopen?.({});
       }
-      if (server.admit !== "open") {
-        this.cut(1006);
-      }
+      if (server.admit !== "open" && !this.nobody) this.cut(1006);
     });
   }
 
@@ -94,7 +105,14 @@ export class FakeConnection implements WebSocketLike {
     if (this.state !== "open") throw new Error("send on a connection that is not open");
     const action = JSON.parse(text) as Action;
     this.received.push(action);
-    const answer = this.server.answer(action, this);
+    const { answer: answerTo, explains, check, facts } = this.server;
+    if (action.action === "auth:refresh" && facts) this.ends = Date.now() + facts.expiresIn! * 1_000;
+    const answer =
+      explains && action.action === "auth:check"
+        ? check(action, this)
+        : this.nobody
+          ? envelope("error", { code: "unknown_connection", message: "It has ended; connect again" }, action.id)
+          : answerTo(action, this);
     if (answer) this.after(this.server.latency, () => this.text(JSON.stringify(answer)));
   }
 
@@ -123,34 +141,42 @@ export class FakeConnection implements WebSocketLike {
   }
 
   text(data: string): void {
-    if (this.state === "open") this.onmessage?.({ data });
+    if (this.state !== "open") return;
+    const { facts } = this.server;
+    const carries = facts && /^{"event":"(pong|auth:refreshed|\w+:joined\w*)"/.test(data);
+    const own = {
+      ...facts,
+      ...(facts?.expiresIn && { expiresIn: Math.max(0, Math.floor((this.ends - Date.now()) / 1_000)) }),
+    };
+    this.onmessage?.({ data: carries ? `${data.slice(0, -1)},"connection":${JSON.stringify(own)}}` : data });
   }
 }
 
+const envelope = (event: string, data: object, replyTo: string) => ({
+  event,
+  data,
+  timestamp: "2025-01-17T10:30:00.000Z",
+  replyTo,
+});
+
 export function reply({ action, id, roomId }: Action): object {
-  const envelope = (event: string, data: object) => ({
-    event,
-    data,
-    timestamp: "2025-01-17T10:30:00.000Z",
-    replyTo: id,
-  });
   switch (action) {
     case "ping":
-      return envelope("pong", { timestamp: "2025-01-17T10:30:00.000Z" });
+      return envelope("pong", { timestamp: "2025-01-17T10:30:00.000Z" }, id);
     case "auth:refresh":
-      return envelope("auth:refreshed", { success: true, expiresAt: "2025-01-17T12:30:00.000Z" });
+      return envelope("auth:refreshed", { success: true, expiresAt: "2025-01-17T12:30:00.000Z" }, id);
     case "dashboard:join":
-      return envelope("dashboard:joined", { success: true, userRole: "user", room: "dashboard_user_u1" });
+      return envelope("dashboard:joined", { success: true, userRole: "user", room: "dashboard_user_u1" }, id);
     case "dashboard:leave":
-      return envelope("dashboard:left", { success: true, room: "dashboard_user_u1" });
+      return envelope("dashboard:left", { success: true, room: "dashboard_user_u1" }, id);
     case "dashboard:refresh":
-      return envelope("dashboard:refresh_data", { type: "user" });
+      return envelope("dashboard:refresh_data", { type: "user" }, id);
     case "chat:join_room":
-      return envelope("chat:joined_room", { roomId, success: true });
+      return envelope("chat:joined_room", { roomId, success: true }, id);
     case "chat:leave_room":
-      return envelope("chat:left_room", { roomId, success: true });
+      return envelope("chat:left_room", { roomId, success: true }, id);
     default:
-      return envelope("error", { code: "unknown_action", message: "Unknown action" });
+      return envelope("error", { code: "unknown_action", message: "Unknown action" }, id);
   }
 }
 
