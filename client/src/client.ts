@@ -1,5 +1,5 @@
 /** The client: one connection that stays, told in three states. */
-import { frame, type WebSocketClass } from "./connection.ts";
+import type { WebSocketClass } from "./connection.ts";
 import {
   type ActionMap,
   type ClientEvents,
@@ -87,46 +87,11 @@ export interface Client<
   leave(room: Room): Promise<void>;
 }
 
-/** A rejection that nobody handles is not to end a process. */
-function quiet<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {});
-  return promise;
-}
-
 /** Makes a client, and lets it connect. Its options are read whenever they are needed. */
 export function createClient<Events extends object = Record<string, unknown>, Actions extends object = ActionMap>(
   options: ClientOptions,
 ): Client<Events, Actions> {
-  const session = createSession(options);
-  const { rooms } = session;
-  const client: Client<any, any> = {
-    get state() {
-      return session.state;
-    },
-    get connected() {
-      return session.state === "connected";
-    },
-    get rooms() {
-      return rooms.wanted;
-    },
-    get joined() {
-      return rooms.joined;
-    },
-    connect: () => session.dispatch({ type: "connect" }),
-    disconnect: () => session.dispatch({ type: "disconnect" }),
-    on: (event, listener) => session.on(event, listener),
-    once: (event, listener) => session.on(event, listener, true),
-    off: session.off,
-    send(action, data) {
-      try {
-        return quiet(session.send(frame(action, data as object))) as Promise<any>;
-      } catch (error) {
-        return quiet(Promise.reject(error));
-      }
-    },
-    join: rooms.join,
-    leave: rooms.leave,
-  };
+  const client = createSession(options);
   if (options.autoConnect ?? true) client.connect();
-  return client;
+  return client as Client<any, any>;
 }

@@ -1,5 +1,6 @@
 /** One WebSocket, from its handshake to its end: actions in the stage's pace, their replies, and signs of life. */
 import { type Envelope, RoomcastError, type ServerError } from "./protocol.ts";
+import type { Fact } from "./rooms.ts";
 import { createTimers, type Timers } from "./timers.ts";
 
 /** The part of the browser's WebSocket that is used, so that tests and Node can give another. */
@@ -13,41 +14,46 @@ export interface WebSocketLike {
 }
 export type WebSocketClass = new (url: string, protocols?: string[]) => WebSocketLike;
 
-/** An action as text, made once and sent over whichever connection is there. */
-export interface Frame {
+/** An action: as text, made once and sent over whichever connection is there, and what becomes of it. */
+export interface Request {
   id: string;
   action: string;
   text: string;
-}
-
-/** An action on its way. */
-export interface Request {
-  frame: Frame;
   /** Milliseconds to wait for the reply, from the moment of sending. */
   timeout: number;
   /** The application does not hear the reply as an event. */
   quiet?: boolean;
   /** Goes before those that wait. */
   urgent?: boolean;
-  /** Outlives a connection that ends before it was sent. */
-  lasts?: boolean;
-  /** Epoch milliseconds after which it is not sent any more. */
+  /** Epoch milliseconds after which it is not sent any more. Until then it outlives a connection that ends before. */
   expires?: number;
   done(error: RoomcastError | undefined, data?: any): void;
 }
 
 export interface Connection {
   readonly id: number;
-  /** When it opened, and when the last message came; epoch milliseconds, 0 before. */
+  readonly timers: Timers;
+  /** When it opened, when the last message came, and when the last one came or went; epoch milliseconds. */
   since: number;
   heard: number;
-  /** Epoch milliseconds of the last message in either direction. */
   busy: number;
-  readonly over: boolean;
-  readonly timers: Timers;
+  /** The token that it was opened with, or that was sent on it since. */
+  token: string;
+  /** Epoch milliseconds at which the right to it ends, as far as is known. */
+  ends?: number;
+  /** The server has said what it says about a connection. */
+  answered?: boolean;
+  /** A ping after this many idle milliseconds has no answer yet. */
+  idle?: number;
+  /** What is known of the rooms on it. */
+  readonly facts: Map<string, Fact>;
+  /** Room questions that were not answered, which makes the pauses longer. */
+  tries: number;
+  /** Another connection has taken its place. */
+  retired?: boolean;
   request(request: Request): void;
-  /** Gives a message to the action that it answers; true when the application is not to hear of it. */
-  settle(envelope: Envelope): boolean;
+  /** Gives a message to the action that it answers, if any; true when the application is not to hear of it. */
+  settle(envelope: Envelope): boolean | undefined;
   /** Pings; without a pong the connection is ended. */
   ping(answered?: () => void): void;
   /** Asks for a sign of life, unless one comes by itself within some seconds. */
@@ -68,7 +74,7 @@ const RATE = 20;
 
 let sequence = 0;
 
-export function frame(action: string, data?: object): Frame {
+export function frame(action: string, data?: object): Pick<Request, "id" | "action" | "text"> {
   const id = `${++sequence}`;
   const text = JSON.stringify({ ...data, action, id });
   // TextEncoder is missing in some test environments and old runtimes.
@@ -89,15 +95,15 @@ export const isError = ({ event }: Envelope): boolean => /(^|:)error$/.test(even
 export const isEnd = (code: unknown): boolean => code === "token_expired" || code === "unknown_connection";
 
 export interface Handlers {
-  opened(): void;
-  message(text: string): void;
+  opened(connection: Connection): void;
+  message(connection: Connection, text: string): void;
   /** Any traffic, which puts the keepalive off. */
-  traffic(): void;
+  traffic(connection: Connection): void;
   /** Once; with the actions that were not sent and outlive it. `code` 0: ended by this side. */
-  ended(code: number, reason: string, unsent: Request[]): void;
+  ended(connection: Connection, code: number, reason: string, unsent: Request[]): void;
 }
 
-export function openConnection(id: number, start: () => WebSocketLike, handlers: Handlers): Connection {
+export function openConnection(id: number, token: string, socket: WebSocketLike, on: Handlers): Connection {
   const timers = createTimers();
   const sent = new Map<string, Request>();
   let lane: Request[] = [];
@@ -105,156 +111,136 @@ export function openConnection(id: number, start: () => WebSocketLike, handlers:
   let rate = RATE;
   let counted = Date.now();
   let over = false;
-  let open = false;
-  let socket: WebSocketLike | undefined;
 
-  const finish = (request: Request, error?: RoomcastError, data?: any) => {
-    const { id } = request.frame;
+  /** Takes an action back from the wire. */
+  const take = ({ id }: Request) => {
     timers.stop(id);
     sent.delete(id);
-    lane = lane.filter((one) => one !== request);
-    request.done(error, data);
   };
-  const fail = (request: Request, code: string, why: string, data?: ServerError) =>
-    finish(request, new RoomcastError(code, `${request.frame.action}: ${why}`, data));
+  function fail(request: Request, code: string, why: string, data?: ServerError) {
+    take(request);
+    request.done(new RoomcastError(code, `${request.action}: ${why}`, data));
+  }
 
   /** Sends as many as the pace allows. */
   function flush() {
-    if (!open || over || timers.has("pause")) return;
+    if (!connection.since || over || timers.has("pause")) return;
     const now = Date.now();
     allowance = Math.min(BURST, allowance + (Math.max(0, now - counted) * rate) / 1_000);
     counted = now;
     while (lane[0] && allowance >= 1) {
       const request = lane.shift()!;
-      const { frame, timeout } = request;
+      if (request.expires! <= now) {
+        fail(request, "timeout", "it could not be sent in time");
+        continue;
+      }
       allowance--;
-      sent.set(frame.id, request);
-      timers.start(frame.id, timeout, () => fail(request, "timeout", `no reply in ${timeout} ms`));
+      sent.set(request.id, request);
+      timers.start(request.id, request.timeout, () => fail(request, "timeout", `no reply in ${request.timeout} ms`));
       try {
-        socket!.send(frame.text);
+        socket.send(request.text);
       } catch {
         // Its message may hold anything; a socket that does not take a message is of no use.
-        return connection.end("the connection took no message", 0);
+        return connection.end("it takes no message", 0);
       }
     }
-    if (lane.length) timers.start("pause", (1_000 * (1 - allowance)) / rate, flush);
+    if (lane[0]) timers.start("pause", (1_000 * (1 - allowance)) / rate, flush);
     connection.busy = now;
-    handlers.traffic();
-  }
-
-  function enqueue(request: Request, first = request.urgent) {
-    lane[first ? "unshift" : "push"](request);
-    if (request.expires) {
-      timers.start(request.frame.id, Math.max(0, request.expires - Date.now()), () =>
-        fail(request, "timeout", "it could not be sent in time"),
-      );
-    }
-  }
-
-  /** It was not carried out: it is sent again, and everything is sent more slowly. */
-  function slowDown(request: Request, data: ServerError) {
-    sent.delete(request.frame.id);
-    timers.stop(request.frame.id);
-    if (request.expires && request.expires <= Date.now()) return fail(request, data.code, data.message, data);
-    enqueue(request, true);
-    // One answer for each of a burst comes: it is one reason to slow down.
-    if (timers.has("limited")) return;
-    const wait = (Number(data.retryAfter) || 1) * 1_000 * (1 + Math.random() / 2);
-    rate = Math.max(1, rate / 2);
-    allowance = 1;
-    timers.start("limited", wait, () => {});
-    timers.start("pause", wait, flush);
+    on.traffic(connection);
   }
 
   const connection: Connection = {
     id,
+    token,
+    timers,
     since: 0,
     heard: 0,
     busy: 0,
-    timers,
-    get over() {
-      return over;
-    },
+    tries: 0,
+    facts: new Map(),
 
     request(request) {
-      if (over) return request.done(new RoomcastError("connection_lost", `${request.frame.action}: it was closed`));
-      enqueue(request);
+      if (over) return fail(request, "connection_lost", "the connection was lost");
+      lane[request.urgent ? "unshift" : "push"](request);
       flush();
     },
 
     settle(envelope) {
       const request = sent.get(envelope.replyTo!);
-      if (!request) return false;
+      if (!request) return;
       const data = (envelope.data ?? {}) as ServerError;
+      const { code } = data;
       if (!isError(envelope)) {
         rate = Math.min(RATE, rate + 0.1);
-        finish(request, undefined, envelope.data);
-      } else if (data.code === "rate_limited") {
-        slowDown(request, data);
-        return true;
-      } else if (envelope.event === "error" && isEnd(data.code)) {
-        // Not carried out, so it is as if it had not been sent.
-        sent.delete(request.frame.id);
+        take(request);
+        request.done(undefined, envelope.data);
+      } else if (code === "rate_limited" || (envelope.event === "error" && isEnd(code))) {
+        // Not carried out: it is as if it had not been sent.
+        take(request);
         lane.unshift(request);
-        connection.end(data.message, 0);
+        if (isEnd(code)) {
+          connection.end(data.message, 0);
+        } else if (!timers.has("limited")) {
+          // Each of a burst is answered so, which is one reason to slow down.
+          const wait = (+data.retryAfter! || 1) * 1_000 * (1 + Math.random() / 2);
+          rate = Math.max(1, rate / 2);
+          allowance = 1;
+          timers.start("limited", wait, () => {});
+          timers.start("pause", wait, flush);
+        }
         return true;
       } else {
-        fail(request, `${data.code}`, `${data.message}`, data);
+        fail(request, `${code}`, data.message, data);
       }
       return !!request.quiet;
     },
 
     ping(answered) {
       connection.request({
-        frame: frame("ping"),
+        ...frame("ping"),
         timeout: LIVENESS_TIMEOUT,
         quiet: true,
         urgent: true,
         done(error) {
-          if (error?.code === "timeout") connection.end("no reply to a ping", 0);
-          else if (!error) answered?.();
+          if (!error) answered?.();
+          else if (error.code === "timeout") connection.end("no reply to a ping", 0);
         },
       });
     },
 
     probe() {
-      const now = Date.now();
-      if (Math.abs(now - connection.heard) > RECENTLY) return connection.ping();
-      if (timers.has("probe")) return;
       const { heard } = connection;
-      timers.start("probe", PROBE_DELAY, () => connection.heard === heard && connection.ping());
+      if (Math.abs(Date.now() - heard) > RECENTLY) connection.ping();
+      else if (!timers.has("probe")) {
+        timers.start("probe", PROBE_DELAY, () => connection.heard === heard && connection.ping());
+      }
     },
 
     end(reason, code = 1000) {
       if (over) return;
       over = true;
       timers.stop();
-      if (socket) {
-        socket.onopen = socket.onmessage = socket.onclose = null;
-        socket.close(1000);
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close(1000);
+      const unsent = lane.filter(({ expires }) => expires);
+      for (const request of [...sent.values(), ...lane]) {
+        if (!unsent.includes(request)) fail(request, "connection_lost", "the connection was lost");
       }
-      const unsent = lane.filter(({ lasts }) => lasts);
-      const lost = [...sent.values(), ...lane.filter(({ lasts }) => !lasts)];
-      for (const request of lost) fail(request, "connection_lost", "the connection was lost");
-      lane = [];
-      handlers.ended(code, reason, unsent);
+      on.ended(connection, code, reason, unsent);
     },
   };
 
-  socket = start();
   timers.start("handshake", HANDSHAKE_TIMEOUT, () => connection.end("no answer to the handshake"));
   socket.onopen = () => {
     timers.stop("handshake");
-    open = true;
     counted = connection.since = connection.heard = connection.busy = Date.now();
-    handlers.opened();
-    flush();
-    handlers.traffic();
+    on.opened(connection);
+    on.traffic(connection);
   };
   socket.onmessage = ({ data }) => {
     connection.heard = connection.busy = Date.now();
-    handlers.traffic();
-    handlers.message(data);
+    on.traffic(connection);
+    on.message(connection, data);
   };
   socket.onclose = ({ code, reason }) => connection.end(`closed: ${code} ${reason}`.trim(), code);
   // An error is always followed by a close; in Node an error that nobody hears would end the process.

@@ -19,7 +19,7 @@ export interface Keepalive {
 export const LONGEST = 9 * 60_000;
 const SHORTEST = 20_000;
 
-export const keepalive = (): Keepalive => ({ interval: LONGEST, survived: 0, deaths: 0, answered: 0 });
+export const start: Keepalive = { interval: LONGEST, survived: 0, deaths: 0, answered: 0 };
 
 /** A ping after `idle` milliseconds was answered. */
 export function survived(state: Keepalive, idle: number): Keepalive {

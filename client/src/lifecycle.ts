@@ -1,6 +1,6 @@
 /**
- * The life of a client as a state machine: `step(model, event, world)` gives the next model and what is to be done.
- * Pure: no clock, no socket, no callback. `client.ts` carries the effects out.
+ * The life of a client as a state machine: `step(model, world, event, ...)` gives the next model and what is to be done.
+ * Pure: no clock, no socket, no callback. `session.ts` carries the effects out.
  *
  *     off, parked ── connect ──▶ waiting ── waited ──▶ asking ── credentials ──▶ opening
  *                                   ▲                    │                         │ opened
@@ -34,54 +34,60 @@ export interface Model {
   phase: Phase;
   /** The connection in use, by number; 0 for none. */
   current: number;
-  /** The attempt under way, and the connection that comes of it. */
+  /** The attempt under way, and the connection that comes of it; 0 for none. */
   next: number;
   /** The last number that was given out. */
   last: number;
-  /** Attempts that failed, and handshakes among them that were refused, in a row. */
+  /** Attempts that failed, in a row. */
   failures: number;
+  /** Handshakes among them that were refused, for whatever cause. */
   refusals: number;
-  /** Milliseconds over which the clients of this stage spread their reconnects. */
-  spread: number;
   /** A wake-up came while an attempt was under way: should it fail, the next one comes soon. */
   woken: boolean;
 }
 
-export type Event =
-  | { type: "connect" }
-  | { type: "disconnect" }
-  | { type: "waited" }
-  | { type: "credentials"; id: number; otherUser: boolean }
-  | { type: "no_token"; id: number }
-  | { type: "failed"; id: number; reason: string }
-  | { type: "opened"; id: number }
-  | { type: "checked"; id: number; valid: boolean; reason: string }
-  | { type: "ready"; id: number }
-  | { type: "closed"; id: number; code: number; reason: string; lasted: number }
-  | { type: "rotate" }
-  | { type: "wake"; shown: boolean }
-  | { type: "replaced"; reason: string }
-  | { type: "spread"; milliseconds: number };
+/** What may happen. A leading `id` is the attempt that it comes of: what comes of one that was given up is ignored. */
+export interface Events {
+  connect: [];
+  disconnect: [];
+  waited: [];
+  credentials: [id: number, otherUser: boolean];
+  no_token: [id: number];
+  failed: [id: number, reason: string];
+  opened: [id: number];
+  checked: [id: number, valid: boolean, reason: string];
+  ready: [id: number];
+  /** `code` 0: ended by this side. `lasted`: milliseconds. */
+  closed: [id: number, code: number, reason: string, lasted: number];
+  rotate: [];
+  /** `shown`: the person has turned to this page. */
+  wake: [shown: boolean];
+  replaced: [reason: string];
+}
 
-export type Effect =
-  | { do: "watch"; on: boolean }
-  | { do: "wait"; milliseconds: number }
-  | { do: "ask"; id: number }
-  | { do: "open"; id: number; explain: boolean }
-  | { do: "check"; id: number }
-  | { do: "join"; id: number }
-  | { do: "adopt"; id: number; replaces: number }
-  | { do: "end"; id: number; reason: string }
+/** What is to be done. */
+export interface Effects {
+  /** Whether to listen to the page. */
+  watch: [on: boolean];
+  wait: [milliseconds: number];
+  ask: [id: number];
+  open: [id: number, explain: boolean];
+  check: [id: number];
+  join: [id: number];
+  adopt: [id: number, replaces: number];
+  end: [id: number, reason: string];
   /** Nothing of the first user is kept. */
-  | { do: "forget"; reason: string }
-  /** All connections end, everything that waits is rejected. */
-  | { do: "stop"; code: StopCode; reason: string }
-  /** `milliseconds` until the next handover. */
-  | { do: "rotate"; milliseconds: number }
-  | { do: "retry"; delay: number; reason: string }
-  | { do: "state"; state: State; code: StateCode; reason: string };
+  forget: [reason: string];
+  /** All connections end, and everything that waits is rejected. */
+  stop: [code: StopCode, reason: string];
+  /** Milliseconds until the next handover. */
+  rotate: [milliseconds: number];
+  retry: [delay: number, reason: string];
+  state: [state: State, code: StateCode, reason: string];
+}
 
 export type StopCode = "requested" | "auth_failed" | "connection_limit";
+export type Effect = { [E in keyof Effects]: [E, ...Effects[E]] }[keyof Effects];
 
 /** What the machine asks of the world: dice, a hint, and two settings. */
 export interface World {
@@ -89,127 +95,93 @@ export interface World {
   offline: boolean;
   /** After this many refused handshakes in a row the server is asked why. */
   maxRefusals: number;
-  /** Overrides what the server says. */
-  spread: number | undefined;
+  /** Milliseconds over which this stage's clients spread their reconnects. */
+  spread: number;
 }
 
 /** A connection that lasted this long was a good one: the next backoff starts from the beginning. */
-export const MIN_UPTIME = 1_000;
+const MIN_UPTIME = 1_000;
 /** API Gateway closes every connection at 2 hours. */
 const ROTATE_AFTER = 100 * 60_000;
 const ROTATE_SPREAD = 15 * 60_000;
 /** The browser says that there is no network. It is often wrong, so it is only a reason to take it slowly. */
 const OFFLINE = 30_000;
 
-export const start: Model = {
-  phase: "off",
-  current: 0,
-  next: 0,
-  last: 0,
-  failures: 0,
-  refusals: 0,
-  spread: QUICK,
-  woken: false,
-};
+export const start: Model = { phase: "off", current: 0, next: 0, last: 0, failures: 0, refusals: 0, woken: false };
 
 type Step = [Model, ...Effect[]];
-type Handler<Type> = (model: Model, event: Extract<Event, { type: Type }>, world: World) => Step;
-type Table = { [P in Phase]: { [Type in Event["type"]]?: Handler<Type> } };
+type Handler<E extends keyof Events> = (model: Model, world: World, ...values: Events[E]) => Step;
+type Transitions = { [E in keyof Events]?: Handler<E> };
 
-const connect = (model: Model, reason: string): Step => [
-  { ...model, phase: "waiting", failures: 0, refusals: 0, woken: false },
-  { do: "watch", on: true },
-  { do: "state", state: "connecting", code: "requested", reason },
-  { do: "wait", milliseconds: 0 },
+const REQUESTED = "the application asked for it";
+
+const connect = (model: Model, reason = REQUESTED): Step => [
+  { ...model, phase: "waiting", failures: 0, refusals: 0 },
+  ["watch", true],
+  ["state", "connecting", "requested", reason],
+  ["wait", 0],
 ];
 
-const stop = (model: Model, code: StopCode, reason: string): Step => [
-  { ...model, phase: code === "connection_limit" ? "parked" : "off", current: 0, next: 0 },
-  { do: "watch", on: code === "connection_limit" },
-  { do: "stop", code, reason },
-  { do: "state", state: "disconnected", code, reason },
-];
-
-const ask = (model: Model): Step => {
-  const id = model.last + 1;
+function stop(model: Model, code: StopCode, reason: string): Step {
+  const parked = code === "connection_limit";
   return [
-    { ...model, phase: "asking", next: id, last: id, woken: false },
-    { do: "ask", id },
+    { ...model, phase: parked ? "parked" : "off", current: 0, next: 0 },
+    ["watch", parked],
+    ["stop", code, reason],
+    ["state", "disconnected", code, reason],
   ];
-};
+}
 
-const hurry = (model: Model, _: unknown, { random }: World): Step => [
-  model,
-  { do: "wait", milliseconds: random() * QUICK },
-];
+function ask(model: Model): Step {
+  const id = model.last + 1;
+  return [{ ...model, phase: "asking", next: id, last: id, woken: false }, ["ask", id]];
+}
 
-const remember = (model: Model): Step => [{ ...model, woken: true }];
+const hurry = (model: Model, { random }: World): Step => [model, ["wait", random() * QUICK]];
+
+const join = (model: Model): Step => [{ ...model, phase: "joining", refusals: 0 }, ["join", model.next]];
 
 /** Only the server can prove that it was the token: a page never sees the status of a handshake. */
-const explains = ({ refusals }: Model, max: number) => refusals > 0 && refusals % max === 0;
+const explains = ({ refusals }: Model, { maxRefusals }: World) => refusals > 0 && refusals % maxRefusals === 0;
 
 /** The attempt has come to nothing. */
-function fail(model: Model, reason: string, world: World, refused = false): Step {
-  const next = { ...model, next: 0, refusals: refused ? model.refusals + 1 : model.refusals };
+function fail(model: Model, world: World, reason: string): Step {
+  const { random, spread, offline } = world;
+  const next = { ...model, next: 0, refusals: model.refusals + (model.phase === "opening" ? 1 : 0) };
   // The connection in use is still good.
-  if (model.current) {
-    return [
-      { ...next, phase: "settled" },
-      { do: "rotate", milliseconds: (0.5 + world.random()) * 60_000 },
-    ];
-  }
-  next.failures++;
-  const usual = backoff(next.failures, world.spread ?? model.spread, world.random());
-  const delay = model.woken ? world.random() * QUICK : world.offline ? Math.max(usual, OFFLINE) : usual;
-  return [
-    { ...next, phase: "waiting" },
-    { do: "retry", delay, reason },
-    { do: "wait", milliseconds: delay },
-  ];
+  if (next.current) return [{ ...next, phase: "settled" }, ["rotate", (0.5 + random()) * 60_000]];
+  const usual = backoff(++next.failures, spread, random());
+  const delay = next.woken ? random() * QUICK : offline ? Math.max(usual, OFFLINE) : usual;
+  return [{ ...next, phase: "waiting" }, ["retry", delay, reason], ["wait", delay]];
 }
 
 /** The connection in use is gone; an attempt that is under way goes on. */
-function lose(model: Model, { code, reason, lasted }: Extract<Event, { type: "closed" }>, world: World): Step {
+function lose(model: Model, { random, spread }: World, code: number, reason: string, lasted: number): Step {
   const next = { ...model, current: 0, failures: lasted < MIN_UPTIME ? model.failures + 1 : 0 };
-  const told: Effect = { do: "state", state: "connecting", code: code ? "lost" : "no_reply", reason };
+  const told: Effect = ["state", "connecting", code ? "lost" : "no_reply", reason];
   if (model.phase !== "settled") return [next, told];
-  // Its own trouble (code 0) is nobody else's at this moment.
-  const spread = code ? (world.spread ?? model.spread) : QUICK;
-  return [
-    { ...next, phase: "waiting" },
-    told,
-    { do: "wait", milliseconds: backoff(next.failures, spread, world.random()) },
-  ];
+  // Its own trouble is nobody else's at this moment.
+  const delay = backoff(next.failures, code ? spread : QUICK, random());
+  return [{ ...next, phase: "waiting" }, told, ["wait", delay]];
 }
 
-const closed: Handler<"closed"> = (model, event, world) => {
-  if (event.id === model.current) return lose(model, event, world);
-  if (event.id !== model.next) return [model];
-  return fail(model, event.reason, world, model.phase === "opening");
-};
-
-const failed: Handler<"failed"> = (model, { reason }, world) => fail(model, reason, world);
-
-const join = (model: Model): Step => [
-  { ...model, phase: "joining", refusals: 0 },
-  { do: "join", id: model.next },
-];
-
 /** What may come in any phase between `connect` and `disconnect`. */
-const always: Table[Phase] = {
-  disconnect: (model) => stop(model, "requested", "the application asked for it"),
-  replaced: (model, { reason }) => stop(model, "connection_limit", reason),
-  spread: (model, { milliseconds }) => [{ ...model, spread: milliseconds }],
-  closed,
+const always: Transitions = {
+  disconnect: (model) => stop(model, "requested", REQUESTED),
+  replaced: (model, _, reason) => stop(model, "connection_limit", reason),
+  closed: (model, world, id, ...rest) =>
+    id === model.current ? lose(model, world, ...rest) : id === model.next ? fail(model, world, rest[1]) : [model],
+  failed: (model, world, _, reason) => fail(model, world, reason),
+  wake: (model) => [{ ...model, woken: true }],
 };
 
-export const transitions: Table = {
+export const transitions: { [P in Phase]: Transitions } = {
   off: {
-    connect: (model) => connect(model, "the application asked for it"),
+    connect: (model) => connect(model),
   },
   parked: {
-    connect: (model) => connect(model, "the application asked for it"),
-    wake: (model, { shown }) => (shown ? connect(model, "the page was shown") : [model]),
+    connect: (model) => connect(model),
+    wake: (model, _, shown) => (shown ? connect(model, "the page was shown") : [model]),
     disconnect: always.disconnect!,
   },
   waiting: {
@@ -220,51 +192,41 @@ export const transitions: Table = {
   },
   asking: {
     ...always,
-    wake: remember,
-    credentials: (model, { otherUser }, { maxRefusals }) => {
-      const open: Effect = { do: "open", id: model.next, explain: explains(model, maxRefusals) };
+    no_token: (model) => stop(model, "auth_failed", "there is no token"),
+    credentials: (model, world, id, otherUser) => {
       const next: Model = { ...model, phase: "opening" };
+      const open: Effect = ["open", id, explains(model, world)];
       if (!otherUser) return [next, open];
       const reason = "the token is another user's";
       const told: Effect[] = model.current
         ? [
-            { do: "end", id: model.current, reason },
-            { do: "state", state: "connecting", code: "user_changed", reason },
+            ["end", model.current, reason],
+            ["state", "connecting", "user_changed", reason],
           ]
         : [];
-      return [{ ...next, current: 0 }, ...told, { do: "forget", reason }, open];
+      return [{ ...next, current: 0 }, ...told, ["forget", reason], open];
     },
-    no_token: (model) => stop(model, "auth_failed", "there is no token"),
-    failed,
   },
   opening: {
     ...always,
-    wake: remember,
-    failed,
-    opened: (model, { id }, { maxRefusals }) =>
-      explains(model, maxRefusals)
-        ? [
-            { ...model, phase: "checking" },
-            { do: "check", id },
-          ]
-        : join(model),
+    opened: (model, world, id) =>
+      explains(model, world) ? [{ ...model, phase: "checking" }, ["check", id]] : join(model),
   },
   checking: {
     ...always,
-    wake: remember,
-    checked: (model, { valid, reason }) => (valid ? join(model) : stop(model, "auth_failed", reason)),
+    checked: (model, _, __, valid, reason) => (valid ? join(model) : stop(model, "auth_failed", reason)),
   },
   joining: {
     ...always,
-    wake: remember,
-    ready: (model, { id }, { random }) => [
-      { ...model, phase: "settled", current: id, next: 0 },
-      { do: "adopt", id, replaces: model.current },
-      { do: "rotate", milliseconds: ROTATE_AFTER + random() * ROTATE_SPREAD },
-      ...(model.current
-        ? []
-        : [{ do: "state", state: "connected", code: "opened", reason: "the connection is open" } as const]),
-    ],
+    ready: (model, { random }, id) => {
+      const told: Effect[] = model.current ? [] : [["state", "connected", "opened", "the connection is open"]];
+      return [
+        { ...model, phase: "settled", current: id, next: 0 },
+        ["adopt", id, model.current],
+        ["rotate", ROTATE_AFTER + random() * ROTATE_SPREAD],
+        ...told,
+      ];
+    },
   },
   settled: {
     ...always,
@@ -273,14 +235,10 @@ export const transitions: Table = {
 };
 
 /** The next model, and what is to be done. An event that means nothing in this phase changes nothing. */
-export function step(model: Model, event: Event, world: World): [Model, Effect[]] {
-  // What comes of an attempt that was given up is nobody's.
-  if ("id" in event && event.id !== model.next && !(event.type === "closed" && event.id === model.current)) {
-    return [model, []];
-  }
-  const handler = transitions[model.phase][event.type] as Handler<any> | undefined;
-  const [next, ...effects] = handler ? handler(model, event as never, world) : [model];
-  return [next, effects];
+export function step<E extends keyof Events>(model: Model, world: World, event: E, ...values: Events[E]): Step {
+  if (typeof values[0] === "number" && values[0] !== model.next && event !== "closed") return [model];
+  const handler = transitions[model.phase][event] as Handler<E> | undefined;
+  return handler ? handler(model, world, ...values) : [model];
 }
 
 /** What the application is told. */

@@ -1,24 +1,7 @@
 /** Keeps each connection in the rooms that the application wants: asks, hears the answers, asks again. */
 import { type Connection, frame } from "./connection.ts";
 import { type Joined, RoomcastError, type Room, type RoomsChange } from "./protocol.ts";
-import { complete, type Fact, type Intent, isRoom, plan, waiting } from "./rooms.ts";
-
-export interface Membership {
-  /** Joins the wanted rooms on a connection; `quiet`: the application does not hear the replies as events. */
-  enter(connection: Connection, quiet: boolean): void;
-  /** The connection is the one in use: its rooms are those that the application is told of. */
-  use(connection: Connection): void;
-  /** The connection is gone, and in no room. */
-  drop(connection: Connection): void;
-  /** Whether a connection has an answer for every wanted room. */
-  complete(connection: Connection): boolean;
-  join(room: Room): Promise<Joined>;
-  leave(room: Room): Promise<void>;
-  /** Rejects whoever waits. The rooms are wanted still, or forgotten. */
-  reject(error: RoomcastError, forget: boolean): void;
-  readonly wanted: Room[];
-  readonly joined: Room[];
-}
+import { complete, type Intent, isRoom, plan, type Verb, waiting } from "./rooms.ts";
 
 export interface World {
   replyTimeout(): number;
@@ -27,53 +10,42 @@ export interface World {
   completed(connection: Connection): void;
 }
 
-interface Line {
-  facts: Map<string, Fact>;
-  quiet: boolean;
-  /** Another connection has taken its place: it only leaves. */
-  retired: boolean;
-  tries: number;
-}
-
 const PAUSE = 1_000;
 const MAX_PAUSE = 30_000;
 
-const roomFrame = (verb: string, room: string) =>
-  room === "dashboard" ? frame(`dashboard:${verb}`) : frame(`chat:${verb}_room`, { roomId: room.slice(10) });
-
-export function createMembership({ replyTimeout, emit, completed }: World): Membership {
+export function createMembership({ replyTimeout, emit, completed }: World) {
   const intents = new Map<string, Intent>();
-  const lines = new Map<Connection, Line>();
+  const connections = new Set<Connection>();
   let current: Connection | undefined;
-  let told = "[]";
+  let told = " ";
 
   function sync() {
-    for (const [connection, { facts, retired }] of lines) {
-      for (const { room, verb } of plan(intents, facts, !retired)) ask(connection, room, verb);
+    for (const connection of connections) {
+      for (const [room, verb] of plan(intents, connection.facts, !connection.retired)) ask(connection, room, verb);
     }
     for (const [room, intent] of intents) {
-      if (intent.wanted || [...lines.values()].some(({ facts }) => facts.has(room))) continue;
+      if (intent.wanted || [...connections].some(({ facts }) => facts.has(room))) continue;
       intent.leave?.resolve();
       intents.delete(room);
     }
     const { wanted, joined } = own;
-    const now = JSON.stringify([wanted, joined]);
-    if (now !== told) {
-      told = now;
-      emit("client:rooms", { wanted, joined } satisfies RoomsChange);
-    }
+    const now = `${wanted} ${joined}`;
+    if (now !== told) emit("client:rooms", { wanted, joined } satisfies RoomsChange);
+    told = now;
   }
 
-  function ask(connection: Connection, room: string, verb: "join" | "leave") {
-    const line = lines.get(connection)!;
-    line.facts.set(room, verb === "join" ? "joining" : "leaving");
+  function ask(connection: Connection, room: string, verb: Verb) {
+    connection.facts.set(room, "asked");
+    const [action, data] =
+      room === "dashboard" ? [`dashboard:${verb}`] : [`chat:${verb}_room`, { roomId: room.slice(10) }];
     connection.request({
-      frame: roomFrame(verb, room),
+      ...frame(action, data),
       timeout: replyTimeout(),
-      quiet: line.quiet,
+      // At a handover the application hears nothing.
+      quiet: !!current && connection !== current,
       done(error, reply) {
-        if (!lines.has(connection) || error?.code === "connection_lost") return;
-        answered(connection, line, room, verb, error, reply);
+        if (error?.code === "connection_lost") return;
+        answered(connection, room, verb, error, reply);
         sync();
         if (own.complete(connection)) completed(connection);
       },
@@ -82,121 +54,110 @@ export function createMembership({ replyTimeout, emit, completed }: World): Memb
 
   function answered(
     connection: Connection,
-    line: Line,
     room: string,
-    verb: "join" | "leave",
+    verb: Verb,
     error: RoomcastError | undefined,
     reply: unknown,
   ) {
-    const { facts } = line;
+    const { facts } = connection;
     const intent = intents.get(room)!;
+    const joins = verb === "join";
+    facts.delete(room);
     if (!error) {
-      if (verb === "leave") {
-        facts.delete(room);
-      } else {
-        facts.set(room, "joined");
-        // Whoever waits now, not who waited when it was asked.
-        if (intent.wanted) {
-          intent.confirmed = true;
-          intent.join!.resolve(reply);
-        }
-      }
+      if (!joins) return;
+      facts.set(room, "joined");
+      // Whoever waits now, not who waited when it was asked.
+      if (!intent.wanted) return;
+      intent.confirmed = true;
+      intent.join!.resolve(reply);
       return;
     }
     if (error.code === "timeout") {
       facts.set(room, "paused");
-      connection.timers.start(room, Math.min(MAX_PAUSE, PAUSE * 2 ** line.tries++), () => resume(room, line));
-      if (verb === "join" && intent.confirmed) return;
-    } else {
-      facts.delete(room);
+      connection.timers.start(room, Math.min(MAX_PAUSE, PAUSE * 2 ** connection.tries++), () =>
+        touch(room, connection),
+      );
+      if (joins && intent.confirmed) return;
     }
-    if (verb === "join" && intent.wanted) lose(room, intent, error);
-    if (verb === "leave" && intent.leave) {
-      intent.leave.reject(error);
-      delete intent.leave;
-    }
-  }
-
-  function resume(room: string, line: Line) {
-    if (line.facts.get(room) === "paused") line.facts.set(room, "unknown");
-    sync();
+    if (joins) return void (intent.wanted && lose(room, intent, error));
+    intent.leave?.reject(error);
+    delete intent.leave;
   }
 
   function lose(room: string, intent: Intent, error: RoomcastError) {
-    intent.wanted = intent.confirmed = false;
+    intent.wanted = false;
     intent.join!.reject(error);
     emit("client:room_lost", { room, code: error.code, message: error.message });
   }
 
-  const touch = (room: string) => {
-    for (const line of lines.values()) resume(room, line);
+  /** Asks about a room again that was not answered for. */
+  function touch(room: string, ...touched: Connection[]) {
+    for (const { facts } of touched) if (facts.get(room) === "paused") facts.set(room, "unknown");
     sync();
-  };
+  }
 
-  const own: Membership = {
+  const own = {
     get wanted() {
-      return [...intents].filter(([, { wanted }]) => wanted).map(([room]) => room as Room);
+      return [...intents.keys()].filter((room) => intents.get(room)!.wanted) as Room[];
     },
+    /** Of the wanted rooms those that the connection in use is in. */
     get joined() {
-      const facts = lines.get(current!)?.facts;
-      return own.wanted.filter((room) => facts?.get(room) === "joined");
+      return own.wanted.filter((room) => current?.facts.get(room) === "joined");
     },
-    enter(connection, quiet) {
-      lines.set(connection, { facts: new Map(), quiet, retired: false, tries: 0 });
+    /** Joins the wanted rooms on a connection. */
+    enter(connection: Connection) {
+      connections.add(connection);
       sync();
     },
-    use(connection) {
-      const before = lines.get(current!);
-      if (before) before.retired = true;
+    /** The connection is the one in use. */
+    use(connection: Connection) {
+      if (current) current.retired = true;
       current = connection;
-      lines.get(connection)!.quiet = false;
       sync();
     },
-    drop(connection) {
-      lines.delete(connection);
+    /** The connection is gone, and in no room. */
+    drop(connection: Connection) {
+      connections.delete(connection);
       if (connection === current) current = undefined;
       sync();
     },
-    complete: (connection) => complete(intents, lines.get(connection)!.facts),
-    join(room) {
+    /** Whether a connection has an answer for every wanted room. */
+    complete: ({ facts }: Connection) => complete(intents, facts),
+    join(room: Room): Promise<Joined> {
       if (!isRoom(room)) {
-        const refused = Promise.reject(
-          new RoomcastError("unknown_room", `${String(room)} is neither "dashboard" nor "chat_room_..."`),
-        );
-        refused.catch(() => {});
-        return refused;
+        const refused = waiting();
+        refused.reject(new RoomcastError("unknown_room", `${room} is neither "dashboard" nor "chat_room_..."`));
+        return refused.promise;
       }
-      const intent = intents.get(room) ?? { wanted: false, confirmed: false };
+      const intent = intents.get(room) ?? ({} as Intent);
       if (!intent.wanted) {
         intent.leave?.resolve();
-        delete intent.leave;
-        Object.assign(intent, { wanted: true, confirmed: false, join: waiting() });
-        intents.set(room, intent);
-        touch(room);
+        intents.set(room, { wanted: true, join: waiting() });
+        touch(room, ...connections);
       }
-      return intent.join!.promise;
+      return intents.get(room)!.join!.promise;
     },
-    leave(room) {
-      const intent = intents.get(room);
-      if (!intent) return Promise.resolve();
+    leave(room: Room): Promise<void> {
+      const intent = intents.get(room) ?? { wanted: false, leave: waiting() };
       if (intent.wanted) {
         intent.wanted = false;
         intent.join!.reject(new RoomcastError("left", `${room} was left before it was joined`));
-        const { promise } = (intent.leave = waiting());
-        touch(room);
-        return promise;
+        intent.leave = waiting();
       }
-      return intent.leave?.promise ?? Promise.resolve();
+      // A room that nothing is known of is left already.
+      intents.set(room, intent);
+      const { promise } = (intent.leave ??= waiting());
+      touch(room, ...connections);
+      return promise;
     },
-    reject(error, forget) {
+    /** Rejects whoever waits. The rooms are wanted still, or forgotten. */
+    reject(error: RoomcastError, forget: boolean) {
       for (const [room, intent] of intents) {
-        intent.join?.reject(error);
         if (!intent.wanted) continue;
-        if (forget && error.code === "disconnected") intent.wanted = false;
-        else if (forget) lose(room, intent, error);
-        else {
-          Object.assign(intent, { confirmed: false, join: waiting() });
-        }
+        intent.join!.reject(error);
+        if (!forget) intents.set(room, { wanted: true, join: waiting() });
+        else if (error.code === "disconnected") intent.wanted = false;
+        else lose(room, intent, error);
       }
       sync();
     },

@@ -10,7 +10,7 @@ import type { Room } from "./protocol.ts";
 export interface Intent {
   wanted: boolean;
   /** Once in it, a room that does not answer is tried again, not given up. */
-  confirmed: boolean;
+  confirmed?: boolean;
   /** Who waits to be in, and out. */
   join?: Waiting;
   leave?: Waiting;
@@ -19,8 +19,8 @@ export interface Intent {
 
 /** What is known of one room on one connection; a room that it is not in has no fact. */
 export type Fact =
-  | "joining"
-  | "leaving"
+  /** A question is under way. */
+  | "asked"
   | "joined"
   /** No answer came: it may be in or out. */
   | "unknown"
@@ -45,17 +45,20 @@ export function waiting(): Waiting {
 export const isRoom = (room: unknown): room is Room =>
   typeof room === "string" && /^(dashboard$|chat_room_.)/.test(room);
 
+export type Verb = "join" | "leave";
+
 /** What a connection is to be asked for now. A connection that is being replaced only leaves. */
 export function plan(
   intents: ReadonlyMap<string, Intent>,
   facts: ReadonlyMap<string, Fact>,
-  joins = true,
-): { room: string; verb: "join" | "leave" }[] {
-  const steps: { room: string; verb: "join" | "leave" }[] = [];
+  joins: boolean,
+): [room: string, verb: Verb][] {
+  const steps: [string, Verb][] = [];
   for (const [room, { wanted }] of intents) {
     const fact = facts.get(room);
-    if (wanted && joins && (!fact || fact === "unknown")) steps.push({ room, verb: "join" });
-    if (!wanted && (fact === "joined" || fact === "unknown")) steps.push({ room, verb: "leave" });
+    const unknown = fact === "unknown";
+    if (wanted ? joins && (!fact || unknown) : unknown || fact === "joined")
+      steps.push([room, wanted ? "join" : "leave"]);
   }
   return steps;
 }

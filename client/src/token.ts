@@ -18,15 +18,13 @@ export function scrub(text: unknown, token?: string): string {
   let clean = `${text}`;
   for (const secret of token && token.length > 7 ? [token, encodeURIComponent(token)] : [])
     clean = clean.split(secret).join("[token]");
-  return clean
-    .replace(/\beyJ[\w-]+\.[\w-]+\.[\w-]*/g, "[token]")
-    .replace(/([?&](?:token|ticket)=)[^&\s"'#]+/g, "$1[token]");
+  return clean.replace(/eyJ[\w-]+\.[\w.-]*/g, "[token]");
 }
 
 /** What a thrown value says; an application may throw anything. */
 export function message(thrown: any): string {
   try {
-    return `${thrown?.message ?? thrown ?? "it failed without a reason"}`;
+    return `${thrown.message ?? thrown}`;
   } catch {
     return "it failed without a reason";
   }
@@ -51,13 +49,12 @@ export function ask<T>(
 }
 
 /** The address with what is to be added to it, or one clear line about what is wrong. */
-export function address(url: unknown, ...parameters: string[]): string {
-  if (!url) throw new TypeError("there is no url: give createClient the wss:// address of the backend");
-  const clean = `${url}`.trim().replace(/^http/, "ws");
-  if (!/^wss?:\/\/[^\s"'#/?]+[^\s"'#]*$/i.test(clean)) {
-    throw new TypeError(
-      `the url ${JSON.stringify(scrub(url))} must begin with wss:// (or ws://) and hold neither quotes, spaces nor "#"`,
-    );
+export function address(url: unknown, ...parameters: (string | false)[]): string {
+  if (!url) throw new TypeError("there is no url: it is the wss:// address of the backend");
+  let whole = `${url}`.replace(/^http/, "ws");
+  if (!/^wss?:\/\/[^\s"'#]+$/i.test(whole)) {
+    throw new TypeError(`the url ${scrub(url)} is not wss://..., or it holds quotes, spaces or "#"`);
   }
-  return parameters.reduce((base, parameter) => `${base}${base.includes("?") ? "&" : "?"}${parameter}`, clean);
+  for (const parameter of parameters) if (parameter) whole += (whole.includes("?") ? "&" : "?") + parameter;
+  return whole;
 }

@@ -185,7 +185,7 @@ describe("reconnecting", () => {
     for (const [facts, options, expected] of [
       [{ spread: 100_000 }, { reconnectWindow: 2_000 }, 1_000],
       [undefined, {}, 16_000],
-      [{ spread: Number.NaN, expiresIn: "x" }, {}, 500],
+      [{ spread: Number.NaN, expiresIn: "x" }, {}, 16_000],
       [{ spread: 1e12 }, {}, 1_800_000],
     ] as const) {
       server.facts = facts as any;
