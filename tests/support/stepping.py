@@ -1,0 +1,124 @@
+"""Code that runs for one call at a time: a scheduler for tests of interleavings."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from roomcast.errors import RoomcastError
+
+_EXPECTED = (RoomcastError, ClientError, BotoCoreError)
+
+
+class Killed(BaseException):
+    """The process died here. Nothing catches it but the operation itself."""
+
+
+class Operation:
+    """Code on a thread that goes on for one call at a time.
+
+    Attributes:
+        began: the machine's tick when it was started.
+        ended: the tick when it was over; None while it runs.
+        result: what it returned.
+        error: what it raised, if that is an error that callers are told to expect.
+        died: whether it was killed.
+    """
+
+    _mine = threading.local()
+
+    def __init__(self, began: int, code: Callable[[], Any]) -> None:
+        self.began = began
+        self.ended: int | None = None
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.died = False
+        self._unexpected: BaseException | None = None
+        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self._over = False
+        self._thread = threading.Thread(target=self._run, args=(code,), daemon=True)
+        self._thread.start()
+        self._stopped.acquire()
+
+    @property
+    def done(self) -> bool:
+        """Whether it returned."""
+        return self.ended is not None and not self.died and self.error is None
+
+    @classmethod
+    def stop_here(cls) -> None:
+        """Called by the code: wait for the next turn. Outside of an operation it does nothing."""
+        operation: Operation | None = getattr(cls._mine, "operation", None)
+        if operation is None:
+            return
+        if not operation.died:
+            operation._stopped.release()
+            operation._go.acquire()
+        if operation.died:
+            raise Killed
+
+    def step(self, tick: int) -> None:
+        """Let it do one call."""
+        self._go.release()
+        self._stopped.acquire()
+        if self._over:
+            self.ended = tick
+            self._thread.join()
+            if self._unexpected is not None:
+                raise self._unexpected
+
+    def kill(self, tick: int) -> None:
+        """Let it die where it is."""
+        self.died = True
+        self.step(tick)
+
+    def _run(self, code: Callable[[], Any]) -> None:
+        self._mine.operation = self
+        try:
+            self.stop_here()
+            self.result = code()
+        except _EXPECTED as error:
+            self.error = error
+        except Killed:
+            pass
+        except BaseException as error:  # noqa: BLE001  it is raised again by `step`
+            self._unexpected = error
+        self._over = True
+        self._stopped.release()
+
+
+class SteppedClient:
+    """A DynamoDB client whose every call, and every page, is a step.
+
+    Args:
+        client: the one that is asked.
+        page_size: items of a page.
+    """
+
+    def __init__(self, client: Any, page_size: int = 2) -> None:
+        self._client = client
+        self._page_size = page_size
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if name == "get_paginator":
+            return lambda operation: _SteppedPaginator(method(operation), self._page_size)
+
+        def call(**arguments: Any) -> Any:
+            Operation.stop_here()
+            return method(**arguments)
+
+        return call
+
+
+class _SteppedPaginator:
+    def __init__(self, paginator: Any, page_size: int) -> None:
+        self._paginator = paginator
+        self._config: Mapping[str, int] = {"PageSize": page_size}
+
+    def paginate(self, **arguments: Any) -> Iterator[Any]:
+        Operation.stop_here()
+        for page in self._paginator.paginate(**{**arguments, "PaginationConfig": self._config}):
+            yield page
+            Operation.stop_here()
