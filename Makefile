@@ -6,27 +6,34 @@ BACKEND_ENV ?= .env
 # A file's tests stay together: they share its stack.
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 COMPILE := $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras
-export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
-.PHONY: setup dev test test-all check synth deploy deploy-account destroy logs package bench bench-local audit lock docs
+.PHONY: setup dev test test-slow test-all test-313 lint templates check synth deploy deploy-account destroy logs package bench bench-local audit lock docs
 
 setup: .venv/.done client/dist/index.js  ## the virtual environment, the node packages, the built client
 
 dev: setup  ## run the whole stack at ws://localhost:3001
 	@exec $(BIN)/roomcast dev
 
-test: setup  ## unit, integration, infra, e2e, and the client's: what needs Python and Node alone
-	$(PYTEST)
+test: setup  ## unit, integration, infra, e2e, the client; with the branch coverage of the library
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 	npm test --workspace client
 
-test-all: setup .venv-checkov/.done  ## and the slow ones, Chromium (/usr/bin/chromium) and DynamoDB Local (Java)
-	$(PYTEST) -m ""
-	npm test --workspace client
+test-slow: setup templates  ## what takes long: a deployment into MiniStack, Chromium, DynamoDB Local (Java), the wheel
+	$(PYTEST) -m "slow or dynamodb_local" --deselect tests/infra/test_clean_templates.py
 	npm run test:real --workspace client
 
-check: setup .venv-checkov/.done  ## format, lint, types; the templates under cfn-lint, cdk-nag and checkov
+test-all: test test-slow  ## both
+
+test-313: .venv-3.13/.done  ## the unit and integration tests on the Python that Lambda runs
+	.venv-3.13/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile tests/unit tests/integration
+
+lint: setup  ## format, lint, types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && npm run check --workspace client
+
+templates: setup .venv-checkov/.done  ## the templates under cfn-lint, cdk-nag and checkov
 	$(BIN)/pytest --quiet -m "" tests/infra/test_clean_templates.py
+
+check: lint templates test  ## all three: run this before you hand in a change
 
 docs: setup  ## write the tables of the documentation that come from the code
 	$(BIN)/python -m stacks.reference
@@ -76,13 +83,23 @@ lock: setup  ## resolve pyproject.toml into the pinned requirements files
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
 
+# pyenv's shims find a Python only if it is the chosen one, so its folders are asked too.
+PYTHON_313 ?= $(shell for python in python3.13 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.13.*/bin/python3.13; do "$$python" -c 1 2>/dev/null && echo "$$python" && break; done)
+
+.venv-3.13/.done: requirements-dev.txt pyproject.toml
+	@test -n "$(PYTHON_313)" || { echo "make: no Python 3.13 here: install it, or name it with PYTHON_313=..."; exit 1; }
+	test -x .venv-3.13/bin/python || $(PYTHON_313) -m venv .venv-3.13
+	.venv-3.13/bin/pip install --quiet --requirement requirements-dev.txt
+	.venv-3.13/bin/pip install --quiet --no-deps --editable .
+	touch $@
+
 # In an environment of its own: checkov needs another boto3 than we do.
 .venv-checkov/.done: requirements-checkov.txt
 	$(PYTHON) -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet --requirement requirements-checkov.txt
 	touch $@
 
 node_modules/.done: package-lock.json package.json client/package.json
-	@command -v npm >/dev/null || { echo "make: npm not found: install Node.js 20 or newer (CDK needs it)"; exit 1; }
+	@command -v npm >/dev/null || { echo "make: npm not found: install Node.js 22 or newer (CDK needs it)"; exit 1; }
 	npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
