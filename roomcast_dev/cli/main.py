@@ -17,7 +17,7 @@ from botocore.exceptions import (
 )
 
 from roomcast import RoomcastError
-from roomcast_dev.cli import cost, env, inspect, logs, preflight, redrive, send, tail, token, unblock
+from roomcast_dev.cli import cost, env, inspect, logs, preflight, redrive, send, smoke, tail, token, unblock
 from roomcast_dev.cli.env_file import EnvFileError
 from roomcast_dev.cli.target import ENV_FILE, EnvFileOption
 
@@ -89,6 +89,7 @@ app.command("redrive")(redrive.redrive)
 app.command("cost")(cost.cost)
 app.command("preflight")(preflight.preflight)
 app.command("unblock")(unblock.unblock)
+app.command("smoke")(smoke.smoke)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """`roomcast token`: a token for one user, signed with the stage's key."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -30,6 +31,33 @@ def token(
       roomcast token --user u1 --role admin --name "Ada Lovelace" --ttl 600
       websockets "ws://localhost:3001?token=$(roomcast token --user u1)"
     """
+    print(sign(place, place.environ(), user=user, role=role, name=name, email=email, ttl=ttl))
+
+
+def sign(
+    place: Place,
+    environ: Mapping[str, str],
+    *,
+    user: str,
+    role: Role = "user",
+    name: str = "",
+    email: str = "",
+    ttl: int = 3600,
+) -> str:
+    """A token that the stage accepts.
+
+    Args:
+        place: the stage.
+        environ: of a backend of it.
+        user: the user id.
+        role: the user's role.
+        name: the claim `name`.
+        email: the claim `email`.
+        ttl: seconds until it expires.
+
+    Raises:
+        typer.TyperException: the stage takes no tokens that are signed here, or none that live so long.
+    """
     stage = place.stage or target.LOCAL
     settings = target.settings(stage)
     if settings.get("jwks_url"):
@@ -45,15 +73,13 @@ def token(
     audience, issuer = (
         str(settings[key]) if key in settings else None for key in ("jwt_audience", "jwt_issuer")
     )
-    print(
-        sign_token(
-            target.secret(place.environ()),
-            user_id=user,
-            role=role,
-            name=name,
-            email=email,
-            ttl=ttl,
-            audience=audience,
-            issuer=issuer,
-        )
+    return sign_token(
+        target.secret(dict(environ)),
+        user_id=user,
+        role=role,
+        name=name,
+        email=email,
+        ttl=ttl,
+        audience=audience,
+        issuer=issuer,
     )
