@@ -8,7 +8,7 @@ export interface Emitter {
 }
 
 /** The application's mistake is reported as its own, and stops neither the other listeners nor the client. */
-function report(error: unknown): void {
+export function report(error: unknown): void {
   const { reportError } = globalThis as { reportError?: (error: unknown) => void };
   if (reportError) reportError(error);
   else console.error(error);

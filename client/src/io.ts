@@ -1,157 +1,336 @@
-/** The usual uses of `socket.io-client`, over the same client. What does not carry over throws, and says so. */
+/**
+ * `socket.io-client` over the same client: its documented names work as there, or throw an error that says what to do.
+ * `io-api.ts` has the list of both.
+ */
 import { type Client, type ClientOptions, createClient } from "./client.ts";
-import { RoomcastError, type Room, type StateChange } from "./protocol.ts";
+import { refuse, REFUSED_EXPORTS, REFUSED_SOCKET, refuseMembers } from "./io-api.ts";
+import { call, type Listener, Listeners, listening, type Listening } from "./io-listeners.ts";
+import { createManager, type IoManager } from "./io-manager.ts";
+import { addressOf, checked, type IoOptions, passed, tokenOf } from "./io-options.ts";
+import { RoomcastError, type Room, type StateCode } from "./protocol.ts";
 
-type Auth = { token?: string };
+export type { IoManager } from "./io-manager.ts";
+export type { Auth, IoOptions } from "./io-options.ts";
 
-export interface IoOptions extends Omit<ClientOptions, "url" | "getToken"> {
-  /** As in Socket.IO: an object, or a function that is asked before every attempt. */
-  auth: Auth | ((callback: (auth: Auth) => void) => void);
-}
-
-type Listener = (...values: any[]) => void;
-
-export interface IoSocket {
+export interface IoSocket extends Listening {
   readonly connected: boolean;
   readonly disconnected: boolean;
+  /** Connected, or trying to be. */
+  readonly active: boolean;
+  readonly recovered: false;
   /** New with each connection the application is told of; undefined without one. Not the backend's connection id. */
   readonly id: string | undefined;
+  readonly io: IoManager;
   auth: IoOptions["auth"];
   /** The client underneath. */
   readonly client: Client<Record<string, any>>;
+  /** The next `emit` is dropped if there is no connection. */
+  readonly volatile: IoSocket;
   connect(): IoSocket;
+  open(): IoSocket;
   disconnect(): IoSocket;
-  on(event: string, listener: Listener): IoSocket;
-  once(event: string, listener: Listener): IoSocket;
-  off(event?: string, listener?: Listener): IoSocket;
+  close(): IoSocket;
+  compress(value: boolean): IoSocket;
+  /** The acknowledgement of the next `emit` gets an error first, at the latest after this many milliseconds. */
+  timeout(milliseconds: number): IoSocket;
   emit(action: string, ...values: unknown[]): IoSocket;
-  emitWithAck(action: string, data?: unknown): Promise<any>;
+  emitWithAck(action: string, ...values: unknown[]): Promise<any>;
+  send(...values: unknown[]): IoSocket;
+  onAny(listener: Listener): IoSocket;
+  prependAny(listener: Listener): IoSocket;
+  offAny(listener?: Listener): IoSocket;
+  listenersAny(): Listener[];
+  onAnyOutgoing(listener: Listener): IoSocket;
+  prependAnyOutgoing(listener: Listener): IoSocket;
+  offAnyOutgoing(listener?: Listener): IoSocket;
+  listenersAnyOutgoing(): Listener[];
 }
 
-export function io(url: string, { auth, autoConnect = true, ...options }: IoOptions): IoSocket {
-  const client = createClient<Record<string, any>>({
-    ...options,
-    url: url.replace(/^http/, "ws"),
-    getToken: () =>
-      new Promise((resolve) => {
-        const { auth } = socket;
-        if (typeof auth === "function") auth(({ token }) => resolve(token));
-        else resolve(auth.token);
-      }),
-    autoConnect: false,
-  });
+/** Socket.IO's names for the types. */
+export type Socket = IoSocket;
+export type ManagerOptions = IoOptions;
+export type SocketOptions = IoOptions;
+
+export const protocol = 5;
+
+/** Why a connection ended, in Socket.IO's words; after the last one it does not come again by itself. */
+const REASONS: Partial<Record<StateCode, string>> = {
+  requested: "io client disconnect",
+  no_reply: "ping timeout",
+  auth_failed: "io server disconnect",
+  connection_limit: "io server disconnect",
+};
+const RESERVED = /^(connect|connect_error|disconnect|disconnecting|newListener|removeListener)$/;
+const LONGEST = 2 ** 31 - 1;
+
+/** Makes a socket, and lets it connect. */
+export function io(url: string, given: IoOptions = {}): IoSocket {
+  const options = checked(given);
+  const target = addressOf(url, options.query);
+  const {
+    reconnection = true,
+    reconnectionAttempts = Infinity,
+    autoConnect = true,
+    ackTimeout,
+    queueLimit = 100,
+  } = options;
+  const listeners = new Listeners();
+  const incoming = new Listeners();
+  const outgoing = new Listeners();
+  /** Actions from before `connect()` and after `disconnect()`. */
+  const buffer = new Set<() => void>();
   let id: string | undefined;
-  /** Which of the client's registrations stand for a listener: Socket.IO's own events are made of others. */
-  let registered: { event: string; listener: Listener; cleanup: () => void }[] = [];
 
-  client.on("client:state", ({ state }) => {
-    id = state === "connected" ? newId() : undefined;
-  });
+  const core: ClientOptions = {
+    ...passed(options),
+    url() {
+      if (client.state === "connecting") attempts.begins();
+      return target;
+    },
+    getToken: () => tokenOf(socket.auth),
+    autoConnect: false,
+  };
+  const client = createClient<Record<string, any>>(core);
 
-  function listen(event: string, listener: Listener, once: boolean) {
-    const hear = (...values: unknown[]) => {
-      if (once) forget((one) => one === own);
-      listener(...values);
-    };
-    const onState = (told: (change: StateChange) => void) => client.on("client:state", told);
-    const own = {
-      event,
-      listener,
-      cleanup:
-        event === "connect"
-          ? onState(({ state }) => state === "connected" && hear())
-          : event === "disconnect"
-            ? onState(({ previous, code }) => previous === "connected" && hear(reasons[code] ?? "transport close"))
-            : event === "connect_error"
-              ? both(
-                  client.on("client:retry", ({ reason }) => hear(new Error(reason))),
-                  onState(({ code, reason }) => code === "auth_failed" && hear(new RoomcastError(code, reason))),
-                )
-              : client.on(event, hear),
-    };
-    registered.push(own);
+  const connect = () => {
+    if (!socket.auth)
+      throw new TypeError("there is no token: set `socket.auth = { token }`, or give io the option `auth`");
+    client.connect();
     return socket;
-  }
+  };
+  const attempts = createManager({ reconnection, reconnectionAttempts }, connect, () => client.disconnect());
 
-  function forget(gone: (one: (typeof registered)[number]) => boolean) {
-    for (const one of registered.filter(gone)) one.cleanup();
-    registered = registered.filter((one) => !gone(one));
-  }
+  client.on("client:state", ({ state, previous, code, reason }) => {
+    id = state === "connected" ? newId() : undefined;
+    if (state === "connected") {
+      attempts.opened();
+      listeners.tell("connect");
+      return;
+    }
+    if (previous === "connected") {
+      const why = REASONS[code] ?? "transport close";
+      const details = { description: reason };
+      listeners.tell("disconnect", why, details);
+      if (state === "connecting") attempts.closed(why, details);
+    }
+    if (state === "disconnected" && code === "auth_failed")
+      listeners.tell("connect_error", new RoomcastError(code, reason));
+    if (state === "connecting" && previous === "disconnected") for (const start of [...buffer]) start();
+  });
+  client.on("client:retry", ({ reason }) => {
+    const error = new Error(reason);
+    listeners.tell("connect_error", error);
+    attempts.failed(error);
+  });
+  client.on("*", (data, { event }) => {
+    if (event.startsWith("client:")) return;
+    incoming.tell("", event, data);
+    if (event !== "error" && !RESERVED.test(event)) listeners.tell(event, data);
+  });
+  // Also what API Gateway says without an envelope.
+  client.on("error", (error) => listeners.tell("error", error));
 
-  function complain(error: { code: string; message: string }) {
-    const listeners = registered.filter(({ event }) => event === "error");
-    if (!listeners.length) console.error(`${error.code}: ${error.message}`);
-    for (const { listener } of listeners) listener(error);
+  /** Carries out an action, within `limit` milliseconds if there is one. */
+  function perform(action: string, fields: Record<string, unknown>, limit: number | undefined): Promise<any> {
+    return new Promise((resolve, reject) => {
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const start = () => {
+        buffer.delete(start);
+        ask(action, fields, limit)
+          .then(resolve, reject)
+          .then(() => clearTimeout(timer));
+      };
+      if (limit !== undefined) {
+        const late = () => {
+          buffer.delete(start);
+          reject(new RoomcastError("timeout", "operation has timed out"));
+        };
+        timer = setTimeout(late, Math.min(limit, LONGEST));
+      }
+      if (client.state !== "disconnected") start();
+      else if (buffer.size < queueLimit) buffer.add(start);
+      else reject(new RoomcastError("queue_full", `${buffer.size} actions are waiting already`));
+    });
   }
 
   /** A room that is joined here is joined again after a reconnect. */
-  function ask(action: string, data: unknown): Promise<any> {
-    const fields = data === undefined ? {} : typeof data === "object" && data && !Array.isArray(data) ? data : { data };
-    const { roomId } = fields as { roomId?: string };
-    const room: Room = action.startsWith("dashboard:") ? "dashboard" : `chat_room_${roomId}`;
-    if (action === "dashboard:join" || (action === "chat:join_room" && roomId)) return client.join(room);
-    if (action === "dashboard:leave" || (action === "chat:leave_room" && roomId)) {
+  function ask(action: string, fields: Record<string, unknown>, limit: number | undefined): Promise<any> {
+    const [, verb, kind] = /^(?:dashboard:(join|leave)|chat:(join|leave)_room)$/.exec(action) ?? [];
+    const room: Room | undefined = verb
+      ? "dashboard"
+      : kind && fields.roomId
+        ? `chat_room_${fields.roomId}`
+        : undefined;
+    if (room) {
+      if ((verb ?? kind) === "join") return client.join(room);
       return client.leave(room).then(() => ({ success: true, ...fields }));
     }
-    return client.send(action, fields);
+    const usual = core.replyTimeout;
+    // The client reads it when an action is sent.
+    if (limit !== undefined) core.replyTimeout = limit;
+    const reply = client.send(action, fields);
+    if (usual === undefined) delete core.replyTimeout;
+    else core.replyTimeout = usual;
+    return reply;
   }
 
-  const socket: IoSocket = {
-    get connected() {
-      return client.connected;
-    },
-    get disconnected() {
-      return !client.connected;
-    },
-    get id() {
-      return id;
-    },
-    auth,
-    client,
-    connect() {
-      client.connect();
+  function emit(flags: Flags, action: string, values: unknown[]): void {
+    if (RESERVED.test(action)) throw new Error(`"${action}" is a reserved event name`);
+    const ack = typeof values.at(-1) === "function" ? (values.at(-1) as Listener) : undefined;
+    const data = ack ? values.slice(0, -1) : values;
+    const fields = oneObject(action, data);
+    outgoing.tell("", action, ...data);
+    const limit = flags.timeout ?? ackTimeout;
+    const dropped = flags.volatile && !client.connected;
+    const done = dropped
+      ? Promise.reject(new RoomcastError("disconnected", `${action}: there is no connection, and it was volatile`))
+      : perform(action, fields, limit);
+    done.then(
+      (reply) => ack && call(ack, ...(limit === undefined ? [reply] : [null, reply])),
+      (error: RoomcastError) => {
+        const { code, message } = error;
+        if (ack) call(ack, limit === undefined ? { error: { code, message } } : error);
+        // What the server refuses, its own `error` event has told already; nobody asked about what is volatile.
+        else if (!error.data && !dropped) complain({ code, message });
+      },
+    );
+  }
+
+  function complain(error: { code: string; message: string }): void {
+    if (listeners.of("error").length) listeners.tell("error", error);
+    else console.error(`${error.code}: ${error.message}`);
+  }
+
+  const any = (list: Listeners) => ({
+    add: (first: boolean) => (listener: Listener) => {
+      list.add("", listener, false, first);
       return socket;
     },
-    disconnect() {
-      client.disconnect();
+    remove: (listener?: Listener) => {
+      list.remove(undefined, listener);
       return socket;
     },
-    on: (event, listener) => listen(event, listener, false),
-    once: (event, listener) => listen(event, listener, true),
-    off(event, listener) {
-      forget((one) => (!event || one.event === event) && (!listener || one.listener === listener));
+    all: () => list.of(""),
+  });
+
+  /** The methods that send, with flags for one call. */
+  const sender = (flags: Flags) => ({
+    get volatile() {
+      return flagged({ ...flags, volatile: true });
+    },
+    timeout: (milliseconds: number) => flagged({ ...flags, timeout: milliseconds }),
+    compress: () => flagged(flags),
+    emit(action: string, ...values: unknown[]) {
+      emit(flags, action, values);
       return socket;
     },
-    emit(action, ...values) {
-      const ack = typeof values.at(-1) === "function" ? (values.pop() as Listener) : undefined;
-      if (values.length > 1) {
-        throw new TypeError(`emit("${action}") takes one value: an action is one JSON object, put the values into it`);
-      }
-      ask(action, values[0]).then(
-        (data) => ack?.(data),
-        ({ code, message, data }) => {
-          if (ack) ack({ error: { code, message } });
-          // What the server refuses, its `error` event has told already; the rest has only this way.
-          else if (!data) complain({ code, message });
-        },
-      );
+    emitWithAck: (action: string, ...values: unknown[]) =>
+      new Promise((resolve, reject) => {
+        const first = (flags.timeout ?? ackTimeout) !== undefined;
+        const ack = first
+          ? (error: unknown, reply: unknown) => (error ? reject(error) : resolve(reply))
+          : (reply: any) =>
+              reply?.error ? reject(new RoomcastError(reply.error.code, reply.error.message)) : resolve(reply);
+        emit(flags, action, [...values, ack]);
+      }),
+    send(...values: unknown[]) {
+      emit(flags, "message", values);
       return socket;
     },
-    emitWithAck: ask,
+  });
+  const flagged = (flags: Flags): IoSocket =>
+    Object.create(socket, Object.getOwnPropertyDescriptors(sender(flags))) as IoSocket;
+
+  const check = (event: string) => {
+    if (!event.startsWith("client:")) return;
+    throw new TypeError(`"${event}" is the client's own event: listen with socket.client.on("${event}", ...)`);
   };
-  if (autoConnect) client.connect();
+  const disconnect = () => {
+    client.disconnect();
+    return socket;
+  };
+  const [before, after] = [any(incoming), any(outgoing)];
+  const socket = Object.defineProperties(
+    {
+      ...listening(() => socket, listeners, check),
+      auth: options.auth,
+      client,
+      io: attempts.manager,
+      recovered: false,
+      connect,
+      open: connect,
+      disconnect,
+      close: disconnect,
+      onAny: before.add(false),
+      prependAny: before.add(true),
+      offAny: before.remove,
+      listenersAny: before.all,
+      onAnyOutgoing: after.add(false),
+      prependAnyOutgoing: after.add(true),
+      offAnyOutgoing: after.remove,
+      listenersAnyOutgoing: after.all,
+    },
+    {
+      ...Object.getOwnPropertyDescriptors(sender({})),
+      connected: { get: () => client.connected },
+      disconnected: { get: () => !client.connected },
+      active: { get: () => client.state !== "disconnected" },
+      id: { get: () => id },
+    },
+  ) as unknown as IoSocket;
+  refuseMembers(socket, "socket", REFUSED_SOCKET);
+  if (autoConnect) connect();
   return socket;
 }
 
-const reasons: Partial<Record<StateChange["code"], string>> = {
-  requested: "io client disconnect",
-  no_reply: "ping timeout",
-};
+interface Flags {
+  volatile?: boolean;
+  timeout?: number;
+}
+
+/** The fields of an action: one JSON object. */
+function oneObject(action: string, values: unknown[]): Record<string, unknown> {
+  if (values.length > 1) {
+    throw new TypeError(`emit("${action}") takes one value: an action is one JSON object, put the values into it`);
+  }
+  const [value] = values;
+  if (hasBinary(value)) {
+    throw new TypeError(`emit("${action}") takes JSON: upload binary data over HTTP and send its URL`);
+  }
+  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+  const fields = (value === undefined ? {} : isObject ? value : { data: value }) as Record<string, unknown>;
+  const allowed = {
+    "chat:join_room": "roomId",
+    "chat:leave_room": "roomId",
+    "dashboard:join": "",
+    "dashboard:leave": "",
+  }[action];
+  const others = allowed === undefined ? [] : Object.keys(fields).filter((name) => name !== allowed);
+  if (others.length) {
+    throw new TypeError(
+      `${action} takes ${allowed ? `{ ${allowed} } and nothing else` : "nothing"}: ${others.join(", ")} would not be sent`,
+    );
+  }
+  return fields;
+}
+
+function hasBinary(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return true;
+  if (typeof Blob === "function" && value instanceof Blob) return true;
+  return Object.values(value).some(hasBinary);
+}
 
 /** Not a secret, and `crypto.randomUUID` is missing on http:// pages and in React Native. */
 const newId = () => Array.from({ length: 20 }, () => Math.floor(Math.random() * 36).toString(36)).join("");
 
-const both = (first: () => void, second: () => void) => () => {
-  first();
-  second();
-};
+export class Manager {
+  constructor() {
+    refuse("Manager", REFUSED_EXPORTS.Manager!);
+  }
+}
+
+io.connect = io;
+io.protocol = protocol;
+io.Manager = Manager;
+export { io as connect, io as default };

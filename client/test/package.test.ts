@@ -119,6 +119,8 @@ test(`the core is at most ${CORE_BUDGET} bytes gzipped`, async () => {
     const code = await bundle(source);
     sizes[name] = gzipped(code);
     expect(/from\s*["']react["']/.test(code), `${name} loads React`).toBe(name === "react");
+    // Of the adapter's list of names, only the refusals are for the browser.
+    expect(code.includes("no effect: it is for HTTP requests"), name).toBe(false);
   }
   console.log(sizes);
   expect(sizes.core).toBeLessThanOrEqual(CORE_BUDGET);

@@ -1,0 +1,77 @@
+/** Listeners with the names and the rules of Socket.IO's emitter. */
+import { report } from "./emitter.ts";
+
+export type Listener = (...values: any[]) => unknown;
+
+export interface Listening {
+  on(event: string, listener: Listener): this;
+  once(event: string, listener: Listener): this;
+  /** Without a listener: all of that event; without an event: all of every event. */
+  off(event?: string, listener?: Listener): this;
+  listeners(event: string): Listener[];
+  hasListeners(event: string): boolean;
+  addEventListener(event: string, listener: Listener): this;
+  removeListener(event?: string, listener?: Listener): this;
+  removeEventListener(event?: string, listener?: Listener): this;
+  removeAllListeners(event?: string, listener?: Listener): this;
+}
+
+/** Calls the application. What it throws is reported, and stops neither the other listeners nor the client. */
+export function call(listener: Listener, ...values: unknown[]): void {
+  try {
+    const result = listener(...values) as PromiseLike<unknown> | undefined;
+    if (typeof result?.then === "function") result.then(undefined, report);
+  } catch (error) {
+    report(error);
+  }
+}
+
+export class Listeners {
+  private entries: { event: string; listener: Listener; once: boolean }[] = [];
+
+  add(event: string, listener: Listener, once = false, first = false): void {
+    if (typeof listener !== "function") throw new TypeError(`the listener of "${event}" is not a function`);
+    this.entries = [...this.entries];
+    this.entries[first ? "unshift" : "push"]({ event, listener, once });
+  }
+
+  remove(event?: string, listener?: Listener): void {
+    const goes = (entry: { event: string; listener: Listener }) =>
+      (event === undefined || entry.event === event) && (!listener || entry.listener === listener);
+    this.entries = this.entries.filter((entry) => !goes(entry));
+  }
+
+  of(event: string): Listener[] {
+    return this.entries.filter((entry) => entry.event === event).map(({ listener }) => listener);
+  }
+
+  tell(event: string, ...values: unknown[]): void {
+    const now = this.entries.filter((entry) => entry.event === event);
+    this.entries = this.entries.filter((entry) => !(entry.once && now.includes(entry)));
+    for (const { listener } of now) call(listener, ...values);
+  }
+}
+
+/** The emitter's methods over some listeners, for an object that returns itself. */
+export function listening<Self>(self: () => Self, listeners: Listeners, check: (event: string) => void) {
+  const add = (once: boolean) => (event: string, listener: Listener) => {
+    check(event);
+    listeners.add(event, listener, once);
+    return self();
+  };
+  const remove = (event?: string, listener?: Listener) => {
+    listeners.remove(event, listener);
+    return self();
+  };
+  return {
+    on: add(false),
+    once: add(true),
+    off: remove,
+    listeners: (event: string) => listeners.of(event),
+    hasListeners: (event: string) => listeners.of(event).length > 0,
+    addEventListener: add(false),
+    removeListener: remove,
+    removeEventListener: remove,
+    removeAllListeners: remove,
+  };
+}
