@@ -1,64 +1,159 @@
-/** React hooks. Nothing else of the package loads React. */
-import { useEffect, useRef, useState, useSyncExternalStore } from "react";
+/** React hooks, which follow the client's state. Nothing else of the package loads React. */
+import { useCallback, useEffect, useRef, useSyncExternalStore } from "react";
 import type { Client } from "./client.ts";
-import type { Envelope, RoomcastError, Room, State } from "./protocol.ts";
+import { type Envelope, RoomcastError, type Room, type State } from "./protocol.ts";
 
 type AnyClient = Client<any, any>;
+type Nobody = null | undefined;
 
-/** `disconnected`, `connecting` or `connected`, and a new render when it changes. */
-export function useConnectionState(client: AnyClient): State {
+/** `disconnected`, `connecting` or `connected`, with a new render when it changes. Without a client: `disconnected`. */
+export function useConnectionState(client: AnyClient | Nobody): State {
   return useSyncExternalStore(
-    (changed) => client.on("client:state", changed),
-    () => client.state,
+    useCallback((changed) => client?.on("client:state", changed) ?? nothing, [client]),
+    () => client?.state ?? "disconnected",
     () => "disconnected",
   );
 }
 
-/** Hears an event while the component stands. The listener of the latest render is called. */
-export function useEvent<Data = any>(
-  client: AnyClient,
-  event: string,
-  listener: (data: Data, envelope: Envelope<Data>) => void,
+/**
+ * Hears an event while the component is mounted. The listener of the latest render is called. Events and their data
+ * are those of the client's type.
+ */
+export function useEvent<AllEvents extends object, Event extends keyof AllEvents & string>(
+  client: Client<any, any, AllEvents, any> | Nobody,
+  event: Event,
+  listener: (data: AllEvents[Event], envelope: Envelope<AllEvents[Event]>) => void,
 ): void {
   const latest = useRef(listener);
   useEffect(() => {
     latest.current = listener;
   });
-  useEffect(() => client.on(event, (data: any, envelope: any) => latest.current(data, envelope)), [client, event]);
+  useEffect(() => client?.on(event, (data, envelope) => latest.current(data, envelope)), [client, event]);
 }
 
-/** How many components are in a room: the last to go leaves it. */
-const users = new WeakMap<AnyClient, Map<string, number>>();
+export interface RoomState {
+  /** The client is to be in the room: it is joined, or will be as soon as there is a connection. */
+  wanted: boolean;
+  /** The connection is in the room. */
+  joined: boolean;
+  /**
+   * No event of the room was missed since the component mounted, as far as is known. It is `false` after the connection
+   * was lost, unless the server has given what was missed: load the present state again then.
+   */
+  recovered: boolean;
+  /** Why the room may not be joined, until it is wanted again. */
+  error: RoomcastError | null;
+}
 
-/** Is in a room while the component stands; `null` for none. */
-export function useRoom(client: AnyClient, room: Room | null): { joined: boolean; error: RoomcastError | null } {
-  const [status, setStatus] = useState<{ room: Room | null; joined: boolean; error: RoomcastError | null }>(outside);
-  useEffect(() => {
-    if (room === null) return;
-    let here = true;
-    const tell = (joined: boolean, error: RoomcastError | null) => here && setStatus({ room, joined, error });
-    const counts = users.get(client) ?? new Map<string, number>();
-    users.set(client, counts);
-    counts.set(room, (counts.get(room) ?? 0) + 1);
-    client.join(room).then(
-      () => tell(true, null),
-      (error) => tell(false, error),
-    );
-    const cleanup = client.on("client:room_lost", (lost: any) => lost.room === room && tell(false, lost));
-    return () => {
-      here = false;
-      cleanup();
-      counts.set(room, counts.get(room)! - 1);
-      // React's strict mode goes and comes back at once: that is not to be two messages.
-      queueMicrotask(() => {
-        if (counts.get(room) !== 0) return;
-        counts.delete(room);
-        client.leave(room).catch(() => {});
-      });
+const OUTSIDE: RoomState = { wanted: false, joined: false, recovered: false, error: null };
+
+/**
+ * Is in a room while the component is mounted; `null` for no client or no room. The last of several components to go
+ * leaves the room. A refused room is asked for again with the next connection, or when the application calls `join`.
+ */
+export function useRoom(client: AnyClient | Nobody, room: Room | Nobody): RoomState {
+  return useSyncExternalStore(
+    useCallback((changed) => (client && room ? roomsOf(client).enter(room, changed) : nothing), [client, room]),
+    () => (client && room ? roomsOf(client).state(room) : OUTSIDE),
+    () => OUTSIDE,
+  );
+}
+
+/** What the components that use a room share. */
+interface Entry {
+  changed: Set<() => void>;
+  state: RoomState;
+  /** It was joined since the first component came; `missed`: and then was not, for a while. */
+  joinedOnce: boolean;
+  missed: boolean;
+}
+
+interface Rooms {
+  enter(room: Room, changed: () => void): () => void;
+  state(room: Room): RoomState;
+}
+
+const all = new WeakMap<AnyClient, Rooms>();
+
+function roomsOf(client: AnyClient): Rooms {
+  const known = all.get(client);
+  if (known) return known;
+  const entries = new Map<Room, Entry>();
+  let unwatch: (() => void)[] = [];
+
+  function update(room: Room, entry: Entry, error = entry.state.error) {
+    const wanted = client.rooms.includes(room);
+    const joined = client.joined.includes(room);
+    if (joined) entry.joinedOnce = true;
+    else if (entry.joinedOnce) entry.missed = true;
+    const next: RoomState = {
+      wanted,
+      joined,
+      recovered: joined && !entry.missed,
+      error: wanted ? null : error,
     };
-  }, [client, room]);
-  const { joined, error } = status.room === room ? status : outside;
-  return { joined, error };
+    if (Object.entries(next).every(([key, value]) => entry.state[key as keyof RoomState] === value)) return;
+    entry.state = next;
+    for (const changed of [...entry.changed]) changed();
+  }
+
+  function join(room: Room, entry: Entry) {
+    // A refusal is told as `client:room_lost`; what is no room at all is told here alone.
+    client.join(room).catch((error: RoomcastError) => error.code === "unknown_room" && update(room, entry, error));
+    update(room, entry);
+  }
+
+  function watch() {
+    const updateAll = () => entries.forEach((entry, room) => update(room, entry));
+    const recovered = (room: Room, data: { recovered?: boolean }) => {
+      const entry = entries.get(room);
+      if (!entry || data?.recovered !== true) return;
+      entry.missed = false;
+      update(room, entry);
+    };
+    unwatch = [
+      client.on("client:rooms", updateAll),
+      client.on("client:state", ({ state }: { state: State }) => {
+        updateAll();
+        // `disconnect()` has forgotten the rooms, and a room that was refused may be granted by now.
+        if (state === "connecting") entries.forEach((entry, room) => join(room, entry));
+      }),
+      client.on("client:room_lost", ({ room, code, message }: { room: Room; code: string; message: string }) => {
+        const entry = entries.get(room);
+        if (entry) update(room, entry, new RoomcastError(code, message));
+      }),
+      client.on("dashboard:joined", (data: any) => recovered("dashboard", data)),
+      client.on("chat:joined_room", (data: any) => recovered(`chat_room_${data?.roomId}`, data)),
+    ];
+  }
+
+  const rooms: Rooms = {
+    state: (room) => entries.get(room)?.state ?? OUTSIDE,
+    enter(room, changed) {
+      if (!entries.size) watch();
+      let entry = entries.get(room);
+      if (!entry) {
+        entry = { changed: new Set(), state: OUTSIDE, joinedOnce: false, missed: false };
+        entries.set(room, entry);
+        entry.changed.add(changed);
+        join(room, entry);
+      }
+      entry.changed.add(changed);
+      const own = entry;
+      return () => {
+        own.changed.delete(changed);
+        // Strict mode and a hot reload go and come back at once: that is not to be two messages.
+        queueMicrotask(() => {
+          if (own.changed.size || entries.get(room) !== own) return;
+          entries.delete(room);
+          client.leave(room).catch(nothing);
+          if (!entries.size) for (const end of unwatch) end();
+        });
+      };
+    },
+  };
+  all.set(client, rooms);
+  return rooms;
 }
 
-const outside = { room: null, joined: false, error: null };
+function nothing(): void {}
