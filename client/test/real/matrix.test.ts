@@ -174,6 +174,25 @@ test.each(["5.4.21", "7.3.8"])("Vite %s", async (version) => {
   expect(await project.node(["run.js"])).toBe(`${PROOF}\n`);
 });
 
+test.each(["27.5.1", "28.1.3", "29.7.0", "30.5.2"])(
+  "Jest %s with jsdom, without any configuration",
+  async (version) => {
+    const uses = (environment: string, given: string) => `/** @jest-environment ${environment} */
+    ${given}
+    ${REQUIRE}
+    it("connects", async () => expect(await globalThis.proof).toBe(${JSON.stringify(PROOF)}));`;
+    const project = await Project.make(
+      `jest-${version.slice(0, 2)}`,
+      { jest: version, "jest-environment-jsdom": version, ...REACT },
+      {
+        "dom.test.js": uses("jsdom", options(false)),
+        "node.test.js": uses("node", options()),
+      },
+    );
+    expect(await project.node(["node_modules/jest/bin/jest.js", "--ci"])).toMatch(/Tests: +2 passed, 2 total/);
+  },
+);
+
 const RESOLUTIONS: [string, string, string][] = ["4.7.4", "4.9.5", "5.0.4", "5.9.3", "6.0.3", "7.0.2"].flatMap(
   (version) => {
     const major = Number(version[0]);
