@@ -11,23 +11,23 @@ import { dirname, join } from "node:path";
 const tsc = join(dirname(createRequire(import.meta.url).resolve("typescript/package.json")), "bin", "tsc");
 rmSync("dist", { recursive: true, force: true });
 for (const project of ["tsconfig.build.json", "tsconfig.cjs.json"]) {
-  execFileSync(process.execPath, [tsc, "-p", project], { stdio: "inherit" });
+    execFileSync(process.execPath, [tsc, "-p", project], { stdio: "inherit" });
 }
 writeFileSync("dist/cjs/package.json", '{ "type": "commonjs" }\n');
 
 /** Changes every match of a pattern in a built file, and fails when there is none to change. */
 function rewrite(path, pattern, replacement) {
-  const text = readFileSync(path, "utf8");
-  const changed = text.replace(pattern, replacement);
-  if (changed === text) throw new Error(`${path} has nothing that matches ${pattern}: build.mjs is out of date`);
-  writeFileSync(path, changed);
+    const text = readFileSync(path, "utf8");
+    const changed = text.replace(pattern, replacement);
+    if (changed === text) throw new Error(`${path} has nothing that matches ${pattern}: build.mjs is out of date`);
+    writeFileSync(path, changed);
 }
 // `import.meta` is a syntax error in CommonJS. Only Vite fills it in, and Vite takes the ES modules.
 rewrite("dist/cjs/socket.js", /import\.meta\.env/g, "undefined");
 // TypeScript rewrites the extension of an import in the code, but not in the declarations.
 for (const folder of ["dist", "dist/cjs"]) {
-  for (const name of readdirSync(folder).filter((name) => name.endsWith(".d.ts"))) {
-    const text = readFileSync(join(folder, name), "utf8");
-    writeFileSync(join(folder, name), text.replace(/(["'])(\.\/[\w-]+)\.ts\1/g, "$1$2.js$1"));
-  }
+    for (const name of readdirSync(folder).filter((name) => name.endsWith(".d.ts"))) {
+        const text = readFileSync(join(folder, name), "utf8");
+        writeFileSync(join(folder, name), text.replace(/(["'])(\.\/[\w-]+)\.ts\1/g, "$1$2.js$1"));
+    }
 }
