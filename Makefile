@@ -7,7 +7,7 @@ BACKEND_ENV ?= .env
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 COMPILE := $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras
 
-.PHONY: setup dev test test-slow test-all test-313 lint templates check synth deploy deploy-account destroy logs package bench bench-local audit lock docs
+.PHONY: setup dev test test-slow test-all test-313 lint templates check synth deploy deploy-account destroy logs conform package bench bench-local audit lock docs
 
 setup: .venv/.done client/dist/index.js  ## the virtual environment, the node packages, the built client
 
@@ -52,6 +52,9 @@ deploy: synth  ## show what changes, ask before prod, put STAGE into the AWS acc
 
 destroy: setup  ## take STAGE out of the AWS account, but for what it keeps
 	npx cdk destroy -c stage=$(STAGE)
+
+conform: setup  ## ask STAGE, or STAGE=local, what the stand-in is asked, and print each difference
+	$(BIN)/python -m tests.conformance --stage $(STAGE)
 
 logs: setup  ## follow what the functions of STAGE say
 	$(BIN)/roomcast logs --stage $(STAGE) --follow

@@ -1,4 +1,7 @@
-"""Handshake: which status a client sees, and that nothing is open before `$connect` has answered."""
+"""Handshake: which status a client sees, and that nothing is open before `$connect` has answered.
+
+What any endpoint can be asked, AWS's too, is a row of `tests/conformance`.
+"""
 
 from __future__ import annotations
 
@@ -76,11 +79,6 @@ def test_a_token_in_a_refused_path_is_not_shown(
     shown = plain.eventually(lambda: output.getvalue()[before:])
     assert "403" in shown
     assert "eyJ" not in shown
-
-
-def test_a_url_over_4096_characters_is_refused(plain: WebSocketStack) -> None:
-    assert handshake(plain, "/v1?token=" + "x" * 4000).status == 101
-    assert handshake(plain, "/v1?token=" + "x" * 4100).status == 414
 
 
 @pytest.mark.parametrize("version", ["8", "12", "14", "x"])

@@ -1,9 +1,11 @@
-"""Management API (`@connections`), asked with boto3 as a backend does."""
+"""Management API (`@connections`), asked with boto3 as a backend does.
+
+What any endpoint can be asked, AWS's too, is a row of `tests/conformance`.
+"""
 
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 import time
 from datetime import UTC, datetime
@@ -83,22 +85,6 @@ def test_delete_closes_the_connection_and_the_next_call_is_gone(plain: WebSocket
     assert error_of(api.delete_connection, ConnectionId=connection_id) == ("GoneException", 410)
 
 
-@pytest.mark.parametrize("call", ["post_to_connection", "get_connection", "delete_connection"])
-def test_a_connection_that_is_not_there_is_gone(plain: WebSocketStack, call: str) -> None:
-    arguments = {"Data": b"x"} if call == "post_to_connection" else {}
-    method = getattr(management(plain), call)
-    assert error_of(method, ConnectionId="TWegAcC4EowCHnA=", **arguments) == ("GoneException", 410)
-
-
-def test_a_closed_connection_is_gone(plain: WebSocketStack) -> None:
-    client = plain.connect()
-    connection_id = plain.connection_ids()[0]
-    client.close()
-    plain.eventually(lambda: not plain.connection_ids())
-    call = management(plain).post_to_connection
-    assert error_of(call, ConnectionId=connection_id, Data=b"x") == ("GoneException", 410)
-
-
 def test_a_payload_over_128_kb_is_too_large(plain: WebSocketStack) -> None:
     client = plain.connect()
     call, connection_id = management(plain).post_to_connection, plain.connection_ids()[0]
@@ -106,22 +92,6 @@ def test_a_payload_over_128_kb_is_too_large(plain: WebSocketStack) -> None:
     assert len(client.websocket.recv(timeout=5)) == 131072
     too_large = error_of(call, ConnectionId=connection_id, Data=b"x" * 131073)
     assert too_large == ("PayloadTooLargeException", 413)
-
-
-def test_another_stage_is_forbidden(plain: WebSocketStack) -> None:
-    plain.connect()
-    call = management(plain, f"http://localhost:{plain.stack.port}/v2").post_to_connection
-    assert error_of(call, ConnectionId=plain.connection_ids()[0], Data=b"x") == ("ForbiddenException", 403)
-
-
-def test_an_unsigned_request_is_refused(plain: WebSocketStack) -> None:
-    plain.connect()
-    connection = http.client.HTTPConnection("127.0.0.1", plain.stack.port, timeout=5)
-    connection.request("POST", f"/v1/@connections/{plain.connection_ids()[0]}", b"x")
-    response = connection.getresponse()
-    assert response.status == 403
-    assert json.loads(response.read()) == {"message": "Missing Authentication Token"}
-    connection.close()
 
 
 def test_a_client_that_does_not_read_fills_its_buffer_and_posts_get_429(plain: WebSocketStack) -> None:
