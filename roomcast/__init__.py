@@ -18,6 +18,7 @@ from roomcast.errors import (
     InvalidNameError,
     InvalidSendError,
     JobError,
+    KeysUnavailableError,
     ManagementApiError,
     RefusedError,
     RoomcastError,
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
     from roomcast.sending.job import SendLimits
     from roomcast.sending.job_queue import JobQueue
     from roomcast.service import SendReport, WebSocketService
-    from roomcast.settings import Settings, TokenRules
+    from roomcast.settings import ClaimNames, Settings, TokenRules
     from roomcast.store import Store
     from roomcast.store.dynamodb import Tables
 
 # Every other name of the package, and every module, is private: it may change with any version.
 _MODULES = {
+    "ClaimNames": "settings",
     "CredentialSource": "management_api.client",
     "FrozenCredentials": "management_api.sigv4",
     "JobQueue": "sending.job_queue",
@@ -56,6 +58,7 @@ _MODULES = {
 __all__ = [
     "ActionError",
     "AuthError",
+    "ClaimNames",
     "CredentialSource",
     "EnvelopeTooLargeError",
     "FrozenCredentials",
@@ -65,6 +68,7 @@ __all__ = [
     "InvalidSendError",
     "JobError",
     "JobQueue",
+    "KeysUnavailableError",
     "ManagementApi",
     "ManagementApiError",
     "PoolLimits",

@@ -10,11 +10,17 @@
     │   ├── AuthError              a token; the reason is for the log, never for the client
     │   ├── HandshakeError         a handshake; the status is all that the client gets
     │   └── ActionError            a message; it gets an `error` event back
+    ├── KeysUnavailableError       no key to check a token with can be read; the client should try again
     ├── JobError                   a message of the fan-out queue that no try can do
     └── ManagementApiError         nothing to sign requests with, or a connection that could not be closed
 
 Each keeps the values that a caller needs to act on it.
 """
+
+
+from roomcast.plain_text import plain
+
+_REASON_CHARS = 200
 
 
 class RoomcastError(Exception):
@@ -41,12 +47,12 @@ class AuthError(RefusedError):
     """A token was refused.
 
     Attributes:
-        reason: why, in a few words for the log. Never contains the token.
+        reason: why, in a few words for the log, as one plain line. Never contains the token.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = plain(reason, _REASON_CHARS)
+        super().__init__(self.reason)
 
 
 class HandshakeError(RefusedError):
@@ -54,13 +60,13 @@ class HandshakeError(RefusedError):
 
     Attributes:
         status: what the client gets, and all that it gets.
-        reason: for the log.
+        reason: for the log, as one plain line.
     """
 
     def __init__(self, status: int, reason: str) -> None:
-        super().__init__(f"{status}: {reason}")
         self.status = status
-        self.reason = reason
+        self.reason = plain(reason, _REASON_CHARS)
+        super().__init__(f"{status}: {self.reason}")
 
 
 class ActionError(RefusedError):
@@ -131,16 +137,30 @@ class EnvelopeTooLargeError(InvalidSendError):
         self.limit = limit
 
 
+class KeysUnavailableError(RoomcastError):
+    """No key to check a token with has been read yet, because the place where they are does not answer well.
+
+    It says nothing about the token: the client gets a 5xx and should try again.
+
+    Attributes:
+        reason: why, for the log, as one plain line.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = plain(reason, 2 * _REASON_CHARS)
+        super().__init__(self.reason)
+
+
 class JobError(RoomcastError):
     """The queue message is malformed, or its job can never succeed. It moves to the dead-letter queue.
 
     Attributes:
-        reason: why, in a few words for the log. Never contains the data.
+        reason: why, in a few words for the log, as one plain line. Never contains the data.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = plain(reason, _REASON_CHARS)
+        super().__init__(self.reason)
 
 
 class ManagementApiError(RoomcastError):

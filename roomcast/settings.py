@@ -1,9 +1,10 @@
 """Settings: what the functions and any backend are told by their environment, validated once."""
 
+import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, TypeVar
 
 from roomcast import callback_url
@@ -13,6 +14,7 @@ from roomcast.errors import SettingsError
 Algorithm = Literal["HS256", "RS256", "ES256"]
 Choice = TypeVar("Choice", bound=str)
 
+_CLAIMS = "WEBSOCKET_JWT_CLAIMS"
 MIN_SECRET_BYTES = 32
 """RFC 7518, section 3.2: a key for HS256 is at least as long as the hash."""
 _TUTORIAL_WORDS = re.compile(
@@ -22,20 +24,70 @@ _TUTORIAL_WORDS = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimNames:
+    """Which claims of a token say what: each identity provider has its own.
+
+    A name is that of a claim, dots and all (`https://example.com/roles`); where there is no such claim, a dot
+    leads into an object (`realm_access.roles`).
+
+    Attributes:
+        user: who it is; None: `userId`, `sub` or `id`, which must agree where there are several.
+        role: what the user may do: a string, a list of them, or true; None: `role`, a string.
+        admin: the value that means `admin`, alone or in the list; `true` for a claim that is true.
+        name: shown to others.
+        email: likewise.
+        audience: who the token is for.
+    """
+
+    user: str | None = None
+    role: str | None = None
+    admin: str = "admin"
+    name: str = "name"
+    email: str = "email"
+    audience: str = "aud"
+
+    @classmethod
+    def parse(cls, key: str, text: str) -> "ClaimNames":
+        """Read a JSON object of some of these names.
+
+        Args:
+            key: where the text came from, for the error.
+            text: the object.
+
+        Raises:
+            SettingsError: it is not one.
+        """
+        try:
+            names = json.loads(text)
+        except ValueError:
+            names = None
+        known = [attribute.name for attribute in fields(cls)]
+        if not isinstance(names, dict) or not all(
+            name in known and isinstance(claim, str) and claim for name, claim in names.items()
+        ):
+            raise SettingsError(
+                key, f"must be a JSON object of claim names, whose keys are some of {', '.join(known)}"
+            )
+        return cls(**names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRules:
-    """What a stage asks of a token, beside a good signature and an `exp` that is not past.
+    """What a stage asks of a token, besides a good signature and an `exp` that is not past.
 
     Attributes:
         algorithm: the only one that is taken.
         audience: what `aud` must be or hold; where it is None, a token with an `aud` is refused.
         issuer: what `iss` must be, where it is not None.
         max_lifetime: seconds from `iat` to `exp` at most, where it is not None; then `iat` is required.
+        claims: which claims say who the user is.
     """
 
     algorithm: Algorithm = "HS256"
     audience: str | None = None
     issuer: str | None = None
     max_lifetime: int | None = None
+    claims: ClaimNames = ClaimNames()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +105,8 @@ class Settings:
         jwt_secret_name: `WEBSOCKET_JWT_SECRET_NAME`, the secret's name or ARN in Secrets Manager.
         jwks_url: `WEBSOCKET_JWKS_URL`, where the public keys are with RS256 and ES256.
         token_rules: `WEBSOCKET_JWT_ALGORITHM` (HS256, RS256 or ES256), `WEBSOCKET_JWT_AUDIENCE`,
-            `WEBSOCKET_JWT_ISSUER`, `WEBSOCKET_JWT_MAX_LIFETIME` (seconds).
+            `WEBSOCKET_JWT_ISSUER`, `WEBSOCKET_JWT_MAX_LIFETIME` (seconds), `WEBSOCKET_JWT_CLAIMS` (a JSON
+            object of `ClaimNames`).
         allowed_origins: `WEBSOCKET_ALLOWED_ORIGINS`, separated by commas; `*` allows every origin.
         browsers_only: `WEBSOCKET_BROWSERS_ONLY`, `true` or `false`: refuse handshakes without an Origin.
         max_connections: `WEBSOCKET_MAX_CONNECTIONS_PER_USER`.
@@ -98,6 +151,7 @@ class Settings:
             audience=env.get("WEBSOCKET_JWT_AUDIENCE") or None,
             issuer=env.get("WEBSOCKET_JWT_ISSUER") or None,
             max_lifetime=_count(env, "WEBSOCKET_JWT_MAX_LIFETIME", 1) if lifetime else None,
+            claims=ClaimNames.parse(_CLAIMS, env.get(_CLAIMS) or "{}"),
         )
         return cls(
             connections_table=_required(env, "WEBSOCKET_CONNECTIONS_TABLE"),

@@ -14,15 +14,16 @@ from roomcast import names
 from roomcast.connection import Identity
 from roomcast.errors import AuthError, InvalidNameError
 from roomcast.names import Role
-from roomcast.settings import TokenRules
+from roomcast.plain_text import label
+from roomcast.settings import ClaimNames, TokenRules
 
 DEFAULT_RULES = TokenRules()
 LEEWAY_SECONDS = 10
-"""How far the clocks of the signer and of Lambda may be apart."""
+"""How far the clocks of the signer and of Lambda may be apart: a token is good for so much longer, at the
+handshake and after it."""
 MAX_TOKEN_CHARS = 4096
 """API Gateway takes URLs of at most 4,096 characters, so no longer token arrives as `?token=`."""
 _MAX_SECONDS = 253_402_300_800  # the end of the year 9999, where Python's dates and PyJWT's end
-_MAX_LABEL_CHARS = 256  # of `name` and `email`: they are stored with each connection
 
 
 class Keys(Protocol):
@@ -40,25 +41,24 @@ def authenticate(token: str | None, keys: Keys, rules: TokenRules = DEFAULT_RULE
 
     Args:
         token: the compact JWT as the client sent it; None or empty where it sent none.
-        keys: read again once if no known key has signed the token, so that a rotated secret is found.
+        keys: read again if no known key has signed the token, so that a rotated secret is found.
         rules: what else the stage asks for.
 
     Raises:
-        AuthError: nobody is let in. Nothing else is raised, whatever the token.
+        AuthError: nobody is let in.
+        KeysUnavailableError: there is no key to check it with. Nothing else is raised, whatever the token.
     """
     if not token:
         raise AuthError("no token")
     if len(token) > MAX_TOKEN_CHARS:
         raise AuthError(f"token over {MAX_TOKEN_CHARS} characters")
     known = keys.known()
-    try:
-        return _identity(_claims(token, known, rules), rules)
-    except jwt.InvalidSignatureError:
-        new = tuple(key for key in keys.reread() if key not in known)
-    try:
-        return _identity(_claims(token, new, rules), rules)
-    except jwt.InvalidSignatureError:
-        raise AuthError("signed with another key") from None
+    claims = _claims(token, known, rules)
+    if claims is None:
+        claims = _claims(token, tuple(key for key in keys.reread() if key not in known), rules)
+    if claims is None:
+        raise AuthError("signed with another key")
+    return _identity(claims, rules)
 
 
 def sign_token(
@@ -71,6 +71,7 @@ def sign_token(
     ttl: int = 3600,
     audience: str | None = None,
     issuer: str | None = None,
+    claims: ClaimNames = ClaimNames(),  # noqa: B008  frozen
     now: float | None = None,
 ) -> str:
     """Make a token that `authenticate` takes.
@@ -84,23 +85,28 @@ def sign_token(
         ttl: seconds until it expires.
         audience: the claim `aud`, for a stage that asks for one.
         issuer: the claim `iss`, likewise.
+        claims: which claims the stage reads.
         now: epoch seconds; the clock when left out.
 
     Raises:
         InvalidNameError: the user id is outside its grammar.
     """
     issued = int(time.time() if now is None else now)
-    claims = {"userId": names.user_id(user_id), "role": role, "name": name, "email": email}
-    asked = {"aud": audience, "iss": issuer}
-    claims |= {claim: value for claim, value in asked.items() if value is not None}
-    return jwt.encode({**claims, "iat": issued, "exp": issued + ttl}, secret, algorithm="HS256")
+    about: dict[str, object] = {
+        claims.user or "userId": names.user_id(user_id),
+        claims.role or "role": claims.admin if role == "admin" else "user",
+        claims.name: label(name),
+        claims.email: label(email),
+    }
+    asked = {claims.audience: audience, "iss": issuer}
+    about |= {claim: value for claim, value in asked.items() if value is not None}
+    return jwt.encode({**about, "iat": issued, "exp": issued + ttl}, secret, algorithm="HS256")
 
 
-def _claims(token: str, keys: tuple[Any, ...], rules: TokenRules) -> Mapping[str, Any]:
-    """The claims of a token that one of the keys has signed.
+def _claims(token: str, keys: tuple[Any, ...], rules: TokenRules) -> Mapping[str, Any] | None:
+    """The claims of a token that one of the keys has signed; None where none of them has.
 
     Raises:
-        jwt.InvalidSignatureError: none of them has.
         AuthError: anything else is wrong with it.
     """
     for key in keys:
@@ -109,53 +115,90 @@ def _claims(token: str, keys: tuple[Any, ...], rules: TokenRules) -> Mapping[str
                 token,
                 key,
                 algorithms=[rules.algorithm],
-                audience=rules.audience,
                 issuer=rules.issuer,
                 leeway=LEEWAY_SECONDS,
-                # `sub` is looked at below, together with `userId` and `id`.
-                options={"require": ["exp"], "verify_sub": False},
+                # `_identity` looks at the user and at the audience.
+                options={"require": ["exp"], "verify_sub": False, "verify_aud": False, "verify_jti": False},
             )
-        except jwt.InvalidSignatureError:
+        except (jwt.InvalidSignatureError, jwt.InvalidKeyError):
             continue
         except jwt.PyJWTError as error:
             raise AuthError(f"{type(error).__name__}: {error}") from None
-        except (ValueError, OverflowError, RecursionError) as error:  # what JSON can hide in a token
+        # What JSON can hide in a token.
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise AuthError(f"malformed token: {type(error).__name__}") from None
         return claims
-    raise jwt.InvalidSignatureError
+    return None
 
 
 def _identity(claims: Mapping[str, Any], rules: TokenRules) -> Identity:
-    expires_at, issued_at = _seconds(claims, "exp"), 0
+    ends, issued_at = _seconds(claims, "exp"), 0
     if claims.get("iat") is not None:
         issued_at = _seconds(claims, "iat")
-    if rules.max_lifetime is not None and not 0 < expires_at - issued_at <= rules.max_lifetime:
-        raise AuthError(f"valid for more than {rules.max_lifetime} seconds, or without iat")
+    if rules.max_lifetime is not None and not 0 < ends - issued_at <= rules.max_lifetime:
+        raise AuthError(f"valid for more than {rules.max_lifetime} seconds (jwt_max_lifetime), or without iat")
+    _check_audience(claims, rules)
+    wanted = rules.claims
+    roles = [claims.get("role")] if wanted.role is None else _texts(_find(claims, wanted.role))
+    role: Role = "admin" if wanted.admin in roles else "user"
+    return Identity(
+        _user_id(claims, wanted),
+        role,
+        label(_find(claims, wanted.name)),
+        label(_find(claims, wanted.email)),
+        # Events and actions end when the handshake would refuse the token, not before.
+        expires_at=ends + LEEWAY_SECONDS,
+        issued_at=issued_at,
+    )
+
+
+def _check_audience(claims: Mapping[str, Any], rules: TokenRules) -> None:
+    name = rules.claims.audience
+    value = _find(claims, name)
+    if rules.audience is None:
+        if value:
+            raise AuthError(f"the token has the claim {name}, and the stage names no jwt_audience")
+    elif rules.audience not in _texts(value):
+        raise AuthError(f"the claim {name} is not the stage's jwt_audience")
+
+
+def _user_id(claims: Mapping[str, Any], wanted: ClaimNames) -> str:
+    names_ = ("userId", "sub", "id") if wanted.user is None else (wanted.user,)
+    values = [value for name in names_ if (value := _find(claims, name)) is not None]
     # LandingHub's backends sign numeric ids too.
-    values = [claims[claim] for claim in ("userId", "sub", "id") if claims.get(claim) is not None]
-    ids = {str(value) if isinstance(value, str | int) else "" for value in values}
+    if not all(isinstance(value, str | int) and not isinstance(value, bool) for value in values):
+        raise AuthError(f"{', '.join(names_)} must be a string or a whole number")
+    ids = {str(value) for value in values}
     if len(ids) != 1:
-        raise AuthError("userId, sub and id disagree" if ids else "no userId, sub or id")
+        together = " or ".join(names_)
+        raise AuthError(f"{', '.join(names_)} disagree" if ids else f"no {together}: see jwt_claims")
     try:
-        user_id = names.user_id(ids.pop())
+        return names.user_id(ids.pop())
     except InvalidNameError as error:
         raise AuthError(str(error)) from None
-    role: Role = "admin" if claims.get("role") == "admin" else "user"
-    return Identity(user_id, role, _label(claims, "name"), _label(claims, "email"), expires_at, issued_at)
+
+
+def _find(claims: Mapping[str, Any], name: str) -> Any:
+    """The claim of that whole name, or the one that its dots lead to; None where there is neither."""
+    if name in claims:
+        return claims[name]
+    for at, character in enumerate(name):
+        inner = claims.get(name[:at]) if character == "." else None
+        if isinstance(inner, dict) and (found := _find(inner, name[at + 1 :])) is not None:
+            return found
+    return None
+
+
+def _texts(value: Any) -> list[str]:
+    """The strings of a claim that is a string, a list or true."""
+    if value is True:
+        return ["true"]
+    values = value if isinstance(value, list) else [value]
+    return [text for text in values if isinstance(text, str)]
 
 
 def _seconds(claims: Mapping[str, Any], claim: str) -> int:
     value = claims[claim]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX_SECONDS:
-        raise AuthError(f"{claim} is no number of seconds")
+        raise AuthError(f"{claim} is not a number of seconds")
     return int(value)
-
-
-def _label(claims: Mapping[str, Any], claim: str) -> str:
-    value = claims.get(claim)
-    if value is None:
-        return ""
-    # `isprintable` is false for lone surrogates, which no database takes, and for control characters.
-    if not isinstance(value, str) or len(value) > _MAX_LABEL_CHARS or not value.isprintable():
-        raise AuthError(f"{claim} is no printable string of at most {_MAX_LABEL_CHARS} characters")
-    return value

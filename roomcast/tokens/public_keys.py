@@ -12,58 +12,71 @@ from typing import Any
 
 import jwt
 
+from roomcast.plain_text import plain
 from roomcast.settings import Algorithm
-from roomcast.tokens.secret_keys import REREAD_SECONDS
+from roomcast.tokens.key_set import KeySet
 
 _FETCH_TIMEOUT = 3.0  # seconds; a handshake waits for it
 _MAX_DOCUMENT_BYTES = 256 * 1024
+_MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
+_PUBLIC_PARTS = ("kty", "n", "e", "crv", "x", "y")
+# Firewalls refuse `Python-urllib`, the usual user agent, as that of a robot.
+_HEADERS = {"User-Agent": "roomcast", "Accept": "application/json"}
 
 log = logging.getLogger(__name__)
 
 
-class PublicKeys:
-    """Public keys, read when first needed and kept; one failure to fetch them leaves them as they were.
+class PublicKeys(KeySet):
+    """Public keys of a document.
+
+    Each key is read on its own: one that is for another algorithm or use, malformed, on another curve or too
+    short is left out, as RFC 7517, section 5 asks.
 
     Args:
         url: where the document is.
-        algorithm: the stage's; a key that names another, or another use than signatures, is left out.
+        algorithm: the stage's.
         clock: seconds, monotonic.
     """
 
     def __init__(self, url: str, algorithm: Algorithm, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__("public keys", url, clock)
         self._url = url
         self._algorithm = algorithm
-        self._clock = clock
-        self._keys: tuple[Any, ...] = ()
-        self._read_at: float | None = None
 
-    def known(self) -> tuple[Any, ...]:
-        """The keys as last read."""
-        return self._keys or self.reread()
-
-    def reread(self) -> tuple[Any, ...]:
-        """The keys after fetching the document, which is done at most once a minute."""
-        now = self._clock()
-        if self._read_at is None or now - self._read_at >= REREAD_SECONDS:
-            self._read_at = now
-            try:
-                self._keys = self._fetch()
-            except (OSError, ValueError, jwt.PyJWTError) as error:
-                log.warning("cannot read the public keys url=%s error=%s", self._url, error)
-        return self._keys
-
-    def _fetch(self) -> tuple[Any, ...]:
-        with urllib.request.urlopen(self._url, timeout=_FETCH_TIMEOUT) as answer:  # noqa: S310
+    def _read(self) -> tuple[Any, ...]:
+        request = urllib.request.Request(self._url, headers=_HEADERS)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_FETCH_TIMEOUT) as answer:  # noqa: S310
             document = json.loads(answer.read(_MAX_DOCUMENT_BYTES))
         if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
-            raise ValueError("no JWKS document")  # noqa: TRY004  it is caught as one
-        return tuple(jwt.PyJWK(key, self._algorithm).key for key in document["keys"] if self._fits(key))
+            raise ValueError("not a JWKS document")  # noqa: TRY004  it is handled as one
+        found = [key for entry in document["keys"] if (key := self._key(entry)) is not None]
+        if not found:
+            raise ValueError(f"no key of the document can be used for {self._algorithm}")
+        return tuple(found)
 
-    def _fits(self, key: Any) -> bool:
+    def _key(self, entry: Any) -> Any:
+        """The key of one entry; None where it cannot be used."""
+        try:
+            if not self._is_meant(entry):
+                return None
+            # Of a document that shows private parts too, only the public ones are wanted.
+            public = {name: entry[name] for name in _PUBLIC_PARTS if name in entry}
+            key = jwt.PyJWK(public, self._algorithm).key
+            if self._algorithm == "RS256" and key.key_size < _MIN_RSA_BITS:
+                raise ValueError(f"RSA of {key.key_size} bits, {_MIN_RSA_BITS} is the least")
+        except Exception as error:  # noqa: BLE001  the parsers of keys fail in many ways; the others count
+            log.warning("left out a public key from=%s error=%s", self._url, plain(error, 200))
+            return None
+        return key
+
+    def _is_meant(self, entry: Any) -> bool:
+        """Whether the key says that it is for signatures of the stage's algorithm."""
+        operations = entry.get("key_ops")
+        kind = {"RS256": "RSA", "ES256": "EC"}[self._algorithm]
         return (
-            isinstance(key, dict)
-            and key.get("kty") == {"RS256": "RSA", "ES256": "EC"}[self._algorithm]
-            and key.get("alg", self._algorithm) == self._algorithm
-            and key.get("use", "sig") == "sig"
-            and "verify" in key.get("key_ops", ["verify"])
+            entry.get("kty") == kind
+            and entry.get("alg") in (None, self._algorithm)
+            and entry.get("use") in (None, "sig")
+            and (operations is None or "verify" in operations)
+            and (kind == "RSA" or entry.get("crv") == "P-256")
         )

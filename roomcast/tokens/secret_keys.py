@@ -1,9 +1,10 @@
 """The keys of HS256 tokens; the only file that knows Secrets Manager.
 
 The current and the previous version of the secret are both good, so that it is rotated without a refused
-connect: put a new value, and tokens signed with the old one go on working until the next.
+connect: put a new value, and tokens signed with the old one go on working until the next rotation.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 from botocore.exceptions import ClientError
 
+from roomcast.errors import SettingsError
 from roomcast.settings import check_secret
+from roomcast.tokens.key_set import KeySet
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-REREAD_SECONDS = 60
-"""At most one look for new keys in this time: a flood of bad tokens must not become a flood of calls."""
+log = logging.getLogger(__name__)
 
 
 class StaticKeys:
@@ -33,8 +35,8 @@ class StaticKeys:
     reread = known
 
 
-class SecretKeys:
-    """Keys from Secrets Manager, read when first needed and kept.
+class SecretKeys(KeySet):
+    """Keys from Secrets Manager: the current one, and the previous one once a token has asked for it.
 
     Args:
         client: a botocore client for `secretsmanager`.
@@ -45,11 +47,10 @@ class SecretKeys:
     def __init__(
         self, client: "SecretsManagerClient", secret_name: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        super().__init__("secret", secret_name, clock)
         self._client = client
         self._secret_name = secret_name
-        self._clock = clock
-        self._keys: tuple[str, ...] = ()
-        self._reread_at: float | None = None
+        self._wants_previous = False  # most processes never need it: one call, not two
 
     @classmethod
     def from_name(cls, secret_name: str, session: botocore.session.Session) -> "SecretKeys":
@@ -57,21 +58,16 @@ class SecretKeys:
         client: Any = session.create_client("secretsmanager")
         return cls(client, secret_name)
 
-    def known(self) -> tuple[str, ...]:
-        """The current key alone after a cold start (one call, not two), all keys after a `reread`."""
-        if not self._keys:
-            self._keys = self._read("AWSCURRENT")
-        return self._keys
-
     def reread(self) -> tuple[str, ...]:
-        """The current and the previous key, asked for at most once a minute."""
-        now = self._clock()
-        if self._reread_at is None or now - self._reread_at >= REREAD_SECONDS:
-            self._reread_at = now
-            self._keys = self._read("AWSCURRENT") + self._read("AWSPREVIOUS")
-        return self._keys
+        """The current and the previous key, read again unless there have been too many looks."""
+        self._wants_previous = True
+        return super().reread()
 
-    def _read(self, version_stage: str) -> tuple[str, ...]:
+    def _read(self) -> tuple[str, ...]:
+        keys = self._version("AWSCURRENT")
+        return keys + self._version("AWSPREVIOUS") if self._wants_previous else keys
+
+    def _version(self, version_stage: str) -> tuple[str, ...]:
         try:
             answer = self._client.get_secret_value(SecretId=self._secret_name, VersionStage=version_stage)
         except ClientError as error:
@@ -80,4 +76,17 @@ class SecretKeys:
             if version_stage == "AWSPREVIOUS" and code == "ResourceNotFoundException":
                 return ()
             raise
-        return (check_secret(self._secret_name, answer["SecretString"]),)
+        secret = answer.get("SecretString")
+        if secret is None:
+            raise SettingsError(
+                self._secret_name, "holds SecretBinary; put the key as text, with --secret-string"
+            )
+        trimmed = check_secret(self._secret_name, secret.strip())
+        if trimmed == secret:
+            return (secret,)
+        # Whoever signs may have the text with or without the line end that `file://` has brought along.
+        log.warning(
+            "the secret has white space around it, and is good with and without; put it without secret=%s",
+            self._secret_name,
+        )
+        return (trimmed, secret)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from roomcast.connection import Identity
 from roomcast.errors import AuthError
 from roomcast.settings import TokenRules
-from roomcast.tokens.authentication import authenticate
+from roomcast.tokens.authentication import LEEWAY_SECONDS, authenticate, sign_token
 from roomcast.tokens.secret_keys import StaticKeys
 from tests.builders import OTHER_SECRET, SECRET, token
 
@@ -42,7 +42,9 @@ def raw_signed(payload: str) -> str:
 def test_a_good_token_names_its_user() -> None:
     now = int(time.time())
     text = signed(role="admin", name="Ann", email="ann@x.org", iat=now, exp=now + 60)
-    assert authenticate(text, KEYS) == Identity("u1", "admin", "Ann", "ann@x.org", now + 60, now)
+    assert authenticate(text, KEYS) == Identity(
+        "u1", "admin", "Ann", "ann@x.org", now + 60 + LEEWAY_SECONDS, now
+    )
 
 
 @pytest.mark.parametrize("claim", ["userId", "sub", "id"])
@@ -95,10 +97,9 @@ def test_every_role_but_admin_is_a_user(role: object) -> None:
         pytest.param(signed(userId=1.5), id="user a fraction"),
         pytest.param(signed(sub="u2"), id="two users"),
         pytest.param(signed(sub={"id": "u1"}), id="a user and an object"),
-        pytest.param(signed(name=7), id="name a number"),
-        pytest.param(signed(name="x" * 257), id="name too long"),
-        pytest.param(raw_signed(r'{"userId":"u1","exp":9999999999,"name":"\ud800"}'), id="name a surrogate"),
-        pytest.param(signed(email={"a": 1}), id="email an object"),
+        pytest.param(signed(userId=True), id="user a boolean"),
+        pytest.param(signed(userId=..., sub=False), id="sub a boolean"),
+        pytest.param(signed(userId="True", id=True), id="a user and a boolean"),
     ],
 )
 def test_anything_else_is_refused_with_a_reason_that_hides_the_token(bad: str | None) -> None:
@@ -106,6 +107,66 @@ def test_anything_else_is_refused_with_a_reason_that_hides_the_token(bad: str | 
         authenticate(bad, KEYS)
     assert caught.value.reason
     assert not bad or len(bad) < 4 or bad not in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("given_name", "kept"),
+    [
+        ("山田\u3000太郎", "山田\u3000太郎"),
+        ("علی\u200cرضا", "علی\u200cرضا"),
+        ("ക്\u200d", "ക്\u200d"),
+        ("👨\u200d👩\u200d👧", "👨\u200d👩\u200d👧"),
+        ("Jean\u00a0Dupont", "Jean\u00a0Dupont"),
+        ("שלום\u200f", "שלום\u200f"),
+        ("Co\u00adoperate", "Co\u00adoperate"),
+        ("new in Unicode 17: \U000323b0", "new in Unicode 17: \U000323b0"),
+        ("Bob\n", "Bob"),
+        ("\x1b[31mred\x9b2J\x7f\x00", "[31mred2J"),
+        ("half \ud83d", "half "),
+        ("x" * 300, "x" * 256),
+        (7, ""),
+        ({"first": "Ann"}, ""),
+        (None, ""),
+    ],
+)
+def test_a_name_never_decides_who_gets_in(given_name: object, kept: str) -> None:
+    who = authenticate(
+        raw_signed(json.dumps({"userId": "u1", "exp": 9999999999, "name": given_name, "email": given_name})),
+        KEYS,
+    )
+    assert (who.name, who.email) == (kept, kept)
+    who.name.encode()  # a lone surrogate would raise
+
+
+@pytest.mark.parametrize("late", [LEEWAY_SECONDS - 2, -1])
+def test_a_token_that_is_let_in_late_is_good_for_what_follows_too(late: int) -> None:
+    assert authenticate(token(ttl=-late), KEYS).expires_at > time.time()
+
+
+def test_what_is_signed_is_let_in() -> None:
+    text = sign_token(SECRET, user_id="u1", name="Bob\n" * 100, email="\ud800")
+    assert authenticate(text, KEYS).name == ("Bob" * 100)[:256]
+
+
+def test_an_audience_that_the_stage_does_not_name_is_refused_with_the_setting_in_the_reason() -> None:
+    for rules in (TokenRules(), TokenRules(audience="other")):
+        with pytest.raises(AuthError, match="jwt_audience"):
+            authenticate(signed(aud="authenticated"), KEYS, rules)
+
+
+def test_a_reason_is_one_plain_line_whatever_the_token_says() -> None:
+    header = {"alg": "HS256", "crit": ["\x1b[2J\nadmin let in reason=\u202eok" + "x" * 3000]}
+    hostile = [
+        raw(json.dumps(header), '{"userId":"u1","exp":9999999999}', "AAAA"),
+        raw('{"alg":"\\u001b]0;x"}', "{}", "AAAA"),
+        signed(userId="u\x1b[31m\n"),
+        signed(iss="\x07\n"),
+    ]
+    for text in hostile:
+        with pytest.raises(AuthError) as caught:
+            authenticate(text, KEYS, TokenRules(issuer="us"))
+        assert caught.value.reason.isprintable()
+        assert len(caught.value.reason) <= 203
 
 
 @given(st.text())
