@@ -14,7 +14,7 @@ _REFUSED = {403: "RefusedOrigin", 429: "RefusedLimit"}
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001
-    """Answer 200 and keep the connection, or 401, 403 or 429 with the reason only in the log."""
+    """Answer 200 and keep the connection, or refuse it with a status, and with the reason only in the log."""
     connection_id = event["requestContext"]["connectionId"]
     query = event.get("queryStringParameters") or {}
     try:
@@ -23,7 +23,8 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         )
     except HandshakeError as error:
         log.warning("refused connectionId=%s status=%d reason=%s", connection_id, error.status, error.reason)
-        metrics.emit({_REFUSED.get(error.status, "RefusedCredentials"): 1})
+        if error.status < 500:
+            metrics.emit({_REFUSED.get(error.status, "RefusedCredentials"): 1})
         return {"statusCode": error.status}
     metrics.emit({"Connected": 1})
     return {"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else {}}

@@ -17,7 +17,6 @@
 Each keeps the values that a caller needs to act on it.
 """
 
-
 from roomcast.plain_text import plain
 
 _REASON_CHARS = 200

@@ -12,8 +12,8 @@ from roomcast.errors import InvalidNameError
 
 Role = Literal["admin", "user"]
 
-USER_ID_RULE = "1 to 128 of the characters A-Z a-z 0-9 _ . @ | : + -"
-ROOM_ID_RULE = "1 to 64 of the characters A-Z a-z 0-9 _ . : -"
+USER_ID_RULE = "a string of 1 to 128 of the characters A-Z a-z 0-9 _ . @ | : + -"
+ROOM_ID_RULE = "a string of 1 to 64 of the characters A-Z a-z 0-9 _ . : -"
 _USER_ID = re.compile(r"[A-Za-z0-9_.@|:+-]{1,128}")
 _ROOM_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
@@ -79,6 +79,18 @@ def chat(room_id: object) -> Room:
 def needs_grant(role: Role, room: Room) -> bool:
     """Whether a user of this role needs a grant to join the room: chat rooms do, but not of an admin."""
     return room.kind == "chat" and role != "admin"
+
+
+def grantable(name: object) -> Room:
+    """Read the name of a room that takes grants.
+
+    Raises:
+        InvalidNameError: it is not a chat room: a dashboard belongs to a role or a user, whatever is granted.
+    """
+    room = parse(name)
+    if room.kind != "chat":
+        raise InvalidNameError("room", name, f"{_CHAT}{{roomId}}: only chat rooms take grants")
+    return room
 
 
 def user_id(value: object) -> str:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from roomcast import envelope, names
 from roomcast.connection import Identity, Receiver
+from roomcast.errors import InvalidNameError
 from roomcast.management_api.client import ManagementApi
 from roomcast.names import Role
+from roomcast.plain_text import label
 from roomcast.sending.audience import Audience, Everybody, ToRoom, ToUser
 from roomcast.sending.job import PostJob, SendJob, SendLimits
 from roomcast.sending.job_queue import JobQueue
@@ -20,6 +22,9 @@ from roomcast.wiring import Wiring
 
 if TYPE_CHECKING:
     import botocore.session
+
+
+_MAX_TTL = 365 * 24 * 3600  # s; of a ticket's connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,17 +176,17 @@ class WebSocketService:
         """Give a user the right to join a chat room. Twice is the same as once.
 
         Raises:
-            InvalidNameError: there can be no such room or user.
+            InvalidNameError: the room is not a chat room, or there can be no such user.
         """
-        self._store.members.grant(names.parse(room), names.user_id(user_id))
+        self._store.members.grant(names.grantable(room), names.user_id(user_id))
 
     def revoke_room(self, room: str, user_id: str) -> None:
         """Take that right back: the user's connections leave the room and cannot join it again.
 
         Raises:
-            InvalidNameError: there can be no such room or user.
+            InvalidNameError: the room is not a chat room, or there can be no such user.
         """
-        self._store.members.revoke(names.parse(room), names.user_id(user_id))
+        self._store.members.revoke(names.grantable(room), names.user_id(user_id))
 
     def create_ticket(
         self, user_id: str, *, role: Role = "user", name: str = "", email: str = "", ttl: int = 7200
@@ -194,16 +199,26 @@ class WebSocketService:
         Args:
             user_id: who it is for.
             role: `admin` or `user`.
-            name: shown to others.
+            name: shown to others; cleaned as the claim of a token is.
             email: likewise.
-            ttl: seconds for which the connection gets events; API Gateway ends it after two hours anyway.
+            ttl: seconds for which the connection gets events, and at most the stage's `jwt_max_lifetime`;
+                API Gateway ends it after two hours anyway.
 
         Raises:
-            InvalidNameError: the user id is outside its grammar.
+            InvalidNameError: the user id is outside its grammar, there is no such role, a label is not a
+                string, or `ttl` is not a whole number over 0.
         """
+        names.user_id(user_id)
+        if role not in ("admin", "user"):
+            raise InvalidNameError("role", role, "admin or user")
+        for what, value in (("name", name), ("email", email)):
+            if not isinstance(value, str):
+                raise InvalidNameError(what, value, "a string")
+        if isinstance(ttl, bool) or not isinstance(ttl, int) or not 0 < ttl <= _MAX_TTL:
+            raise InvalidNameError("ttl", ttl, f"a whole number of seconds from 1 to {_MAX_TTL}")
         now = int(self._clock())
         ticket = secrets.token_urlsafe(32)
-        who = Identity(names.user_id(user_id), role, name, email, expires_at=now + ttl, issued_at=now)
+        who = Identity(user_id, role, label(name), label(email), expires_at=now + ttl, issued_at=now)
         self._store.tickets.put(ticket, who)
         return ticket
 
@@ -226,6 +241,10 @@ class WebSocketService:
     def revoke_user(self, user_id: str) -> int:
         """Close every connection of a user, and keep them out until a token issued after this second.
 
+        What counts is the claim `iat`, so it is as exact as the signer's clock: a signer that is ahead by up
+        to 10 s makes tokens that outlive the revocation. A token without `iat` stays out until
+        `restore_user`.
+
         Takes about a second more than `disconnect_user`: it looks twice, since the index of users may lag a
         connection that was let in just before.
 
@@ -240,6 +259,16 @@ class WebSocketService:
         closed = self.disconnect_user(user_id)
         time.sleep(self._index_lag)
         return closed + self.disconnect_user(user_id)
+
+    def restore_user(self, user_id: str) -> None:
+        """Undo `revoke_user`: tokens issued before it are good again, for as long as they last.
+
+        The way back for users whose tokens have no `iat`, which count as issued before every revocation.
+
+        Raises:
+            InvalidNameError: the user id is outside its grammar.
+        """
+        self._store.revocations.lift(names.user_id(user_id))
 
     def close(self) -> None:
         """Close the connections to the management API."""

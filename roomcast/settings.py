@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, fields
 from typing import Literal, TypeVar
 
 from roomcast import callback_url
+from roomcast import origins as origins_
 from roomcast.callback_url import CallbackUrl
 from roomcast.errors import SettingsError
 
 Algorithm = Literal["HS256", "RS256", "ES256"]
 Choice = TypeVar("Choice", bound=str)
 
+_ORIGINS = "WEBSOCKET_ALLOWED_ORIGINS"
 _CLAIMS = "WEBSOCKET_JWT_CLAIMS"
 MIN_SECRET_BYTES = 32
 """RFC 7518, section 3.2: a key for HS256 is at least as long as the hash."""
@@ -107,7 +109,8 @@ class Settings:
         token_rules: `WEBSOCKET_JWT_ALGORITHM` (HS256, RS256 or ES256), `WEBSOCKET_JWT_AUDIENCE`,
             `WEBSOCKET_JWT_ISSUER`, `WEBSOCKET_JWT_MAX_LIFETIME` (seconds), `WEBSOCKET_JWT_CLAIMS` (a JSON
             object of `ClaimNames`).
-        allowed_origins: `WEBSOCKET_ALLOWED_ORIGINS`, separated by commas; `*` allows every origin.
+        allowed_origins: `WEBSOCKET_ALLOWED_ORIGINS`, separated by commas, in normal form; `*` allows every
+            origin, and where the variable is not set, none is allowed.
         browsers_only: `WEBSOCKET_BROWSERS_ONLY`, `true` or `false`: refuse handshakes without an Origin.
         max_connections: `WEBSOCKET_MAX_CONNECTIONS_PER_USER`.
         when_over_max: `WEBSOCKET_OVER_MAX_CONNECTIONS`: `close_oldest` or `refuse_new`.
@@ -124,7 +127,7 @@ class Settings:
     jwt_secret_name: str | None = None
     jwks_url: str | None = None
     token_rules: TokenRules = field(default_factory=TokenRules)
-    allowed_origins: tuple[str, ...] = ("*",)
+    allowed_origins: tuple[str, ...] = ()
     browsers_only: bool = False
     max_connections: int = 20
     when_over_max: str = "close_oldest"
@@ -144,7 +147,6 @@ class Settings:
         env = os.environ if environ is None else environ
         url = env.get(callback_url.KEY)
         secret = env.get("JWT_SECRET")
-        origins = tuple(o.strip() for o in env.get("WEBSOCKET_ALLOWED_ORIGINS", "*").split(",") if o.strip())
         lifetime = env.get("WEBSOCKET_JWT_MAX_LIFETIME")
         rules = TokenRules(
             algorithm=_choice(env, "WEBSOCKET_JWT_ALGORITHM", "HS256", "RS256", "ES256"),
@@ -163,7 +165,7 @@ class Settings:
             jwt_secret_name=env.get("WEBSOCKET_JWT_SECRET_NAME") or None,
             jwks_url=env.get("WEBSOCKET_JWKS_URL") or None,
             token_rules=rules,
-            allowed_origins=origins,
+            allowed_origins=_origins(env.get(_ORIGINS, "")),
             browsers_only=_choice(env, "WEBSOCKET_BROWSERS_ONLY", "false", "true") == "true",
             max_connections=_count(env, "WEBSOCKET_MAX_CONNECTIONS_PER_USER", 20),
             when_over_max=_choice(env, "WEBSOCKET_OVER_MAX_CONNECTIONS", "close_oldest", "refuse_new"),
@@ -205,6 +207,16 @@ def _required(env: Mapping[str, str], key: str) -> str:
     if not value:
         raise SettingsError(key, "is not set; `roomcast env` writes it from the stack's outputs")
     return value
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = []
+    for given in filter(None, map(str.strip, text.split(","))):
+        origin = given if given == "*" else origins_.normal(given)
+        if origin is None:
+            raise SettingsError(_ORIGINS, f"{given!r} is not an origin such as https://www.example.com")
+        origins.append(origin)
+    return tuple(origins)
 
 
 def _count(env: Mapping[str, str], key: str, default: int) -> int:

@@ -29,8 +29,8 @@ def check_each(at: str, settings: Mapping[str, object], known: Known) -> None:
             raise StageError(f"{at}.{key}", f"must be {rule.must_be}, not {value!r}")
 
 
-def check_together(at: str, settings: Mapping[str, Any], known: Known) -> None:
-    """Check what settings ask of one another.
+def check_together(at: str, settings: Mapping[str, Any], known: Known, *, local: bool) -> None:
+    """Check what settings ask of one another, and what only the stage on a laptop may say.
 
     Raises:
         StageError: one misses another that it needs, or two contradict.
@@ -39,6 +39,10 @@ def check_together(at: str, settings: Mapping[str, Any], known: Known) -> None:
         for needed in about.needs if settings.get(key) else ():
             if not settings.get(needed):
                 raise StageError(f"{at}.{needed}", f"must be set: {key} needs it")
+    if "*" in settings["allowed_origins"] and not local:
+        raise StageError(f"{at}.allowed_origins", "'*' is for the stage 'local' only: name the origins")
+    if str(settings.get("jwks_url")).startswith("http://") and not local:
+        raise StageError(f"{at}.jwks_url", "must be an https:// URL; http:// is for the stage 'local' only")
     if (settings.get("jwt_algorithm", "HS256") != "HS256") != ("jwks_url" in settings):
         raise StageError(f"{at}.jwks_url", "goes with jwt_algorithm RS256 or ES256, and these with it")
     if settings.get("alarm_topic_arn") and settings.get("alarm_email"):

@@ -1,5 +1,7 @@
 """One setting of a stage: its rule, its sentence, and the variable that tells functions of it."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
@@ -57,3 +59,14 @@ def setting(
     """A field of `Stage`; required when it has no default. See `Setting` for the parameters."""
     known = Setting(rule=rule, says=says, needs=needs, env=env, reader=reader, default_is=default_is)
     return field(default=default, metadata={"setting": known})
+
+
+def as_variable(value: object) -> str:
+    """A setting's value as `roomcast.settings` reads it from a variable."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, Mapping):
+        return json.dumps(value, separators=(",", ":"))
+    return "" if value is None else str(value)

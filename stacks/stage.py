@@ -11,7 +11,7 @@ from typing import Any
 
 from stacks.checks import check_each, check_together
 from stacks.rules import flag, mapping, number, one_of, text, texts, whole
-from stacks.setting import Reader, Setting, StageError, setting
+from stacks.setting import Reader, Setting, StageError, as_variable, setting
 
 LOCAL = "local"
 """The stage that runs on a laptop: the only one that may allow every origin."""
@@ -97,10 +97,11 @@ class Stage:
     monitoring: bool = setting(flag(), "metrics, dashboard and alarms, for about 10 dollars a month")
     allowed_origins: tuple[str, ...] = setting(
         texts(
-            r"\*|https?://[a-z0-9.-]+(:\d{1,5})?",
+            r"\*|[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d{1,5})?/?",
             'a list of origins such as ["https://www.example.com"], without a path',
         ),
-        "front ends whose pages may connect, `https://host[:port]`",
+        "front ends whose pages may connect, `https://host[:port]`; apps have schemes of their own, such as "
+        "`capacitor://localhost` or `tauri://localhost`",
         env="WEBSOCKET_ALLOWED_ORIGINS",
     )
     browsers_only: bool = setting(
@@ -143,15 +144,15 @@ class Stage:
         env="WEBSOCKET_JWT_ALGORITHM",
     )
     jwks_url: str | None = setting(
-        text(r"https://[^\s/]+(/\S*)?", "an https:// URL"),
-        "the JWKS document of the service that signs the tokens. Synthesis then downloads the package "
-        "`cryptography` for Lambda",
+        text(r"https?://[^\s/]+(/\S*)?", "an https:// URL"),
+        "the JWKS document of the service that signs the tokens; `http://` in the stage `local` only. "
+        "Synthesis then downloads the package `cryptography` for Lambda",
         default=None,
         env="WEBSOCKET_JWKS_URL",
     )
     jwt_audience: str | None = setting(
         text(r"\S{1,256}", "1 to 256 characters without a space"),
-        "what the claim `aud` must be",
+        "what the claim `aud` must be, or hold as a list; without this, tokens with an `aud` are refused",
         default=None,
         default_is="no `aud`",
         env="WEBSOCKET_JWT_AUDIENCE",
@@ -162,6 +163,17 @@ class Stage:
         default=None,
         default_is="any",
         env="WEBSOCKET_JWT_ISSUER",
+    )
+    jwt_claims: Mapping[str, str] | None = setting(
+        mapping(
+            "user|role|admin|name|email|audience",
+            r"\S.{0,255}",
+            'an object such as {"user": "user_id"}; its keys: user, role, admin, name, email, audience',
+        ),
+        "which claims say who the user is, for tokens of a login service: see [Tokens](tokens.md)",
+        default=None,
+        default_is="`userId`, `sub` or `id`; `role`; `name`; `email`; `aud`",
+        env="WEBSOCKET_JWT_CLAIMS",
     )
     jwt_max_lifetime: int | None = setting(
         whole(60, 31_536_000),
@@ -317,11 +329,7 @@ class Stage:
             raise StageError(at, f"must be an object of settings, not {settings!r}")
         known = settings_by_name()
         check_each(at, settings, known)
-        check_together(at, settings, known)
-        if "*" in settings["allowed_origins"] and name != LOCAL:
-            raise StageError(
-                f"{at}.allowed_origins", f"'*' is for the stage {LOCAL!r} only: name the origins"
-            )
+        check_together(at, settings, known, local=name == LOCAL)
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
         }
@@ -342,7 +350,7 @@ class Stage:
     def environment(self, reader: Reader) -> dict[str, str]:
         """The variables that tell functions of this stage's settings; those without a value are left out."""
         told = {
-            known.env: _as_variable(getattr(self, name))
+            known.env: as_variable(getattr(self, name))
             for name, (known, _) in settings_by_name().items()
             if known.env and known.reader == reader
         }
@@ -386,11 +394,3 @@ def _check_quotas(at: str, stage: Stage) -> None:
             f"together with the token rules take {size} bytes; Lambda leaves room for {_ENVIRONMENT_BYTES}"
         )
         raise StageError(f"{at}.allowed_origins", problem)
-
-
-def _as_variable(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return ",".join(value)
-    return "" if value is None else str(value)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from roomcast import envelope, names
 from roomcast.connection import Connection
 from roomcast.envelope import Action
-from roomcast.errors import ActionError, AuthError, InvalidNameError
+from roomcast.errors import ActionError, AuthError, InvalidNameError, KeysUnavailableError
 from roomcast.store.rate import Rate
 from roomcast.wiring import Wiring
 
@@ -119,6 +119,7 @@ def _ping(_: Wiring, __: Connection, ___: Mapping[str, object]) -> Reply:
 
 def _refresh_token(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     from roomcast.tokens.authentication import authenticate  # with PyJWT, which no other action needs
+    from roomcast.tokens.key_set import COLD_RETRY_SECONDS
 
     token = fields.get("token")
     try:
@@ -128,6 +129,11 @@ def _refresh_token(wiring: Wiring, connection: Connection, fields: Mapping[str, 
     except AuthError as error:
         log.warning("refused connectionId=%s reason=%s", connection.connection_id, error.reason)
         raise ActionError("invalid_token", "The token is not valid") from None
+    except KeysUnavailableError as error:
+        log.warning("unavailable connectionId=%s reason=%s", connection.connection_id, error.reason)
+        raise ActionError(
+            "unavailable", "Tokens cannot be checked at the moment; try again", retryAfter=COLD_RETRY_SECONDS
+        ) from None
     # Another role would mean other rooms: that is what a new connection is for.
     if (identity.user_id, identity.role) != (connection.user_id, connection.role):
         raise ActionError("invalid_token", "The token is for another user or role")

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from roomcast import origins
 from roomcast.connection import Identity
-from roomcast.errors import AuthError, HandshakeError
+from roomcast.errors import AuthError, HandshakeError, KeysUnavailableError
 from roomcast.tokens.authentication import authenticate
 from roomcast.wiring import Wiring
 
@@ -47,7 +48,8 @@ def admit(wiring: Wiring, handshake: Handshake) -> str | None:
         The subprotocol to answer with, if it offered ours.
 
     Raises:
-        HandshakeError: 403 for its origin, 401 for its credentials, 429 for one connection too many.
+        HandshakeError: 403 for its origin, 401 for its credentials, 429 for one connection too many; 503
+            if no key can be read to check the credentials with.
     """
     _check_origin(wiring, handshake.header("origin"))
     identity = _identity(wiring, handshake)
@@ -67,8 +69,8 @@ def _check_origin(wiring: Wiring, origin: str | None) -> None:
     if origin is None:
         if settings.browsers_only:
             raise HandshakeError(403, "no Origin")
-    elif "*" not in settings.allowed_origins and origin not in settings.allowed_origins:
-        raise HandshakeError(403, f"Origin {origin!r:.100} is not allowed")
+    elif "*" not in settings.allowed_origins and origins.normal(origin) not in settings.allowed_origins:
+        raise HandshakeError(403, f"Origin {origin:.100} is not allowed")
 
 
 def _identity(wiring: Wiring, handshake: Handshake) -> Identity:
@@ -84,11 +86,16 @@ def _identity(wiring: Wiring, handshake: Handshake) -> Identity:
         identity = wiring.store.tickets.take(ticket)
         if identity is None:
             raise HandshakeError(401, "the ticket is unknown, used or too old")
+        longest = wiring.settings.token_rules.max_lifetime
+        if longest is not None and identity.expires_at > identity.issued_at + longest:
+            identity = replace(identity, expires_at=identity.issued_at + longest)
         return identity
     try:
         return authenticate(tokens[0] if tokens else None, wiring.keys, wiring.settings.token_rules)
     except AuthError as error:
         raise HandshakeError(401, error.reason) from None
+    except KeysUnavailableError as error:
+        raise HandshakeError(503, error.reason) from None
 
 
 def _make_room(wiring: Wiring, identity: Identity) -> None:

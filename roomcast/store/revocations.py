@@ -22,6 +22,11 @@ class Revocations:
         item = {**member_key(USER + user_id, "revoked"), "notBefore": number(self._tables.clock())}
         self._tables.client.put_item(TableName=self._tables.rooms, Item=item)
 
+    def lift(self, user_id: str) -> None:
+        """Let the user in again with any good token. Twice is the same as once."""
+        key = member_key(USER + user_id, "revoked")
+        self._tables.write(self._tables.client.delete_item, TableName=self._tables.rooms, Key=key)
+
 
 def unless_revoked(tables: Tables, identity: Identity) -> dict[str, Any]:
     """A condition for a transaction: the user was not revoked since the token was issued."""

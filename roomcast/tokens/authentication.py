@@ -136,7 +136,9 @@ def _identity(claims: Mapping[str, Any], rules: TokenRules) -> Identity:
     if claims.get("iat") is not None:
         issued_at = _seconds(claims, "iat")
     if rules.max_lifetime is not None and not 0 < ends - issued_at <= rules.max_lifetime:
-        raise AuthError(f"valid for more than {rules.max_lifetime} seconds (jwt_max_lifetime), or without iat")
+        raise AuthError(
+            f"valid for more than {rules.max_lifetime} seconds (jwt_max_lifetime), or without iat"
+        )
     _check_audience(claims, rules)
     wanted = rules.claims
     roles = [claims.get("role")] if wanted.role is None else _texts(_find(claims, wanted.role))

@@ -1,4 +1,4 @@
-"""When keys that live elsewhere are read: at first use, once a minute in use, and for an unknown signature."""
+"""When keys from elsewhere are read: at first use, once a minute in use, and for an unknown signature."""
 
 import logging
 import math

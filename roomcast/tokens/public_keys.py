@@ -18,7 +18,7 @@ from roomcast.tokens.key_set import KeySet
 
 _FETCH_TIMEOUT = 3.0  # seconds; a handshake waits for it
 _MAX_DOCUMENT_BYTES = 256 * 1024
-_MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
+_MIN_BITS = {"RS256": 2048, "ES256": 256}  # RFC 7518, sections 3.3 and 3.4
 _PUBLIC_PARTS = ("kty", "n", "e", "crv", "x", "y")
 # Firewalls refuse `Python-urllib`, the usual user agent, as that of a robot.
 _HEADERS = {"User-Agent": "roomcast", "Accept": "application/json"}
@@ -62,10 +62,11 @@ class PublicKeys(KeySet):
             # Of a document that shows private parts too, only the public ones are wanted.
             public = {name: entry[name] for name in _PUBLIC_PARTS if name in entry}
             key = jwt.PyJWK(public, self._algorithm).key
-            if self._algorithm == "RS256" and key.key_size < _MIN_RSA_BITS:
-                raise ValueError(f"RSA of {key.key_size} bits, {_MIN_RSA_BITS} is the least")
         except Exception as error:  # noqa: BLE001  the parsers of keys fail in many ways; the others count
             log.warning("left out a public key from=%s error=%s", self._url, plain(error, 200))
+            return None
+        if key.key_size < _MIN_BITS[self._algorithm]:
+            log.warning("left out a public key from=%s error=%d bits are too few", self._url, key.key_size)
             return None
         return key
 

@@ -105,6 +105,24 @@ def kick(
     print(f"closed {closed} of {user}" + ("; only a newer token lets them in" if keep_out else ""))
 
 
+@spread
+def restore(
+    place: Place,
+    user: Annotated[str, typer.Argument(metavar="USER", help="A user id.")],
+) -> None:
+    """Undo `kick --keep-out`.
+
+    The user's older tokens are good again. A user whose tokens have no `iat` gets in no other way.
+
+    \b
+    Example:
+      roomcast restore u1
+    """
+    with place.service() as service:
+        service.restore_user(user)
+    print(f"{user} may connect again")
+
+
 def _ask(listing: Listing, every: float | None) -> None:
     """Say what a full listing costs where it is a large one, and go on only with a yes."""
     count, size = listing.size()

@@ -115,7 +115,8 @@ def secret(environ: dict[str, str]) -> str:
         raise typer.TyperException(
             "neither JWT_SECRET nor WEBSOCKET_JWT_SECRET_NAME is set: nothing to sign with"
         )
-    return SecretKeys(client("secretsmanager"), name).known()[0]
+    newest: str = SecretKeys(client("secretsmanager"), name).known()[0]
+    return newest
 
 
 def client(service: str, region: str | None = None) -> Any:

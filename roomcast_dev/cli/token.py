@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from roomcast import ClaimNames
 from roomcast.names import Role
 from roomcast.tokens.authentication import sign_token
 from roomcast_dev.cli import target
@@ -82,4 +83,5 @@ def sign(
         ttl=ttl,
         audience=audience,
         issuer=issuer,
+        claims=ClaimNames(**settings.get("jwt_claims", {})),
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from roomcast.settings import Settings
+from roomcast.origins import normal
+from roomcast.settings import ClaimNames, Settings
 from roomcast_dev.cli import target
 from stacks import reference
 from stacks.setting import StageError
@@ -56,6 +57,37 @@ def test_names_are_those_of_landinghub() -> None:
     assert Stage.from_settings("prod", GOOD | {"prefix": "acme"}).stack_name == "acme-websocket-prod"
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://WWW.example.com/", "https://bücher.example", "http://[::1]:3000", "capacitor://localhost"),
+        *(
+            "ionic://localhost",
+            "tauri://localhost",
+            "chrome-extension://abcdefghijklmnop",
+            "moz-extension://a-b",
+        ),
+    ],
+)
+def test_pages_and_apps_may_be_let_in(origin: str) -> None:
+    stage = Stage.from_settings("prod", GOOD | {"allowed_origins": [origin]})
+    names = {"WEBSOCKET_CONNECTIONS_TABLE": "c", "WEBSOCKET_ROOMS_TABLE": "r"}
+    assert Settings.from_env(names | stage.environment("clients")).allowed_origins == (normal(origin),)
+
+
+def test_the_names_of_claims_reach_the_functions() -> None:
+    claims = {"user": "user_id", "role": "https://example.com/roles"}
+    stage = Stage.from_settings("prod", GOOD | {"jwt_claims": claims})
+    names = {"WEBSOCKET_CONNECTIONS_TABLE": "c", "WEBSOCKET_ROOMS_TABLE": "r"}
+    rules = Settings.from_env(names | stage.environment("clients")).token_rules
+    assert rules.claims == ClaimNames(**claims)
+
+
+def test_a_login_service_on_the_laptop_may_speak_http() -> None:
+    settings = {"jwks_url": "http://localhost:8080/certs", "jwt_algorithm": "RS256"}
+    assert Stage.from_settings("local", GOOD | settings).jwks_url == settings["jwks_url"]
+
+
 def test_the_longest_name_fits_a_function() -> None:
     stage = Stage.from_settings("s" * 15, GOOD | {"prefix": "p" * 20})
     assert len(stage.function_name("Disconnect")) == 64
@@ -78,7 +110,17 @@ def test_the_longest_name_fits_a_function() -> None:
         ({"keep_data": ...}, "stages.qa.keep_data: is missing; it must be true or false"),
         ({"allowed_origins": []}, "stages.qa.allowed_origins: must be a list of origins such as"),
         ({"allowed_origins": "https://a.example"}, "stages.qa.allowed_origins: must be a list of origins"),
-        ({"allowed_origins": ["https://a.example/"]}, "stages.qa.allowed_origins: must be a list of origins"),
+        (
+            {"allowed_origins": ["https://a.example/b"]},
+            "stages.qa.allowed_origins: must be a list of origins",
+        ),
+        ({"allowed_origins": ["null"]}, "stages.qa.allowed_origins: must be a list of origins"),
+        ({"jwt_claims": {"users": "sub"}}, "stages.qa.jwt_claims: must be an object such as"),
+        ({"jwt_claims": {"user": 7}}, "stages.qa.jwt_claims: must be an object such as"),
+        (
+            {"jwks_url": "http://localhost:8080/certs", "jwt_algorithm": "RS256"},
+            "stages.qa.jwks_url: must be an https:// URL; http:// is for the stage 'local' only",
+        ),
         ({"allowed_origins": ["a.example"]}, "stages.qa.allowed_origins: must be a list of origins"),
         ({"allowed_origins": ["*"]}, "stages.qa.allowed_origins: '*' is for the stage 'local' only"),
         ({"prefix": "Acme"}, "stages.qa.prefix: must be 1 to 20 of a-z, 0-9 and '-'"),
@@ -149,7 +191,7 @@ def test_the_longest_name_fits_a_function() -> None:
         ({"alarm_email": "ops"}, "stages.qa.alarm_email: must be an e-mail address, not 'ops'"),
         ({"jwt_algorithm": "RS256"}, "stages.qa.jwks_url: goes with jwt_algorithm RS256 or ES256"),
         ({"jwks_url": "https://id.example.com/jwks"}, "stages.qa.jwks_url: goes with jwt_algorithm RS256"),
-        ({"jwks_url": "http://id.example.com/jwks"}, "stages.qa.jwks_url: must be an https:// URL, not"),
+        ({"jwks_url": "http://id.example.com/jwks"}, "stages.qa.jwks_url: must be an https:// URL"),
         (
             {"jwt_algorithm": "none"},
             "stages.qa.jwt_algorithm: must be 'HS256', 'RS256' or 'ES256', not 'none'",
@@ -271,7 +313,9 @@ def test_a_setting_left_out_is_what_the_functions_take_for_it() -> None:
     names = {"WEBSOCKET_CONNECTIONS_TABLE": "c", "WEBSOCKET_ROOMS_TABLE": "r"}
     stage = Stage.from_settings("local", GOOD | {"allowed_origins": ["*"], "fanout_rate": 600})
     told = stage.environment("clients") | stage.environment("worker")
-    assert Settings.from_env(names | told) == Settings.from_env(names)
+    # Origins have no default in a stage; without the variable no page is let in.
+    asked = {"WEBSOCKET_ALLOWED_ORIGINS": "*"}
+    assert Settings.from_env(names | told) == Settings.from_env(names | asked)
 
 
 def test_what_stacks_and_engine_both_call_by_name_has_one_name() -> None:

@@ -5,6 +5,7 @@ import logging
 import time
 from typing import Any
 
+import jwt
 import pytest
 
 from lambdas import connect, default, disconnect
@@ -118,6 +119,11 @@ def test_a_bad_room_id_is_an_error_with_a_code(action: str, room_id: object, row
     event, data = said(action=action, roomId=room_id)
     assert (event, data["code"]) == ("chat:error", "invalid_room")
     assert rows("rooms") == []
+
+
+def test_a_room_id_that_is_a_number_is_told_that_it_must_be_a_string() -> None:
+    let_in()
+    assert said(action="chat:join_room", roomId=17)[1]["message"].startswith("roomId must be a string")
 
 
 def test_a_missing_room_id_is_an_error_with_a_code() -> None:
@@ -276,6 +282,16 @@ def test_a_ticket_lets_one_connection_in(service: WebSocketService, rows: Any) -
     assert rows("rooms") == []
 
 
+def test_a_ticket_ends_with_the_longest_lifetime_that_the_stage_allows(
+    service: WebSocketService, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBSOCKET_JWT_MAX_LIFETIME", "600")
+    wiring.cache_clear()
+    ticket = service.create_ticket("u1", ttl=7200)
+    assert connect.handler(connect_event(ticket=ticket), None)["statusCode"] == 200
+    assert int(rows("connections")[0]["expiresAt"]) <= time.time() + 600
+
+
 def test_a_ticket_is_not_kept_as_it_is_and_ends_after_30_seconds(dynamodb: Any, rows: Any) -> None:
     now = [1_800_000_000.0]
     store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: now[0]))
@@ -295,6 +311,12 @@ def test_a_ticket_is_not_kept_as_it_is_and_ends_after_30_seconds(dynamodb: Any, 
         ("https://app.example.org", "http://app.example.org", 403),
         ("https://app.example.org", "null", 403),
         ("https://app.example.org", None, 200),
+        ("https://APP.example.org:443/", "https://app.example.org", 200),
+        ("https://app.example.org", "HTTPS://App.Example.org", 200),
+        ("capacitor://localhost", "capacitor://localhost", 200),
+        ("capacitor://localhost", "ionic://localhost", 403),
+        ("http://[::1]:3000", "http://[::1]:3000", 200),
+        ("", "https://app.example.org", 403),
         ("*", "https://anything.example.org", 200),
     ],
 )
@@ -305,6 +327,31 @@ def test_only_an_allowed_origin_is_let_in(
     wiring.cache_clear()
     event = connect_event(headers={"origin": origin} if origin else {}, token=token())
     assert connect.handler(event, None)["statusCode"] == status
+
+
+def test_while_no_key_can_be_read_nobody_is_told_that_a_token_is_bad(
+    secrets: Any, api: FakeManagementApi, rows: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    secrets.delete_secret(SecretId="jwt", ForceDeleteWithoutRecovery=True)
+    assert connect.handler(connect_event(token=token()), None) == {"statusCode": 503}
+    assert "reason=cannot read the secret from jwt" in caplog.text
+    assert rows("connections") == []
+    secrets.create_secret(Name="jwt", SecretBinary=b"x" * 32)
+    time.sleep(1.1)
+    assert connect.handler(connect_event(token=token()), None) == {"statusCode": 503}
+    assert "holds SecretBinary" in caplog.text
+    secrets.put_secret_value(SecretId="jwt", SecretString=SECRET)
+    time.sleep(1.1)
+    assert connect.handler(connect_event(token=token()), None)["statusCode"] == 200
+
+
+def test_while_no_key_can_be_read_a_refresh_may_be_tried_again(secrets: Any) -> None:
+    let_in()
+    wiring.cache_clear()
+    secrets.delete_secret(SecretId="jwt", ForceDeleteWithoutRecovery=True)
+    event, data = said(action="auth:refresh", token=token())
+    secrets.create_secret(Name="jwt", SecretString=SECRET)
+    assert (event, data["code"], data["retryAfter"]) == ("error", "unavailable", 1)
 
 
 def test_a_stage_for_browsers_only_asks_for_an_origin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,6 +398,24 @@ def test_a_revoked_user_is_out_until_a_newer_token(
         assert connect.handler(connect_event("c3=", **query), None) == {"statusCode": 401}
     later = sign_token(SECRET, user_id="u1", now=time.time() + 2)
     assert connect.handler(connect_event("c4=", token=later), None)["statusCode"] == 200
+
+
+def test_a_revocation_can_be_undone_also_for_tokens_that_do_not_say_when_they_were_issued(
+    service: WebSocketService,
+) -> None:
+    service.revoke_user("u1")
+    later = {"userId": "u1", "exp": int(time.time()) + 600}
+    without_iat = jwt.encode(later, SECRET, algorithm="HS256")
+    assert connect.handler(connect_event(token=without_iat), None) == {"statusCode": 401}
+    for _ in range(2):
+        service.restore_user("u1")
+    assert connect.handler(connect_event(token=without_iat), None)["statusCode"] == 200
+
+
+def test_a_connection_lives_as_long_as_its_token_is_let_in() -> None:
+    event = connect_event(token=token(ttl=-5))
+    assert connect.handler(event, None)["statusCode"] == 200
+    assert said(action="ping")[0] == "pong"
 
 
 def test_no_body_and_no_token_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -150,3 +150,41 @@ def test_threads_share_one_service(service: WebSocketService, api: FakeManagemen
         thread.join()
     assert [counts(report) for report in reports] == [{"sent": 3}] * 8
     assert all(len(bodies) == 8 for bodies in api.delivered.values())
+
+
+@pytest.mark.parametrize("room", ["dashboard_admin", "dashboard_user_u2", "lobby", "chat_room_", 7])
+@pytest.mark.parametrize("verb", ["grant_room", "revoke_room"])
+def test_only_chat_rooms_take_grants(service: WebSocketService, verb: str, room: Any, rows: Any) -> None:
+    before = rows("rooms")
+    with pytest.raises(InvalidNameError):
+        getattr(service, verb)(room, "u1")
+    assert rows("rooms") == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"user_id": "a b"},
+        {"user_id": True},
+        {"role": "Admin"},
+        {"role": None},
+        {"name": 7},
+        {"email": None},
+        {"ttl": 0},
+        {"ttl": -1},
+        {"ttl": True},
+        {"ttl": 60.5},
+        {"ttl": float("nan")},
+        {"ttl": 10**12},
+    ],
+)
+def test_a_ticket_that_no_connect_could_use_is_not_made(service: WebSocketService, wrong: Any) -> None:
+    with pytest.raises(InvalidNameError):
+        service.create_ticket(**{"user_id": "u1", **wrong})
+
+
+def test_a_ticket_has_the_labels_that_a_token_would_have(service: WebSocketService, store: Store) -> None:
+    ticket = service.create_ticket("u1", name="山田\u3000太郎\n\ud800", email="x" * 300)
+    who = store.tickets.take(ticket)
+    assert who
+    assert (who.name, who.email) == ("山田\u3000太郎", "x" * 256)

@@ -113,7 +113,7 @@ def test_anything_else_is_refused_with_a_reason_that_hides_the_token(bad: str | 
     ("given_name", "kept"),
     [
         ("山田\u3000太郎", "山田\u3000太郎"),
-        ("علی\u200cرضا", "علی\u200cرضا"),
+        ("می\u200cخواهم", "می\u200cخواهم"),  # noqa: RUF001
         ("ക്\u200d", "ക്\u200d"),
         ("👨\u200d👩\u200d👧", "👨\u200d👩\u200d👧"),
         ("Jean\u00a0Dupont", "Jean\u00a0Dupont"),

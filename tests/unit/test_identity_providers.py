@@ -81,9 +81,7 @@ TOKENS: dict[str, dict[str, Any]] = {
     },
     "Clerk": {
         "azp": "https://www.example.com",
-        "exp": NOW + 60,
         "fva": [4, -1],
-        "iat": NOW,
         "iss": "https://clerk.example.com",
         "jti": "10db7f531a90cb2faea4",
         "nbf": NOW - 10,
@@ -93,6 +91,7 @@ TOKENS: dict[str, dict[str, Any]] = {
         "sts": "active",
         "sub": "user_2NNEqL2nrIRdJ194ndJqAHwEfxC",
         "v": 2,
+        **TIMES,
     },
     "Firebase": {
         "name": "Jane Doe",

@@ -146,9 +146,7 @@ ANSWERS = [
     pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", id="not HTTP"),
     pytest.param(b"HTTP/1.1 503 Busy\r\n\r\n", id="503"),
     pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", id="cut"),
-    pytest.param(
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{", id="cut in a chunk"
-    ),
+    pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{", id="cut in a chunk"),
     pytest.param(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", id="too many headers"),
     pytest.param(b"HTTP/1.1 200 " + b"x" * 70000 + b"\r\n\r\n", id="a line too long"),
     pytest.param(b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100000, id="too deep"),

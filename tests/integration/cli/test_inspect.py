@@ -186,3 +186,5 @@ def test_kick_may_keep_the_user_out(roomcast: Roomcast, dynamodb: Any) -> None:
     store = Store(Tables(dynamodb, "connections", "rooms"))
     assert store.connections.connect("u5=", older) == "revoked"
     assert store.connections.connect("u6=", newer) == "connected"
+    assert roomcast("restore", "u1").out == "u1 may connect again\n"
+    assert store.connections.connect("u7=", older) == "connected"
