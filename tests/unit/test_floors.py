@@ -24,7 +24,8 @@ TREES = {
 
 FLOORS: dict[str, list[set[str]]] = {
     "roomcast": [
-        {"errors"},
+        {"plain_text"},
+        {"errors", "origins"},
         {"callback_url", "envelope", "metrics", "names"},
         {"connection"},
         {"settings"},
