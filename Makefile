@@ -11,8 +11,8 @@ COMPILE := $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-
 
 setup: .venv/.done client/dist/index.js  ## the virtual environment, the node packages, the built client
 
-dev: setup  ## run the whole stack at ws://localhost:3001
-	@exec $(BIN)/roomcast dev
+dev: setup  ## run the whole stack at ws://localhost:3001 (or at PORT)
+	@exec $(BIN)/roomcast dev $(if $(PORT),--port $(PORT))
 
 test: setup  ## unit, integration, infra, e2e, the client; with the branch coverage of the library
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered

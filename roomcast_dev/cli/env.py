@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from roomcast_dev.cli import env_file as files
+from roomcast_dev import env_file as files
 from roomcast_dev.cli import target
 
 

@@ -1,10 +1,12 @@
 """The `roomcast` command: its parts put together, and every expected error as one line."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,13 +20,22 @@ from botocore.exceptions import (
 
 from roomcast import RoomcastError
 from roomcast_dev.cli import cost, env, inspect, logs, preflight, redrive, send, smoke, tail, token, unblock
-from roomcast_dev.cli.env_file import EnvFileError
 from roomcast_dev.cli.target import ENV_FILE, EnvFileOption
+from roomcast_dev.env_file import EnvFileError
 
 
 def dev(
     port: int = typer.Option(3001, min=1, max=65535, help="The port on localhost."),
+    host: str | None = typer.Option(
+        None, help="Listen on this address too, or on all with 0.0.0.0: for containers and other machines."
+    ),
+    ministack_port: int = typer.Option(
+        0, min=0, max=65535, help="The port of DynamoDB, SQS and Secrets Manager (0: a free one)."
+    ),
     env_file: EnvFileOption = ENV_FILE,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where the synthesized stack is kept (default: build/local/).")
+    ] = None,
     time_scale: float = typer.Option(
         1.0, min=0.001, help="Run API Gateway's limits of 10 idle minutes and 2 hours this many times faster."
     ),
@@ -44,11 +55,20 @@ def dev(
       roomcast dev --time-scale 60      (an hour is a minute)
     """
     # Imported here, because no other command needs what it brings along.
+    from roomcast_dev.local.run import Options
     from roomcast_dev.local.run import run as run_local
 
-    raise typer.Exit(
-        run_local(port=port, env_file=env_file, time_scale=time_scale, quotas=quotas, quiet=quiet)
+    options = Options(
+        port=port,
+        host=host,
+        ministack_port=ministack_port,
+        env_file=env_file,
+        cache=cache,
+        time_scale=time_scale,
+        quotas=quotas,
+        quiet=quiet,
     )
+    raise typer.Exit(run_local(options))
 
 
 app = typer.Typer(
@@ -148,6 +168,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Where the `roomcast` script starts."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # it is None where it is closed
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows `?`
     sys.exit(run(sys.argv[1:]))
 
 

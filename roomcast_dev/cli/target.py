@@ -16,6 +16,7 @@ from dotenv import dotenv_values
 
 from roomcast.settings import check_secret
 from roomcast.tokens.secret_keys import SecretKeys
+from roomcast_dev.local.environment import pointed_at
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -210,16 +211,13 @@ def _local(env_file: Path) -> dict[str, str]:
     environ = {
         key: value for key, value in dotenv_values(env_file, interpolate=False).items() if value is not None
     }
-    # What a shell has set for the cloud must not reach the laptop's stage, nor the other way round.
-    for key in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        os.environ.pop(key, None)
-    aws = {key: value for key, value in environ.items() if key.startswith("AWS_")}
-    os.environ.update(aws)
-    os.environ["AWS_MAX_ATTEMPTS"] = (
-        "1"  # on this machine an address that does not answer will not do so later
-    )
-    if "AWS_REGION" in aws:  # boto3 reads only the older name
-        os.environ["AWS_DEFAULT_REGION"] = aws["AWS_REGION"]
+    # What a shell has set for the cloud must not reach the local stage, nor the other way round.
+    pointed = pointed_at(environ, os.environ)
+    pointed["AWS_MAX_ATTEMPTS"] = "1"  # on this machine an address that does not answer will not do so later
+    if "AWS_REGION" in environ:  # botocore reads only the older name
+        pointed["AWS_DEFAULT_REGION"] = environ["AWS_REGION"]
+    os.environ.clear()
+    os.environ.update(pointed)
     return environ
 
 

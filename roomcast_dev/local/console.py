@@ -50,10 +50,10 @@ class Console:
     """
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
-        self._stream = stream or sys.stdout
+        self._stream = stream or sys.stdout  # None where the process has no stdout
         self._quiet = quiet
-        self._style = _COLOURS if self._stream.isatty() else _PLAIN
-        self._gone = False
+        self._gone = self._stream is None
+        self._style = _COLOURS if self._stream is not None and self._stream.isatty() else _PLAIN
 
     def note(self, text: str) -> None:
         """Show something about the run itself."""

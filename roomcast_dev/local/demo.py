@@ -149,7 +149,11 @@ def _is_local(request: Request) -> bool:
     host = request.headers.get("host", "")
     origin = request.headers.get("origin")
     try:
-        return urlsplit(f"//{host}").hostname in _LOOPBACK and origin in (None, f"http://{host}")
+        return (
+            request.source_ip in _LOOPBACK  # `--host` lets other machines in, but not to this page
+            and urlsplit(f"//{host}").hostname in _LOOPBACK
+            and origin in (None, f"http://{host}")
+        )
     except ValueError:
         return False
 

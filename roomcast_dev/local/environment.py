@@ -45,4 +45,4 @@ def pointed_at(stack: Mapping[str, str], environ: Mapping[str, str]) -> dict[str
     for name in ("no_proxy", "NO_PROXY"):
         hosts = [host.strip() for host in environ.get(name, "").split(",") if host.strip()]
         kept[name] = ",".join([*hosts, *(host for host in _LOOPBACK if host not in hosts)])
-    return {**kept, **_NO_AWS_FILES, **stack}
+    return {**kept, **_NO_AWS_FILES, **CREDENTIALS, **stack}

@@ -10,8 +10,8 @@ class LocalRunError(Exception):
 class PortInUseError(LocalRunError):
     """Another program listens on the port asked for."""
 
-    def __init__(self, port: int) -> None:
-        super().__init__(f"port {port} is in use: stop what listens there, or choose another with --port")
+    def __init__(self, port: int, option: str = "--port") -> None:
+        super().__init__(f"port {port} is in use: stop what listens there, or choose another with {option}")
         self.port = port
 
 

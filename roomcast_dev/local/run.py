@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
+import resource
 import signal
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import uvloop
-from dotenv import dotenv_values
 
-from roomcast.errors import SettingsError
-from roomcast.settings import check_secret
-from roomcast_dev.local import demo
+from roomcast_dev.local import demo, handover
 from roomcast_dev.local.console import Console
 from roomcast_dev.local.environment import CREDENTIALS
 from roomcast_dev.local.errors import LocalRunError
@@ -25,45 +23,66 @@ from roomcast_dev.local.project import project_in
 from roomcast_dev.local.stack import LocalRun, Project
 from roomcast_dev.local.template.model import REGION
 
+MAX_OPEN_FILES = 65_536  # ours: each client is an open file, and shells allow 256 or 1,024 of them
 
-def run(
-    port: int = 3001,
-    env_file: Path | None = None,
-    *,
-    time_scale: float = 1.0,
-    quotas: float | None = None,
-    quiet: bool = False,
-) -> int:
-    """Run the local stack until Ctrl-C or SIGTERM; returns the exit status.
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `roomcast dev` may be told.
 
     Args:
-        port: where the gateway listens, on loopback alone.
-        env_file: gets the settings for backends and commands, mode 600 (default `.env.local`); an earlier
-            `JWT_SECRET` in it is kept, so that tokens outlive a restart.
+        port: where clients connect, on loopback.
+        host: one more address to listen on (`0.0.0.0`: all), for other machines and containers.
+        ministack_port: where MiniStack listens; 0 takes a free port.
+        env_file: gets the settings for backends and commands. A `JWT_SECRET` in it is kept, so that tokens
+            outlive a restart.
+        cache: where synthesized assemblies are kept; `None`: `build/local/` in the project.
         time_scale: how many times faster API Gateway's limits of 10 minutes and 2 hours run.
         quotas: share of an AWS account's quotas to enforce (1.0: as on a new account); `None`: none.
         quiet: show problems only.
     """
+
+    port: int = 3001
+    host: str | None = None
+    ministack_port: int = 0
+    env_file: Path = Path(".env.local")
+    cache: Path | None = None
+    time_scale: float = 1.0
+    quotas: float | None = None
+    quiet: bool = False
+
+
+def run(options: Options) -> int:
+    """Run the stage `local` until Ctrl-C, SIGTERM or SIGHUP; returns the exit status."""
+    _open_standard_descriptors()
+    _allow_many_open_files()
     try:
-        project = project_in(Path.cwd())
+        project = replace(project_in(Path.cwd()), cache=options.cache)
     except LocalRunError as problem:
-        Console(quiet=quiet).problem(f"roomcast dev: {problem}")
+        Console(quiet=options.quiet).problem(f"roomcast dev: {problem}")
         return 1
-    return uvloop.run(_run(project, port, env_file or Path(".env.local"), time_scale, quotas, quiet))
+    return uvloop.run(_run(project, options))
 
 
-async def _run(
-    project: Project, port: int, env_file: Path, time_scale: float, quotas: float | None, quiet: bool
-) -> int:
+async def _run(project: Project, options: Options) -> int:
     started = time.perf_counter()
-    console = Console(quiet=quiet)
+    console = Console(quiet=options.quiet)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop.set)
-    stack = LocalRun(project, port=port, console=console, time_scale=time_scale, quotas=quotas)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it: that choice stands
+            loop.add_signal_handler(number, stop.set)
+    stack = LocalRun(
+        project,
+        port=options.port,
+        host=options.host,
+        ministack_port=options.ministack_port,
+        console=console,
+        time_scale=options.time_scale,
+        quotas=options.quotas,
+    )
     stopped = loop.create_task(stop.wait())
-    starting = loop.create_task(_start(stack, env_file))
+    starting = loop.create_task(_start(stack, options.env_file))
     try:
         await _first(starting, stopped)
         if not starting.done():
@@ -72,7 +91,7 @@ async def _run(
                 await starting
             return 130
         await starting
-        _greet(console, stack, env_file, time.perf_counter() - started)
+        _greet(console, stack, options, time.perf_counter() - started)
         await _first(stack.failed, stopped)
         if stack.failed.done():
             raise stack.failed.result()
@@ -86,14 +105,34 @@ async def _run(
     return 0
 
 
+def _open_standard_descriptors() -> None:
+    """Open /dev/null where stdin, stdout or stderr is closed, so that no socket gets its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+
+
+def _allow_many_open_files() -> None:
+    """Raise the soft limit on open files towards `MAX_OPEN_FILES`, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit that it does not report
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def _first(*futures: asyncio.Future[Any]) -> None:
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _start(stack: LocalRun, env_file: Path) -> None:
+    await asyncio.to_thread(handover.refuse_if_taken, env_file)
     await stack.start()
     environment = await local_environment(stack, env_file)
-    write_env_file(env_file, environment)
+    handover.write(env_file, environment)
     await stack.serve(demo.create(environment) if "JWT_SECRET" in environment else None)
 
 
@@ -111,11 +150,7 @@ async def local_environment(stack: LocalRun, env_file: Path | None = None) -> di
     outputs = stack.outputs
     if not {"ConnectionsTableName", "RoomsTableName", "JwtSecretName"} <= outputs.keys():
         return {"WEBSOCKET_API_ENDPOINT": stack.url, **aws}
-    kept = dotenv_values(env_file).get("JWT_SECRET") if env_file is not None and env_file.exists() else None
-    try:
-        secret = check_secret("JWT_SECRET", kept) if kept else secrets.token_urlsafe(48)
-    except SettingsError as problem:
-        raise LocalRunError(f"{env_file}: {problem}") from problem
+    secret = handover.secret(env_file)
     await asyncio.to_thread(stack.ministack.put_secret, outputs["JwtSecretName"], secret)
     environment = {
         "WEBSOCKET_API_ENDPOINT": stack.url,
@@ -128,30 +163,20 @@ async def local_environment(stack: LocalRun, env_file: Path | None = None) -> di
     return {**environment, "JWT_SECRET": secret, **aws}
 
 
-def write_env_file(path: Path, environment: dict[str, str]) -> None:
-    """Write `environment` whole or not at all, readable by its owner alone."""
-    lines = ["# Written by `roomcast dev`; the stack that it tells of runs while that command does."]
-    lines += [f"{name}={value}" for name, value in environment.items()]
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write("\n".join(lines) + "\n")
-    temporary.replace(path)
-
-
-def _greet(console: Console, stack: LocalRun, env_file: Path, seconds: float) -> None:
+def _greet(console: Console, stack: LocalRun, options: Options, seconds: float) -> None:
     memory = ", ".join(
         f"{f.name.rsplit('-', 1)[-1]} {f.memory} MB {f.timeout:.0f} s"
         for f in stack.template.functions.values()
     )
+    also = f"   and on {options.host}" if options.host else ""
     console.note(
         f"""
   Realtime backend on this machine, ready in {seconds:.1f} s. Ctrl-C ends it.
 
     demo       http://{stack.address}/
-    browser    ws://{stack.address}/?token=...
+    browser    ws://{stack.address}/?token=...{also}
     callback   {stack.callback_url}/@connections/...
-    settings   {env_file}
+    settings   {options.env_file}
     functions  {memory}
 
   A token:     roomcast token --user u1 --role admin
@@ -161,4 +186,4 @@ def _greet(console: Console, stack: LocalRun, env_file: Path, seconds: float) ->
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run(Options()))

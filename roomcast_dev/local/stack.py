@@ -40,6 +40,7 @@ class Project:
         source_path: import path of the functions' sources; empty: the code as it was when synthesized.
         watched: folders whose change gives the functions new workers.
         stack: name of the stack to run, where several have a WebSocket API.
+        cache: where synthesized assemblies are kept (default: `build/local/` in the directory).
     """
 
     directory: Path
@@ -48,11 +49,7 @@ class Project:
     source_path: Sequence[Path] = ()
     watched: Sequence[Path] = ()
     stack: str | None = None
-
-    @property
-    def cache(self) -> Path:
-        """Where synthesized assemblies are kept."""
-        return self.directory / "build" / "local"
+    cache: Path | None = None
 
 
 class LocalRun:
@@ -60,7 +57,9 @@ class LocalRun:
 
     Args:
         project: what to run.
-        port: the gateway's, on loopback alone; 0 takes a free one.
+        port: where clients connect, on loopback; 0 takes a free one.
+        host: one more address to listen on, for the gateway and for MiniStack.
+        ministack_port: where MiniStack listens; 0 takes a free one.
         time_scale: how many times faster API Gateway's limits of 10 minutes and 2 hours run.
         quotas: share of an AWS account's quotas to enforce; `None`: none.
         pool_limits: how the pools of function workers grow and shrink.
@@ -71,6 +70,8 @@ class LocalRun:
         project: Project,
         *,
         port: int = 0,
+        host: str | None = None,
+        ministack_port: int = 0,
         console: Console | None = None,
         time_scale: float = 1.0,
         quotas: float | None = None,
@@ -78,6 +79,7 @@ class LocalRun:
     ) -> None:
         self.project = project
         self.port = port
+        self._host_address = host
         self.console = console or Console(quiet=True)
         self.faults = Faults()
         self.failed: asyncio.Future[LocalRunError] = asyncio.get_running_loop().create_future()
@@ -88,7 +90,7 @@ class LocalRun:
         self._quotas = quotas
         self._template: Template | None = None
         self._gateway: ApiGateway | None = None
-        self._ministack = MiniStack()
+        self._ministack = MiniStack(ministack_port, host)
         self._host = FunctionHost(self.console.function, pool_limits)
         self._pollers: list[QueuePoller] = []
         self._sockets: list[socket.socket] = []
@@ -139,7 +141,7 @@ class LocalRun:
         Raises:
             LocalRunError: in one line why it cannot run.
         """
-        self._sockets = listen(self.port)
+        self._sockets = listen(self.port, self._host_address)
         self.port = self._sockets[0].getsockname()[1]
         try:
             self._template = template = load(await self._prepare(), self.project.stack)
@@ -208,7 +210,7 @@ class LocalRun:
                 self.project.directory,
                 context=self.project.context,
                 sources=self.project.sources,
-                cache=self.project.cache,
+                cache=self.project.cache or self.project.directory / "build" / "local",
                 console=self.console,
             )
         )

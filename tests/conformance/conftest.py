@@ -7,7 +7,7 @@ import botocore.session
 import pytest
 
 from roomcast_dev.cli.target import Place
-from roomcast_dev.local.run import write_env_file
+from roomcast_dev.local import handover
 from roomcast_dev.testing import WebSocketStack
 from tests.conformance.__main__ import target_of
 from tests.conformance.target import Target
@@ -22,7 +22,7 @@ def stage(
 ) -> Iterator[Target]:
     """This project's stage."""
     path = tmp_path / ".env.local"
-    write_env_file(path, dict(websocket_stack.environment))
+    handover.write(path, websocket_stack.environment)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "")  # `environ()` sets them for the process; the next test must not see it
     target = target_of(Place(env_file=path))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from roomcast_dev.local.run import write_env_file
+from roomcast_dev.local import handover
 from roomcast_dev.testing import WebSocketStack
 from tests.conformance.rows import MEASURED, ROWS, Row, compare
 from tests.conformance.target import Target
@@ -69,7 +69,7 @@ def fails(target: Target) -> object:
 @pytest.mark.timeout(180)
 def test_the_command_asks_all_of_them(websocket_stack: WebSocketStack, tmp_path: Path) -> None:
     path = tmp_path / ".env.local"
-    write_env_file(path, dict(websocket_stack.environment))
+    handover.write(path, websocket_stack.environment)
     command = [sys.executable, "-m", "tests.conformance", "--env-file", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from roomcast_dev.local.run import write_env_file
+from roomcast_dev.local import handover
 from roomcast_dev.testing import WebSocketStack
 
 COMMAND = [sys.executable, "-c", "from roomcast_dev.cli.main import main; main()"]
@@ -17,7 +17,7 @@ COMMAND = [sys.executable, "-c", "from roomcast_dev.cli.main import main; main()
 def env_file(websocket_stack: WebSocketStack, tmp_path: Path) -> Path:
     """The env file of the running stack, as `roomcast dev` writes it."""
     path = tmp_path / ".env.local"
-    write_env_file(path, dict(websocket_stack.environment))
+    handover.write(path, websocket_stack.environment)
     return path
 
 

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,14 @@ COMMAND = [sys.executable, "-c", "from roomcast_dev.cli.main import main; main()
 class Dev:
     """One `roomcast dev`."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        first: Callable[[], object] = lambda: None,
+        **environment: str,
+    ) -> None:
+        """Start it; `first` runs in the new process before the command does."""
         self.env_file = folder / ".env.local"
         self.log = folder / "log"
         self.port = free_port()
@@ -37,6 +44,7 @@ class Dev:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
                 start_new_session=True,
+                preexec_fn=first,
             )
 
     def wait_ready(self) -> None:

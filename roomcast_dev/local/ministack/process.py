@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,14 +12,22 @@ from typing import Any
 
 from roomcast_dev.local.environment import child_environment
 from roomcast_dev.local.errors import MiniStackError
+from roomcast_dev.local.wire.sockets import listen
 
 START_TIMEOUT = 20.0  # ours: seconds; it takes half a second on a quiet machine
 
 
 class MiniStack:
-    """One MiniStack on a free loopback port, with nothing kept from an earlier run."""
+    """One MiniStack, with nothing kept from an earlier run.
 
-    def __init__(self) -> None:
+    Args:
+        port: on loopback; 0 takes one that is free.
+        host: one more address to listen on.
+    """
+
+    def __init__(self, port: int = 0, host: str | None = None) -> None:
+        self._port = port
+        self._host = host
         self.url = ""
         self.on_sent: Callable[[], None] = lambda: None
         """Called when a message may have come into a queue."""
@@ -35,17 +42,16 @@ class MiniStack:
         Raises:
             MiniStackError: it ended or did not answer.
         """
-        sock = socket.socket()
-        sock.bind(("127.0.0.1", 0))
-        sock.listen(1024)
-        port = sock.getsockname()[1]
+        sockets = listen(self._port, self._host, "--ministack-port")
+        port = sockets[0].getsockname()[1]
+        descriptors = [sock.fileno() for sock in sockets]
         self.url = f"http://127.0.0.1:{port}"
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "roomcast_dev.local.ministack.server",
-            str(sock.fileno()),
-            pass_fds=[sock.fileno()],
+            *map(str, descriptors),
+            pass_fds=descriptors,
             stdin=asyncio.subprocess.PIPE,  # its end tells the process that we are gone
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -58,7 +64,8 @@ class MiniStack:
                 "LOG_LEVEL": "ERROR",
             },
         )
-        sock.close()
+        for sock in sockets:
+            sock.close()
         self._reader = asyncio.create_task(self._read())
         try:
             await asyncio.wait_for(self._ready.wait(), START_TIMEOUT)

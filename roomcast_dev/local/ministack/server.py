@@ -1,4 +1,4 @@
-"""The process that is MiniStack: `python -m roomcast_dev.local.ministack.server FD`."""
+"""The process that is MiniStack: `python -m roomcast_dev.local.ministack.server FD ...`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,8 +17,8 @@ from roomcast_dev.local.wire.http import Listener
 from roomcast_dev.local.wire.messages import Request, Respond, Response
 
 
-def _serve(fd: int) -> None:
-    """Serve MiniStack's application on the listening socket `fd` until our stdin ends."""
+def _serve(descriptors: Sequence[int]) -> None:
+    """Serve MiniStack's application on listening sockets until our stdin ends."""
     import threading
 
     import uvloop
@@ -35,7 +35,7 @@ def _serve(fd: int) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    uvloop.run(_Application(app).serve(socket.socket(fileno=fd)))
+    uvloop.run(_Application(app).serve([socket.socket(fileno=fd) for fd in descriptors]))
 
 
 class _Application:
@@ -49,12 +49,12 @@ class _Application:
         self._app = app
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def serve(self, sock: socket.socket) -> None:
+    async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Start the application, say so, and serve for ever."""
         started = asyncio.Event()
         lifespan = asyncio.create_task(self._lifespan(started))
         await started.wait()
-        await Listener(self._on_request).start([sock])
+        await Listener(self._on_request).start(sockets)
         os.write(1, b"ready\n")
         await lifespan
         await asyncio.Event().wait()
@@ -122,4 +122,4 @@ def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    _serve([int(number) for number in sys.argv[1:]])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import socket
 
-from roomcast_dev.local.errors import PortInUseError
+from roomcast_dev.local.errors import LocalRunError, PortInUseError
 
 BACKLOG = 4096  # ours: handshakes that may wait, as when a thousand browsers reconnect at once
 END_TIMEOUT = 2.0  # ours: seconds that the other side gets to end a connection that we have ended
@@ -17,25 +18,50 @@ def loopback_socket() -> socket.socket:
     return _bind(socket.AF_INET, "127.0.0.1", 0)
 
 
-def listen(port: int) -> list[socket.socket]:
+def listen(port: int, host: str | None = None, option: str = "--port") -> list[socket.socket]:
     """Bind and listen on 127.0.0.1 and, where it exists, ::1 (browsers take `localhost` for either).
 
-    Port 0 takes one that is free.
+    Args:
+        port: 0 takes one that is free.
+        host: one more address of this machine, or `0.0.0.0` or `::` for all of them.
+        option: which option chooses the port, for the error.
 
     Raises:
-        PortInUseError: someone else listens there.
+        LocalRunError: somebody else listens there, or this machine does not have that address.
     """
-    sockets = [_bind(socket.AF_INET, "127.0.0.1", port)]
-    try:
-        sockets.append(_bind(socket.AF_INET6, "::1", sockets[0].getsockname()[1]))
-    except PortInUseError:
-        sockets[0].close()
-        if port == 0:
-            return listen(0)
-        raise
-    except OSError:
-        return sockets  # a machine without IPv6, or one where ::1 is not configured
+    wanted = _addresses(host)
+    sockets: list[socket.socket] = []
+    for family, address in wanted:
+        try:
+            sockets.append(_bind(family, address, sockets[0].getsockname()[1] if sockets else port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE and address == "::1":
+                continue  # a machine without IPv6, or one where ::1 is not configured
+            for sock in sockets:
+                sock.close()
+            if error.errno == errno.EADDRINUSE:
+                if port == 0:  # free for the first address, taken for another
+                    return listen(0, host, option)
+                raise PortInUseError(port, option) from error
+            raise LocalRunError(f"cannot listen on {address}: {error.strerror}") from error
     return sockets
+
+
+def _addresses(host: str | None) -> list[tuple[socket.AddressFamily, str]]:
+    loopback = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+    if host is None:
+        return loopback
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        problem = "is not an IP address of this machine, such as 0.0.0.0 for all of them"
+        raise LocalRunError(f"--host {host} {problem}") from None
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    if address.is_unspecified:  # it takes the loopback address of its family with it
+        loopback = [(other, name) for other, name in loopback if other is not family]
+    if (family, str(address)) in loopback:
+        return loopback
+    return [(family, str(address)), *loopback]
 
 
 def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
@@ -46,10 +72,8 @@ def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     try:
         sock.bind((host, port))
         sock.listen(BACKLOG)
-    except OSError as error:
+    except OSError:
         sock.close()
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(port) from error
         raise
     return sock
 

@@ -10,7 +10,7 @@ from dotenv.parser import parse_stream
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomcast_dev.cli.env_file import EnvFileError, read, set_values, write
+from roomcast_dev.env_file import EnvFileError, read, set_values, write
 
 URL = "wss://abc123.execute-api.us-east-1.amazonaws.com/prod"
 

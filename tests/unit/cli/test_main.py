@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import jwt
 import pytest
@@ -257,13 +257,13 @@ def test_dev_runs_the_local_stage_and_ends_with_its_exit_code(
 ) -> None:
     calls: list[object] = []
 
-    def run(**options: object) -> int:
+    def run(options: object) -> int:
         calls.append(options)
         return 3
 
     module = ModuleType("roomcast_dev.local.run")
-    vars(module)["run"] = run
+    vars(module).update(run=run, Options=SimpleNamespace)
     monkeypatch.setitem(sys.modules, "roomcast_dev.local.run", module)
     assert roomcast("dev", "--port", "3002", "--env-file", "here", "--quiet").code == 3
-    defaults = {"time_scale": 1.0, "quotas": None}
-    assert calls == [{"port": 3002, "env_file": Path("here"), "quiet": True, **defaults}]
+    defaults = {"time_scale": 1.0, "quotas": None, "host": None, "ministack_port": 0, "cache": None}
+    assert calls == [SimpleNamespace(port=3002, env_file=Path("here"), quiet=True, **defaults)]
