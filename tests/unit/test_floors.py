@@ -36,7 +36,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"__init__"},
     ],
     "roomcast_dev": [
-        {"prices", "quotas"},
+        {"env_file", "prices", "quotas"},
         {"local"},
         {"testing"},
         {"cli", "pytest_plugin"},
@@ -45,7 +45,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"console", "environment", "errors"},
         {"template", "wire"},
         {"aws"},
-        {"assembly", "demo", "faults", "lambda_host", "ministack"},
+        {"assembly", "demo", "faults", "handover", "lambda_host", "ministack"},
         {"api_gateway", "queues"},
         {"stack"},
         {"project"},
