@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Client, type ClientOptions, createClient, type StateChange } from "../src/index.ts";
-import { FakeServer, forbidden, jwt, reply } from "./fake-server.ts";
+import { FakeServer, forbidden, jwt, reply } from "../src/testing.ts";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;

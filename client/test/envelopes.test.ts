@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Client, createClient } from "../src/index.ts";
-import { FakeServer } from "./fake-server.ts";
+import { FakeServer } from "../src/testing.ts";
 
 const samples = JSON.parse(readFileSync(join(import.meta.dirname, "..", "..", "tests", "envelopes.json"), "utf8"));
 

@@ -2,7 +2,7 @@
 import { expect, test, vi } from "vitest";
 import { createClient } from "../src/index.ts";
 import { type Effect, type Events, type Model, publicState, start, step } from "../src/lifecycle.ts";
-import { FakeServer } from "./fake-server.ts";
+import { FakeServer } from "../src/testing.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 
 /** What API Gateway lets in, for a whole account. */

@@ -6,7 +6,7 @@ import * as original from "socket.io-client";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import * as api from "../src/io-api.ts";
 import * as adapter from "../src/io.ts";
-import { FakeServer } from "./fake-server.ts";
+import { FakeServer } from "../src/testing.ts";
 import { table, update } from "./io-table.ts";
 
 let server: FakeServer;

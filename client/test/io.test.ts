@@ -1,7 +1,7 @@
 /** The uses of Socket.IO that carry over, and that the others say so. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { io, type IoOptions, type IoSocket } from "../src/io.ts";
-import { FakeServer, forbidden, reply } from "./fake-server.ts";
+import { FakeServer, forbidden, reply } from "../src/testing.ts";
 
 let server: FakeServer;
 let socket: IoSocket;

@@ -1,7 +1,7 @@
 /** A real WebSocket server on this machine that answers every action of the protocol, for what has sockets of its own. */
 import { type AddressInfo } from "node:net";
 import { WebSocketServer } from "ws";
-import { reply } from "./fake-server.ts";
+import { reply } from "../src/testing.ts";
 
 export class ProtocolServer {
   /** The tokens of all connections so far. */

@@ -4,7 +4,7 @@ import { createRoot, type Root } from "react-dom/client";
 import { afterEach, beforeEach, expect, expectTypeOf, test, vi } from "vitest";
 import { type Client, createClient, type Room } from "../src/index.ts";
 import { useConnectionState, useEvent, useRoom } from "../src/react.ts";
-import { FakeServer, forbidden, reply } from "./fake-server.ts";
+import { FakeServer, forbidden, reply } from "../src/testing.ts";
 
 let server: FakeServer;
 let client: Client;

@@ -1,6 +1,6 @@
 /** LandingHub's functions, used as its components use them. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { FakeServer } from "./fake-server.ts";
+import { FakeServer } from "../src/testing.ts";
 
 let server: FakeServer;
 let socket: typeof import("../src/socket.ts");

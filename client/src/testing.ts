@@ -1,24 +1,25 @@
 /**
- * A server of the protocol inside the test, given to the client as `server.WebSocket`.
+ * A server of the protocol inside a test, given to the client as `server.WebSocket`: no network, no other process.
  *
- * By itself it lets everybody in and answers every action of the protocol. A test says what else is
- * to happen: `server.admit = "refuse"`, `server.answer = (action) => ...`, `server.cut()`, `server.say(...)`.
- * Each connection keeps what it received, so a test can look at what the client said.
- * To play a new behaviour of the gateway, add a value to `Admit` or change `answer`; nothing is ever
- * answered synchronously, as on a real network.
+ * By itself it lets everybody in and answers every action of the protocol. A test says what else is to happen:
+ * `server.admit = "refuse"`, `server.answer = (action) => ...`, `server.cut()`, `server.say(...)`. Each connection keeps
+ * what it received, so that a test can look at what the client has sent. Nothing is ever answered synchronously, as on a
+ * real network; it works with real and with fake timers.
  */
-import type { ConnectionFacts, WebSocketLike } from "../src/index.ts";
+import type { ConnectionFacts, WebSocketLike } from "./index.ts";
 
 /**
- * What a handshake comes to: open; open and closed at once; refused, since the token is not good (a handshake with
- * `explain=1` is then let in as nobody); busy or down, as behind a 5xx, a 429, a dead network: all of that is the same
- * for a page; or never answered.
+ * What becomes of a handshake: `open`; `flash`, open and closed at once; `refuse`, since the token is not good (a
+ * handshake with `explain=1` is then let in as nobody); `busy` or `down`, as behind a 5xx, a 429 or a dead network, which
+ * are all the same to a page; `hang`, never answered.
  */
 export type Admit = "open" | "flash" | "refuse" | "busy" | "down" | "hang";
-type Action = { action: string; id: string; [field: string]: unknown };
+/** What a client has sent. */
+export type Action = { action: string; id: string; [field: string]: unknown };
 
 export class FakeServer {
   admit: Admit = "open";
+  /** Milliseconds until a handshake or an action is answered. */
   latency = 1;
   /** What is said about each connection; `undefined` plays a server that does not know of it. */
   facts: ConnectionFacts | undefined = { expiresIn: 86_400, spread: 1_000 };
@@ -31,9 +32,11 @@ export class FakeServer {
     envelope("auth:checked", nobody ? { valid: false, code: this.refusal } : { valid: true }, id);
   /** Every handshake ever tried, refused or not. */
   attempts: { at: number; url: string }[] = [];
+  /** Every connection ever made, the latest last. */
   connections: FakeConnection[] = [];
-  /** What an action is answered with; `undefined` is silence. */
+  /** What an action is answered with: `reply(action)`, an `envelope(...)` of your own, or `undefined` for silence. */
   answer: (action: Action, connection: FakeConnection) => object | undefined = (action) => reply(action);
+  /** Give this to the client. */
   readonly WebSocket: new (url: string, protocols?: string[]) => WebSocketLike;
 
   constructor() {
@@ -53,11 +56,12 @@ export class FakeServer {
     return this.connections.at(-1)!;
   }
 
-  /** Every connection goes at once, as when a network or a gateway fails. */
+  /** Ends every connection, as when a network or a gateway fails. */
   cut(code = 1006, reason = ""): void {
     for (const connection of this.open) connection.cut(code, reason);
   }
 
+  /** Sends an event to every open connection; `rest` are further keys of the envelope, such as `id` and `room`. */
   say(event: string, data: unknown, rest: object = {}): void {
     for (const connection of this.open) connection.say(event, data, rest);
   }
@@ -69,6 +73,7 @@ export class FakeConnection implements WebSocketLike {
   onclose: WebSocketLike["onclose"] = null;
   onerror: WebSocketLike["onerror"] = null;
   state: "connecting" | "open" | "closed" = "connecting";
+  /** Every action that the client has sent over it. */
   received: Action[] = [];
   /** Let in to be told why it is refused, and for nothing else. */
   nobody = false;
@@ -97,6 +102,7 @@ export class FakeConnection implements WebSocketLike {
     });
   }
 
+  /** The names of what was received. */
   get actions(): string[] {
     return this.received.map(({ action }) => action);
   }
@@ -125,11 +131,13 @@ export class FakeConnection implements WebSocketLike {
     this.timers.add(timer);
   }
 
+  /** The client ends it. */
   close(): void {
     this.state = "closed";
     for (const timer of this.timers) clearTimeout(timer);
   }
 
+  /** The server or the network ends it. */
   cut(code = 1006, reason = ""): void {
     this.close();
     this.onerror?.({});
@@ -140,6 +148,7 @@ export class FakeConnection implements WebSocketLike {
     this.text(JSON.stringify({ event, data, timestamp: "2025-01-17T10:30:00.000Z", ...rest }));
   }
 
+  /** Sends a message as it is, an envelope or not. */
   text(data: string): void {
     if (this.state !== "open") return;
     const { facts } = this.server;
@@ -152,13 +161,15 @@ export class FakeConnection implements WebSocketLike {
   }
 }
 
-const envelope = (event: string, data: object, replyTo: string) => ({
+/** A message of the server; with an action's `id` as `replyTo` it is the answer to that. */
+export const envelope = (event: string, data: unknown, replyTo?: string): object => ({
   event,
   data,
   timestamp: "2025-01-17T10:30:00.000Z",
-  replyTo,
+  ...(replyTo !== undefined && { replyTo }),
 });
 
+/** The answer of a server that grants everything. */
 export function reply({ action, id, roomId }: Action): object {
   switch (action) {
     case "ping":
@@ -180,15 +191,20 @@ export function reply({ action, id, roomId }: Action): object {
   }
 }
 
-/** A JWT of which the client reads the end, in seconds from now. */
+/** The answer of a server that grants no room. */
+export const forbidden = ({ id, roomId }: Action): object =>
+  envelope("chat:error", { code: "forbidden", message: "You may not join this room", roomId }, id);
+
+/** A token that ends this many seconds from now. Its signature is not one. */
 export function jwt(seconds: number): string {
-  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  return `${part({ alg: "HS256" })}.${part({ userId: "u1", name: "Zoë?>", exp: Math.floor(Date.now() / 1000) + seconds })}.x`;
+  const claims = { userId: "u1", name: "Zoë?>", exp: Math.floor(Date.now() / 1000) + seconds };
+  return `${base64url({ alg: "HS256" })}.${base64url(claims)}.x`;
 }
 
-export const forbidden = ({ id, roomId }: Action): object => ({
-  event: "chat:error",
-  data: { code: "forbidden", message: "You may not join this room", roomId },
-  timestamp: "2025-01-17T10:30:00.000Z",
-  replyTo: id,
-});
+function base64url(value: object): string {
+  // btoa takes bytes; TextEncoder is missing under jsdom.
+  const bytes = encodeURIComponent(JSON.stringify(value)).replace(/%(..)/g, (_, hex: string) =>
+    String.fromCharCode(parseInt(hex, 16)),
+  );
+  return btoa(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+}
