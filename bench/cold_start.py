@@ -1,4 +1,4 @@
-"""The CPU of a cold start: each function's import and first event, beside the same handler on boto3.
+"""The CPU of a cold start: each function's import and first event, compared with the same handler on boto3.
 
 As on Lambda: boto3 and botocore come compiled, what is in the function's folder does not and cannot be
 (the folder is read-only), and there is nothing else to import. The peers are written as tutorials write
@@ -39,7 +39,7 @@ PARTS = {
 
 
 def stage(folder: Path, sources: Path, *packages: Path) -> Path:
-    """A function's folder: handlers at its root, packages beside them, no bytecode."""
+    """A function's folder: handlers at its root, packages next to them, no bytecode."""
     folder.mkdir()
     for source in sources.glob("*.py"):
         if source.name != "__init__.py":

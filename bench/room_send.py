@@ -1,8 +1,8 @@
-"""What a room send reads: roomcast's Query of the room beside LandingHub's Scan of all connections.
+"""What a room send reads: roomcast's Query of the room compared with LandingHub's Scan of all connections.
 
 On AWS's DynamoDB Local with `ReturnConsumedCapacity`. Rooms of 10, 100 and 1,000 members, while the
 connections grow from 1,000 to 100,000. Read units are what DynamoDB bills; the times are of this machine.
-With `--quick` the Scan is done for the rooms of 100 alone: it reads the same for all.
+With `--quick` the Scan is done only for the rooms of 100: it reads the same for all.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The CPU of one message: roomcast.management_api.client beside boto3, aiobotocore, the Node SDK and wrk.
+"""The CPU of one message: roomcast.management_api compared with boto3, aiobotocore, the Node SDK and wrk.
 
 Each sender is a process of its own on one core; nginx serves TLS on the other and answers 1 % of the posts
 with 410, at once or after 10 ms. The figures are the median round of each, from one run, and the ratios

@@ -2,7 +2,7 @@
 
 A client sends `{"action": "...", "id": "...", ...fields}`; the server answers and sends
 `{"event": "...", "data": {...}, "timestamp": "2025-01-17T10:30:00.000Z"}`, with `id`, `room` and
-`replyTo` beside these where they apply.
+`replyTo` as well where they apply.
 """
 
 import json
@@ -54,7 +54,7 @@ def parse(body: object) -> Action:
     try:
         value = _DECODER.decode(body)
         _check_depth(value)
-        # Only an escape or a broken transport makes a lone surrogate; encoding finds it wherever it stands.
+        # Only an escape or a broken transport makes a lone surrogate; encoding finds it wherever it is.
         if "\\u" in body or not body.isascii():
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -157,7 +157,7 @@ def _check_depth(value: object) -> None:
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key appears twice")
     return result
 
 

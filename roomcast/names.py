@@ -48,7 +48,7 @@ def parse(name: object) -> Room:
     """Read a room's name.
 
     Raises:
-        InvalidNameError: it is none of the three kinds, or its id is outside the grammar.
+        InvalidNameError: it is not one of the three kinds, or its id does not match the grammar.
     """
     if isinstance(name, str):
         if name == _DASHBOARD_ADMIN:
@@ -69,7 +69,7 @@ def chat(room_id: object) -> Room:
     """The chat room of a room id.
 
     Raises:
-        InvalidNameError: the id is no string of the grammar `ROOM_ID_RULE`.
+        InvalidNameError: the id does not match `ROOM_ID_RULE`.
     """
     if not isinstance(room_id, str) or not _ROOM_ID.fullmatch(room_id):
         raise InvalidNameError("roomId", room_id, ROOM_ID_RULE)
@@ -97,7 +97,7 @@ def user_id(value: object) -> str:
     """Check a user id.
 
     Raises:
-        InvalidNameError: it is no string of the grammar `USER_ID_RULE`.
+        InvalidNameError: it does not match `USER_ID_RULE`.
     """
     if not isinstance(value, str) or not _USER_ID.fullmatch(value):
         raise InvalidNameError("user id", value, USER_ID_RULE)

@@ -1,4 +1,4 @@
-"""Settings: what the functions and any backend are told by their environment, validated once."""
+"""Settings: what the environment says to the functions and to any backend, validated once."""
 
 import json
 import os
@@ -35,7 +35,7 @@ class ClaimNames:
     Attributes:
         user: who it is; None: `userId`, `sub` or `id`, which must agree where there are several.
         role: what the user may do: a string, a list of them, or true; None: `role`, a string.
-        admin: the value that means `admin`, alone or in the list; `true` for a claim that is true.
+        admin: the value that means `admin`, by itself or in a list; `true` for a claim that is true.
         name: shown to others.
         email: likewise.
         audience: who the token is for.
@@ -75,7 +75,7 @@ class ClaimNames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRules:
-    """What a stage asks of a token, besides a good signature and an `exp` that is not past.
+    """What a stage requires of a token, in addition to a valid signature and an `exp` that is not past.
 
     Attributes:
         algorithm: the only one that is taken.
@@ -222,7 +222,7 @@ def _origins(text: str) -> tuple[str, ...]:
 def _count(env: Mapping[str, str], key: str, default: int) -> int:
     value = env.get(key) or str(default)
     if not (value.isascii() and value.isdigit() and 0 < len(value) < 10 and int(value) > 0):
-        raise SettingsError(key, f"{value!r} is no whole number over 0")
+        raise SettingsError(key, f"{value!r} is not a whole number above 0")
     return int(value)
 
 
@@ -232,4 +232,4 @@ def _choice(env: Mapping[str, str], key: str, *choices: Choice) -> Choice:
     for choice in choices:
         if value == choice:
             return choice
-    raise SettingsError(key, f"{value!r} is none of {', '.join(choices)}")
+    raise SettingsError(key, f"{value!r} is not one of {', '.join(choices)}")

@@ -1,4 +1,4 @@
-"""Edit a `.env` file: only the values asked for change, every other byte stays. Pure, but for `write`.
+"""Edit a `.env` file: only the values asked for change, every other byte stays. Pure, except for `write`.
 
 python-dotenv's own `set_key` is not used: it rewrites CRLF as LF and puts quotes where none were.
 """
@@ -73,14 +73,14 @@ def read(path: Path) -> str:
     """The text of a file with its line ends as they are; empty where there is none yet."""
     if not path.exists():
         return ""
-    # surrogateescape: a byte that is no UTF-8, say in an old comment, comes back as the same byte.
+    # surrogateescape: a byte that is not UTF-8, say in an old comment, comes back as the same byte.
     return path.read_bytes().decode(errors="surrogateescape")
 
 
 def write(path: Path, text: str) -> None:
     """Replace the file at once: a reader, or a crash, sees the old text or the new and nothing between.
 
-    The mode stays as it is; a new file is readable by its owner alone, because secrets end up in it. A
+    The mode stays as it is; a new file is readable only by its owner, because secrets end up in it. A
     symbolic link keeps pointing where it points.
     """
     target = path.resolve()

@@ -30,7 +30,7 @@ def check_each(at: str, settings: Mapping[str, object], known: Known) -> None:
 
 
 def check_together(at: str, settings: Mapping[str, Any], known: Known, *, local: bool) -> None:
-    """Check what settings ask of one another, and what only the stage on a laptop may say.
+    """Check what settings ask of one another, and what only the stage of the local run may say.
 
     Raises:
         StageError: one misses another that it needs, or two contradict.
@@ -47,7 +47,7 @@ def check_together(at: str, settings: Mapping[str, Any], known: Known, *, local:
         raise StageError(f"{at}.jwks_url", "goes with jwt_algorithm RS256 or ES256, and these with it")
     if settings.get("alarm_topic_arn") and settings.get("alarm_email"):
         raise StageError(
-            f"{at}.alarm_email", "must be left out: alarm_topic_arn names the topic to subscribe to"
+            f"{at}.alarm_email", "must not be set: alarm_topic_arn names the topic to subscribe to"
         )
     for key in ("domain_certificate_arn", "customer_key_arn", "jwt_secret_key_arn", "alarm_topic_arn"):
         there = str(settings.get(key) or "").split(":")[3:4]

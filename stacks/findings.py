@@ -1,4 +1,4 @@
-"""Findings of cdk-nag and checkov that are accepted, each with its reason beside its construct."""
+"""Findings of cdk-nag and checkov that are accepted, each with its reason next to its construct."""
 
 import aws_cdk as cdk
 from constructs import IConstruct

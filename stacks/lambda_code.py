@@ -17,7 +17,7 @@ def lambda_code(scope: Construct, *, public_keys: bool = False) -> lambda_.Code:
     """The code of every function of a stack, as one asset; the same sources give the same asset anywhere.
 
     Args:
-        scope: where the asset stands; it may hold one.
+        scope: the parent of the asset; it can have one.
         public_keys: whether tokens are checked with public keys, which needs `cryptography`.
     """
     with tempfile.TemporaryDirectory(prefix="lambda-code-") as directory:
@@ -30,7 +30,7 @@ def lambda_code(scope: Construct, *, public_keys: bool = False) -> lambda_.Code:
 def stage_code(directory: Path, *, public_keys: bool = False) -> None:
     """Write the functions' code into a directory.
 
-    The handlers stand at its root, so that a handler string is `connect.handler`. boto3 is not there:
+    The handlers are at its root, so that a handler string is `connect.handler`. boto3 is not there:
     Lambda's runtime has it.
 
     Args:

@@ -1,4 +1,4 @@
-"""One setting of a stage: its rule, its sentence, and the variable that tells functions of it."""
+"""One setting of a stage: its rule, its sentence, and the variable that passes it to functions."""
 
 import json
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Setting:
         rule: what its value must be.
         says: what it means, for the documentation; Markdown without a full stop.
         needs: settings without which it makes no sense.
-        env: the variable that tells functions of it, where one does (`roomcast.settings` reads it).
+        env: the variable that passes it to functions, if any (`roomcast.settings` reads it).
         reader: which functions those are.
         default_is: the default in words, where it is not a plain value.
     """

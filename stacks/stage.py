@@ -1,7 +1,7 @@
 """A stage: everything that differs between one deployment and another, each setting written once.
 
-A field below is the only place that knows a setting: its rule, its default, the variable that tells the
-functions of it, and the sentence of `docs/operations.md`. `python -m stacks.reference` writes the page.
+A field below is the only place that knows a setting: its rule, its default, the variable that passes it to
+the functions, and the sentence of `docs/operations.md`. `python -m stacks.reference` writes the page.
 """
 
 import re
@@ -14,7 +14,7 @@ from stacks.rules import flag, mapping, number, one_of, text, texts, whole
 from stacks.setting import Reader, Setting, StageError, as_variable, setting
 
 LOCAL = "local"
-"""The stage that runs on a laptop: the only one that may allow every origin."""
+"""The stage of the local run: the only one that may allow every origin."""
 
 ACCOUNT = "account"
 """In the place of a stage's name: the stack that all stages of an account and region share."""
@@ -213,7 +213,7 @@ class Stage:
     )
     alarm_email: str | None = setting(
         text(r"[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address"),
-        "who is told of alarms, once the address has confirmed the subscription",
+        "who receives alarms, once the address has confirmed the subscription",
         default=None,
         default_is="nobody",
         needs=("monitoring",),

@@ -98,7 +98,7 @@ class WebSocketStack(cdk.Stack):
             ),
             "alarm-address": (
                 stage.monitoring and not (stage.alarm_email or stage.alarm_topic_arn),
-                f"{at} has alarms that nobody is told of: set alarm_email or alarm_topic_arn",
+                f"{at} has alarms that notify nobody: set alarm_email or alarm_topic_arn",
             ),
         }
         for id_, (applies, message) in warnings.items():

@@ -51,9 +51,9 @@ async def connect_all(peer: Peer, count: int) -> tuple[float, list[Client]]:
 
 
 async def ping_for(peer: Peer, clients: list[Client], at_a_time: int, seconds: float) -> dict[str, float]:
-    """Round trips in a closed loop with so many in flight, going round all clients.
+    """Round trips in a closed loop with this many in flight, going round all clients.
 
-    (Our handlers take 20 actions a second from one connection, so one alone would be held back.)
+    (Our handlers take 20 actions a second from one connection, so a single one would be held back.)
     """
     times: list[float] = []
     end = time.perf_counter() + seconds

@@ -60,7 +60,7 @@ class Peer(ABC):
         return process
 
     async def prepare(self) -> None:  # noqa: B027 most need nothing
-        """What does not count as starting: installation, a database beside it."""
+        """What does not count as starting: installation, a database next to it."""
 
     @abstractmethod
     async def start(self) -> None:

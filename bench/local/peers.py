@@ -145,7 +145,7 @@ class LandingHub(Peer):
 
 
 class LandingHubReturning(LandingHub):
-    """The same with the answers returned over a route response, as ours: what its gateway alone can do."""
+    """The same with replies over a route response, as ours: what its gateway by itself can do."""
 
     name = "serverless-offline, returned"
     reply = "return"
@@ -284,7 +284,7 @@ def install(peer: str) -> Path:
 
 
 async def database(peer: Peer, table: str | None, *, counted: bool = False) -> str:
-    """Start a MiniStack beside a peer, with LandingHub's table if asked for; returns its URL."""
+    """Start a MiniStack next to a peer, with LandingHub's table if asked for; returns its URL."""
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     port = sock.getsockname()[1]
@@ -293,7 +293,7 @@ async def database(peer: Peer, table: str | None, *, counted: bool = False) -> s
         sock.close()
         program = "import ministack.app, sys; sys.argv[1:] = []; ministack.app.main()"
         process = peer.spawn([sys.executable, "-c", program], counted=counted, **settings)
-    else:  # the very database that stands behind our gateway
+    else:  # the same database as behind our gateway
         sock.listen(1024)
         command = [sys.executable, "-m", "roomcast_dev.local.ministack.server", str(sock.fileno())]
         process = peer.spawn(command, counted=counted, pipe=True, pass_fds=[sock.fileno()], **settings)

@@ -11,7 +11,7 @@ from bench.local.peers import LandingHub, LandingHubReturning, Ours, SameJob
 
 
 def report(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Print medians and spread, and the ratios beside serverless-offline; returns what `--json` writes."""
+    """Print medians and spread, and the ratios to serverless-offline; returns what `--json` writes."""
     keys = [
         ("connects_200", "connects/s, 200"),
         ("connects_1000", "connects/s, 1,000"),

@@ -58,7 +58,7 @@ def run(command: Sequence[str | Path], environ: Mapping[str, str] | None = None,
 
 
 def finish(figures: Mapping[str, float], targets: Mapping[str, tuple[str, float]], path: Path | None) -> None:
-    """Show the figures beside their targets and write them."""
+    """Show the figures next to their targets and write them."""
     print()
     for key, value in figures.items():
         target = ""

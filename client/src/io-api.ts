@@ -102,7 +102,7 @@ const IN_URL = 'write it into the URL: `io("wss://host:port/path")`';
 const OWN_WEBSOCKET =
   "give the option `WebSocket` a class that sets it, such as one that extends that of the package `ws`";
 const SPREAD =
-  "leave it out: the server tells its clients how far to spread; `reconnectWindow` (milliseconds) overrides that";
+  "leave it out: the server says how far its clients spread; `reconnectWindow` (milliseconds) overrides that";
 const REQUEST = "leave it out: every connection is a WebSocket";
 const ONE_MANAGER = "call `io()` again: each call makes its own connection";
 

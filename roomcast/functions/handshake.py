@@ -11,7 +11,7 @@ from roomcast.tokens.authentication import authenticate
 from roomcast.wiring import Wiring
 
 SUBPROTOCOL = "landinghub.v1"
-"""Offered next to a token in `Sec-WebSocket-Protocol`, and answered alone."""
+"""Offered next to a token in `Sec-WebSocket-Protocol`, and the only one in the reply."""
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ class Pace:
 class Brake:
     """Slows all sends of a pool down while the account is throttled, and lets go again.
 
-    One client that reads too slowly earns 429s too, for itself alone: so only 429s for several receivers,
+    One client that reads too slowly earns 429s too, but only for itself: so only 429s for several receivers,
     and a share of them over `_SHARE`, count. Windows have a random length: workers that are throttled at
     the same moment don't come back at the same moment.
 
@@ -81,7 +81,7 @@ class Brake:
                 faster = self.pace.rate * 1.25
                 holds = rate > self.pace.rate / 4 and faster < self._CEILING
                 self.pace = Pace(faster, now) if holds else None
-        # Else there were a few 429s and nothing but 429s, which tells no more than was known.
+        # Else there were a few 429s and nothing but 429s, which adds nothing to what was known.
         self._answers = self._throttled = 0
         self._clients.clear()
         self._starts = now

@@ -9,11 +9,11 @@ The races, each with its rule:
   looks for members with a consistent read. Whichever commits first, no member is left.
 - *Connect against the revocation of a user.* The connect is one transaction that needs the user not to be
   revoked since the token was issued.
-- *Join against `auth:refresh`.* The join needs the `expiresAt` that it gives the member to be the
-  connection's still, and is done again with the new one if it is not.
+- *Join against `auth:refresh`.* The join needs the `expiresAt` that it gives the member to be
+  still that of the connection, and is retried with the new one if it is not.
 - *`$disconnect` before `$connect` has written.* The disconnect leaves a tombstone for a minute, on which the
   connect's conditional write fails.
-- *A 410 that means "not open yet".* `Receiver.young` tells; such a connection is not pruned.
+- *A 410 that means "not open yet".* `Receiver.young` marks such a connection, and it is not pruned.
 - *Prune against a later connection.* A prune is conditional on the `connectedAt` that the sender has read.
 """
 

@@ -74,7 +74,7 @@ class Connections:
 
         Args:
             receiver: as it was read; nothing is done if the item has another `connectedAt` by now.
-            rooms: rooms that it was found in, beside those that its item names.
+            rooms: rooms that it was found in, in addition to those that its item names.
         """
         try:
             deleted = self._delete(

@@ -152,7 +152,7 @@ class Tables:
 
 
 def page_config(size: int | None) -> Any:
-    """The paginator setting for pages of so many items; None: as large as DynamoDB makes them (1 MB)."""
+    """The paginator setting for pages of this many items; None: as large as DynamoDB makes them (1 MB)."""
     return {} if size is None else {"PageSize": size}
 
 

@@ -70,7 +70,7 @@ class Admissions:
             None where the connection is unknown.
         """
         # `tat`, the theoretical arrival time of GCRA: milliseconds up to which the actions so far have used
-        # the rate up. It moves on with refused actions too, so that it tells a flood from a slip.
+        # the rate up. It moves on with refused actions too, so that a flood differs from a slip.
         while True:
             now = self._tables.clock() * 1000
             try:

@@ -36,7 +36,7 @@ class Receivers:
         self._tables = tables
 
     def of_room(self, room: Room, *, page_size: int | None = None) -> Iterator[Receiver]:
-        """The members of a room: Queries of that room alone, consistent, so that a member whose join was
+        """The members of a room: Queries of only that room, consistent, so that a member whose join was
         answered is among them."""
         members = query_members(
             self._tables,
@@ -82,7 +82,7 @@ class Receivers:
             yield from page
 
     def pages_of_everybody(self, segments: int = _SEGMENTS) -> Iterator[list[Receiver]]:
-        """Every connection, by parallel Scans of so many segments of the connections table.
+        """Every connection, by parallel Scans of this many segments of the connections table.
 
         A page is at most 1 MB of items. Memory is bounded: a Scan waits while two pages of it are unread.
         """

@@ -19,7 +19,7 @@ from roomcast.settings import ClaimNames, TokenRules
 
 DEFAULT_RULES = TokenRules()
 LEEWAY_SECONDS = 10
-"""How far the clocks of the signer and of Lambda may be apart: a token is good for so much longer, at the
+"""How far the clocks of the signer and of Lambda may be apart: a token is valid for this much longer, at the
 handshake and after it."""
 MAX_TOKEN_CHARS = 4096
 """API Gateway takes URLs of at most 4,096 characters, so no longer token arrives as `?token=`."""

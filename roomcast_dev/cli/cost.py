@@ -40,11 +40,13 @@ def cost(
     ] = _USAGE.messages_out,
     room_size: Annotated[float, typer.Option(help="Members of the room of a send; 1: to a user.")] = 1,
     broadcasts: Annotated[float, typer.Option(help="Sends a day to everybody who is online.")] = 0,
-    ping: Annotated[float, typer.Option(help="A ping after so many silent seconds; 0: never.")] = _USAGE.ping,
+    ping: Annotated[
+        float, typer.Option(help="Silent seconds before a client pings (0: never).")
+    ] = _USAGE.ping,
     size: Annotated[float, typer.Option(help="KB of a message.")] = _USAGE.message_kb,
     memory: Annotated[float, typer.Option(help="MB of each function.")] = _USAGE.memory_mb,
     region: Annotated[str, typer.Option(help="The region whose prices count.")] = "us-east-1",
-    months: Annotated[int, typer.Option(min=1, help="Show the sum of so many months too.")] = 12,
+    months: Annotated[int, typer.Option(min=1, help="Also show the sum of this many months.")] = 12,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the cost over 100 to 1,000,000 users.")] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Show what other habits and hours would cost.")
@@ -276,7 +278,7 @@ def _plot(console: Console, usage: Usage, prices: Mapping[str, price_table.Price
 
 
 def _table(console: Console, *columns: str) -> Table:
-    """A table; on a file or a pipe it is Markdown, so that it can go into a document as it stands."""
+    """A table; on a file or a pipe it is Markdown, so that it can be pasted into a document."""
     table = Table(box=box.SIMPLE_HEAD if console.is_terminal else box.MARKDOWN, highlight=False)
     for column in columns:
         table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")

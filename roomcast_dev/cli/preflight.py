@@ -54,7 +54,7 @@ def preflight(
 def _settings(stage: str) -> Mapping[str, Any]:
     if stage == target.LOCAL:
         raise typer.TyperException(
-            "local is the stage on this laptop: it is not deployed; `make dev` runs it"
+            "local is the stage on this machine: it is not deployed; `make dev` runs it"
         )
     path = Path("cdk.json")
     if not path.is_file():

@@ -47,7 +47,7 @@ class Usage:
         messages_out: messages that each gets in an online hour from sends to users and rooms.
         room_size: online members of the room that a send goes to; 1 is a send to a user.
         broadcasts: sends a day to everybody who is online.
-        ping: a client pings after so many silent seconds; 0 for never. Messages come at random moments
+        ping: a client pings after this many silent seconds; 0: never. Messages come at random moments
             (Poisson), so the more there are, the fewer pings.
         message_kb: size of a message in KB.
         memory_mb: of the functions that clients call.

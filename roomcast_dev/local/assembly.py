@@ -35,10 +35,10 @@ async def synthesize(
     """Return the folder of an up-to-date assembly of the app in `directory`.
 
     Args:
-        directory: where `cdk.json` stands.
+        directory: where `cdk.json` is.
         context: as `-c key=value` on the CDK command line.
         sources: files and folders that the template depends on; empty: everything in `directory`.
-        cache: where assemblies are kept; the newest alone is.
+        cache: where assemblies are kept; only the newest is.
 
     Raises:
         NodeMissingError: there is no Node.js, and nothing in the cache fits.

@@ -1,6 +1,6 @@
 """The demo page of the local run, and the two things that only a backend can do for it: a token and a send.
 
-Nothing of this is deployed: the stacks do not know this file. It answers to the loopback names alone, so
+Nothing of this is deployed: the stacks do not know this file. It answers only to the loopback names, so
 that no web page elsewhere can get a token by a request to, or a DNS name for, this machine.
 """
 
@@ -59,7 +59,7 @@ def create(environment: Mapping[str, str]) -> Handler:
         if action is None and path is None:
             return None
         if not _is_local(request):
-            return _problem(403, "the demo page answers to localhost alone")
+            return _problem(403, "the demo page answers only to localhost")
         if action is None or path is not None:
             return _serve(request, path, content_type)
         if request.method != "POST":

@@ -1,7 +1,7 @@
 """The file through which backends and commands find the running stage: `.env.local`.
 
-The file is not ours alone: front-end tools keep secrets in a file of this name. Only our own keys change, and
-a `JWT_SECRET` that is there stays as it is.
+Other tools use a file of this name too, and front ends keep secrets in it. Only our own keys change, and a
+`JWT_SECRET` that is there stays as it is.
 """
 
 from __future__ import annotations

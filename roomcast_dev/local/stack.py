@@ -1,4 +1,4 @@
-"""A whole stack on the laptop: synthesize, start MiniStack, run the functions, serve the gateway."""
+"""A whole stack on this machine: synthesize, start MiniStack, run the functions, serve the gateway."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Project:
     """A CDK project with a WebSocket API.
 
     Args:
-        directory: where `cdk.json` stands.
+        directory: where `cdk.json` is.
         context: what `cdk` would get as `-c key=value`.
         sources: what the template depends on; empty: every source file in the directory.
         source_path: import path of the functions' sources; empty: the code as it was when synthesized.

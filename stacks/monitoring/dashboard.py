@@ -56,10 +56,10 @@ def dashboard(
                 *(metrics.own("PublishToPost", statistic) for statistic in ("p50", "p95", "p99")),
             ),
             _graph(
-                "Queue: jobs, age of the oldest (s), dead letters",
+                "Queue: jobs, age of the oldest (s), dead-letter queue",
                 metrics.queue.metric_approximate_number_of_messages_visible(label="jobs"),
                 metrics.queue.metric_approximate_age_of_oldest_message(label="age, s"),
-                metrics.dead_letters.metric_approximate_number_of_messages_visible(label="dead letters"),
+                metrics.dead_letters.metric_approximate_number_of_messages_visible(label="dead-letter queue"),
             ),
         ],
         [

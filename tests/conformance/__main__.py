@@ -18,7 +18,7 @@ from tests.conformance.target import SECONDS, Target
 
 
 def target_of(place: Place) -> Target:
-    """A stage as a target: it lets in by tickets, and its connections table tells the ids."""
+    """A stage as a target: it lets in by tickets, and its connections table has the ids."""
     environ = place.environ()
     url = environ["WEBSOCKET_API_ENDPOINT"]
     tables = Tables.from_settings(Settings.from_env(environ))

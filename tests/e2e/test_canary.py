@@ -1,4 +1,4 @@
-"""One marked token and one marked message go every way there is, and are seen where they belong alone."""
+"""One marked token and one marked message go every way there is, and are seen only where they belong."""
 
 import io
 import json

@@ -1,6 +1,6 @@
 """Stages deployed by the real CDK command into MiniStack: what is made runs, is changed in place, and goes.
 
-MiniStack's own WebSocket API is enough to show that the deployed functions run with what the stack tells
+MiniStack's own WebSocket API is enough to show that the deployed functions run with what the stack gives
 them. It is told nothing of this machine's AWS settings, and neither is CDK.
 """
 
@@ -175,7 +175,7 @@ def dev(cloud: Cloud) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def kept(cloud: Cloud, changed: Path, dev: dict[str, str]) -> dict[str, str]:
-    """A second stage beside the first."""
+    """A second stage next to the first."""
     return cloud.deploy("kept", cwd=changed)
 
 

@@ -77,7 +77,7 @@ def test_a_second_stage_does_not_take_over_the_file_of_the_first(tmp_path: Path)
     assert stale.returncode == 1
     assert "make dev" in stale.stderr
     assert time.monotonic() - started < 3  # a second, and what a busy machine adds
-    with running(tmp_path):  # and the stale file is no obstacle
+    with running(tmp_path):  # and the stale file does not prevent it
         pass
 
 

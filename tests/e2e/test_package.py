@@ -95,7 +95,7 @@ def test_the_wheel_holds_the_library_the_tools_and_the_files_that_they_read(whee
     assert any(name.endswith("licenses/LICENSE") for name in names)
     description = metadata.split("\n\n", 1)[1]
     assert description.startswith("# ")
-    assert "](docs/" not in description, "a package page has no files beside it"
+    assert "](docs/" not in description, "a package page has no files next to it"
     assert "License-Expression: MIT" in metadata
 
 

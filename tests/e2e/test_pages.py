@@ -1,4 +1,4 @@
-"""Every command that the pages show exists as it stands, and those that need no account do what they say."""
+"""Every command that the pages show exists as written, and those that need no account do what they say."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ from tests.infra.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md")]
 pytestmark = pytest.mark.slow
-HERE = ("token", "send", "inspect", "cost")  # run against the stack that runs beside the tests
+HERE = ("token", "send", "inspect", "cost")  # run against the stack that runs next to the tests
 ELSEWHERE = ("aws", "npx")  # need an account: `test_deploy.py` runs the CDK's
 PACKAGES = ("npm", "pip")  # for another project: `test_package.py` and the client's tests install them
 
@@ -45,7 +45,7 @@ def test_a_command_exists_as_it_stands(command: str, env_file: Path) -> None:
         assert program.endswith("roomcast"), f"no test knows {command!r}"
         todo = [*COMMAND, *arguments]
         if "--stage" in arguments or arguments[0] not in HERE:
-            todo.append("--help")  # its names and options alone
+            todo.append("--help")  # only its names and options
         elif arguments[0] != "cost":
             todo += ["--env-file", str(env_file)]
     done = subprocess.run(todo, cwd=ROOT, capture_output=True, text=True, timeout=60)

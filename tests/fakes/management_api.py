@@ -322,5 +322,5 @@ class Certificate:
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """For a client that trusts it alone."""
+        """For a client that trusts nothing else."""
         return ssl.create_default_context(cafile=str(self.path))

@@ -108,5 +108,5 @@ class Arns:
 
 
 def listed(value: Any) -> list[Any]:
-    """A value that may stand alone or in a list."""
+    """A value, or a list of values."""
     return value if isinstance(value, list) else [value]

@@ -125,7 +125,7 @@ class _Walk:
             if allowed["redrivePermission"] == "denyAll" or (
                 allowed["redrivePermission"] == "byQueue" and self._arns.of(id_) not in sources
             ):
-                yield f"queue {id_}: {dead} takes no dead letters of it"
+                yield f"queue {id_}: {dead} takes no failed messages of it"
             if bool(queue.get("FifoQueue")) != bool(properties.get("FifoQueue")):
                 yield f"queue {id_}: {dead} must be FIFO as well, or neither"
 
@@ -199,7 +199,7 @@ class _Walk:
                 if not allows(trusts, call, self._arns):
                     yield f"{kind} {id_}: role {role} cannot be assumed by {service}"
 
-    # What stands at the end of an arrow
+    # What is at the end of an arrow
 
     def _calls(self, who: str, service: str, target: str, source: str) -> Iterator[str]:
         match target.split(":")[2]:
@@ -241,7 +241,7 @@ class _Walk:
             p for _, p in self._of_type("AWS::SQS::QueuePolicy") if url in map(self._arns.fill, p["Queues"])
         ]
         context = _from(source)
-        # Without a policy a queue takes messages of its account's roles alone, not of a service.
+        # Without a policy a queue takes messages only of its account's roles, not of a service.
         call = Call(service, "sqs:SendMessage", target, context)
         yield from self._resource_lets(who, call, policies, queue, open_without=False)
         key = self._all[queue].get("Properties", {}).get("KmsMasterKeyId")

@@ -1,4 +1,4 @@
-"""The dashboard of `prod` drawn as an SVG: what stands where, and which metrics it shows.
+"""The dashboard of `prod` drawn as an SVG: what is where, and which metrics it shows.
 
 `python -m tests.infra.picture` writes `docs/dashboard.svg` anew.
 """

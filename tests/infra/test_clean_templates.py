@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow  # and checkov has an environment of its own, whic
 
 STAGES = sorted(SETTINGS)
 STACKS = [ACCOUNT, *STAGES]
-IGNORED = ["W3005"]  # CDK names a role in DependsOn beside the GetAtt that orders them already
+IGNORED = ["W3005"]  # CDK names a role in DependsOn as well as the GetAtt that orders them already
 
 
 @pytest.mark.parametrize("stage", STACKS)

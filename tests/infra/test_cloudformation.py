@@ -74,7 +74,7 @@ def test_deletion_protection_makes_the_rollback_itself_fail(cloud: Cloud, here: 
     table = {"Type": TABLE["Type"], "Properties": {"TableName": "people", "DeletionProtectionEnabled": True}}
     document = template(Table=keeping(table, "RetainExceptOnCreate"), Last=TOPIC)
     assert here.deploy("s", document, fail_at="Last").status == "ROLLBACK_FAILED"
-    # Deleting the stack is no creation any more: the table is retained.
+    # Deleting the stack is not a creation any more: the table is retained.
     here.delete_stack(StackName="s")
     assert names(cloud) == ["people"]
     assert [physical.name for physical in cloud.orphans()] == ["people"]

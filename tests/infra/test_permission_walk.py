@@ -152,14 +152,14 @@ SEEDS: dict[str, tuple[Callable[[Document], None], str]] = {
         lambda d: find(d, "AWS::ApiGatewayV2::Route", "default").update(Target="integrations/gone"),
         "there is no integration",
     ),
-    "the dead-letter queue takes another queue's": (another_queue, "takes no dead letters of it"),
+    "the dead-letter queue takes another queue's": (another_queue, "takes no failed messages of it"),
     "the reader may not receive": (worker_may_not("sqs:ReceiveMessage"), "may not do sqs:ReceiveMessage"),
     "the mapping is made before the right": (mapping_too_soon, "may be made before FanOutWorkerRole"),
     "a function may not log": (worker_may_not("logs:PutLogEvents"), "may not do logs:PutLogEvents"),
     "a role trusts another service": (trusts_another, "cannot be assumed by lambda.amazonaws.com"),
     "the access log's ARN has a star": (with_a_star, "is not the ARN of a log group without its `:*`"),
     "a target that the walk does not know": (unknown_target, "a target that is not known here"),
-    "the dead letters of a rule": (
+    "the dead-letter queue of a rule": (
         dead_letters_of_the_rule,
         "does not let events.amazonaws.com do sqs:SendMessage",
     ),

@@ -178,7 +178,7 @@ def test_the_longest_name_fits_a_function() -> None:
         ),
         (
             {"monitoring": True, "alarm_topic_arn": TOPIC, "alarm_email": "ops@example.com"},
-            "stages.qa.alarm_email: must be left out: alarm_topic_arn names the topic to subscribe to",
+            "stages.qa.alarm_email: must not be set: alarm_topic_arn names the topic to subscribe to",
         ),
         ({"jwt_secret_key_arn": KEY}, "stages.qa.jwt_secret_name: must be set: jwt_secret_key_arn needs it"),
         ({"customer_key_arn": KEY}, "stages.qa.customer_key: must be set: customer_key_arn needs it"),

@@ -66,7 +66,7 @@ def test_a_table_keeps_its_logical_id(resources: dict[str, Resources], stage: st
 def test_data_outlives_the_stack_where_the_stage_keeps_it(
     resources: dict[str, Resources], stage: str
 ) -> None:
-    """aws.md 2 and 12: a creation that fails takes away what nothing is in yet, but for protected tables."""
+    """aws.md 2 and 12: a creation that fails removes what is still empty, except for protected tables."""
     found = resources[stage]
     policies = {
         id_: (resource.get("DeletionPolicy", "Delete"), resource.get("UpdateReplacePolicy", "Delete"))
@@ -424,7 +424,7 @@ def test_the_queue_waits_for_its_worker_and_keeps_what_fails(
     receiving = queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"]
     assert (
         queue["MessageRetentionPeriod"] > 2 * receiving
-    )  # or a job would be lost on its way to the dead letters
+    )  # or a job would be lost on its way to the dead-letter queue
     assert dead["MessageRetentionPeriod"] == 14 * 24 * 3600
     assert queue["SqsManagedSseEnabled"] is dead["SqsManagedSseEnabled"] is True
 

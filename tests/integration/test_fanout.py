@@ -86,7 +86,7 @@ class Pump:
 
     @property
     def dead(self) -> list[str]:
-        """The dead letters."""
+        """The dead-letter queue."""
         answer = self.client.receive_message(QueueUrl=self.dead_url, MaxNumberOfMessages=10)
         return [message["Body"] for message in answer.get("Messages", [])]
 

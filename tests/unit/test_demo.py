@@ -1,4 +1,4 @@
-"""The demo page's handler: who may ask it, and that it gives out its own files alone."""
+"""The demo page's handler: who may ask it, and that it gives out only its own files."""
 
 import json
 from typing import Any

@@ -1,6 +1,6 @@
 """Imports point downwards only, no two modules import each other, and no file is too long to read at once.
 
-The floors are data: a new module stands on one of them, or the test names it.
+The floors are data: a new module is on one of them, or the test names it.
 """
 
 import ast

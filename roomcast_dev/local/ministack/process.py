@@ -52,7 +52,7 @@ class MiniStack:
             "roomcast_dev.local.ministack.server",
             *map(str, descriptors),
             pass_fds=descriptors,
-            stdin=asyncio.subprocess.PIPE,  # its end tells the process that we are gone
+            stdin=asyncio.subprocess.PIPE,  # when it closes, the process knows that we are gone
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,

@@ -147,7 +147,7 @@ class _Reader:
         for layer in layers:
             resource = self.template["Resources"].get(reference(layer) or "")
             if resource is None:
-                self.warnings.append(f"a layer that is not in the template is left out: {json.dumps(layer)}")
+                self.warnings.append(f"a layer that is not in the template is ignored: {json.dumps(layer)}")
             else:
                 folders += [f / "python" for f in self._asset(resource["Properties"].get("Content", {}))]
         return tuple(folders)

@@ -1,4 +1,4 @@
-"""A stage in moto with a management API beside it, and what tells commands where they find it."""
+"""A stage in moto with a management API next to it, and what commands need to find it."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""`roomcast redrive` on a queue with dead letters."""
+"""`roomcast redrive` on a queue with a dead-letter queue."""
 
 import json
 from pathlib import Path

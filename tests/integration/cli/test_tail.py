@@ -77,7 +77,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         if not left[0]:
             raise KeyboardInterrupt
 
-    # Of the command alone: the server that plays the gateway sleeps too.
+    # Only of the command: the server that plays the gateway sleeps too.
     monkeypatch.setattr("roomcast_dev.cli.tail.time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     return lambda times: left.__setitem__(0, times)
 

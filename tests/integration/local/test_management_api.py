@@ -47,7 +47,7 @@ def test_post_reaches_the_client(plain: WebSocketStack) -> None:
 
 @pytest.mark.parametrize("call", ["post_to_connection", "get_connection", "delete_connection"])
 def test_a_url_without_the_stage_is_forbidden(plain: WebSocketStack, call: str) -> None:
-    """AWS reads `@connections` as the stage then, and there is none of that name."""
+    """AWS reads `@connections` as the stage then, and no stage has that name."""
     client = plain.connect()
     arguments = {"Data": b"x"} if call == "post_to_connection" else {}
     method = getattr(management(plain, f"http://localhost:{plain.stack.port}"), call)

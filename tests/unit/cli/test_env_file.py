@@ -1,4 +1,4 @@
-"""The editor of `.env` files: what was asked for changes, and not one byte beside it."""
+"""The editor of `.env` files: what was asked for changes, and not one byte more."""
 
 import io
 import stat

@@ -65,7 +65,7 @@ def test_a_thousand_users_at_work_by_hand() -> None:
 
 
 def test_landinghubs_example_by_hand() -> None:
-    """Its "$10 to 20" counts connections and messages alone, day and night: $10.95 + $7.30."""
+    """Its "$10 to 20" counts only connections and messages, day and night: $10.95 + $7.30."""
     got = dollars(Usage(users=1000, hours=24, messages_in=0, messages_out=10, ping=0))
     assert got["connection_minutes"] == pytest.approx(1000 * 730 * 60 * 0.25e-6) == pytest.approx(10.95)
     joins = 1000 * 730 / 24 * 12 * 2
