@@ -1,6 +1,11 @@
 """No test ever reaches AWS: the credentials that every test sees belong to nobody."""
 
+import hypothesis
 import pytest
+
+# No test has a clock: on a busy machine an example may take any time.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True, scope="session")
