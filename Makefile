@@ -9,7 +9,8 @@ COMPILE := $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-
 
 .PHONY: setup dev test test-slow test-all test-313 lint templates check synth deploy deploy-account destroy logs conform package bench bench-local audit lock docs
 
-setup: .venv/.done client/dist/index.js  ## the virtual environment, the node packages, the built client
+setup:  ## the virtual environment, the node packages, the built client, both sides at once
+	@$(MAKE) --no-print-directory -j2 .venv/.done client/dist/index.js
 
 dev: setup  ## run the whole stack at ws://localhost:3001 (or at PORT)
 	@exec $(BIN)/roomcast dev $(if $(PORT),--port $(PORT))
@@ -79,31 +80,28 @@ lock: setup  ## resolve pyproject.toml into the pinned requirements files
 		| $(COMPILE) --extra cdk --extra jwks --extra dev --output-file requirements-dev.txt pyproject.toml -
 	echo checkov==3.3.30 | $(COMPILE) --no-annotate --output-file requirements-checkov.txt -
 
+# An environment that is of another folder (the checkout was moved), or whose Python has gone, is made again.
+sound = $(shell test -x $(1)/bin/python && cat $(1)/.done 2>/dev/null)
+$(foreach venv,.venv .venv-3.13 .venv-checkov,$(if $(subst $(call sound,$(venv)),,$(CURDIR)),$(eval .PHONY: $(venv)/.done)))
+
 .venv/.done: requirements-dev.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 or newer"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --requirement requirements-dev.txt
-	$(BIN)/pip install --quiet --no-deps --editable .
-	touch $@
+	@$(PYTHON) scripts/make_venv.py .venv requirements-dev.txt --editable
 
 # pyenv's shims find a Python only if it is the chosen one, so its folders are asked too.
 PYTHON_313 ?= $(shell for python in python3.13 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.13.*/bin/python3.13; do "$$python" -c 1 2>/dev/null && echo "$$python" && break; done)
 
 .venv-3.13/.done: requirements-dev.txt pyproject.toml
 	@test -n "$(PYTHON_313)" || { echo "make: no Python 3.13 here: install it, or name it with PYTHON_313=..."; exit 1; }
-	test -x .venv-3.13/bin/python || $(PYTHON_313) -m venv .venv-3.13
-	.venv-3.13/bin/pip install --quiet --requirement requirements-dev.txt
-	.venv-3.13/bin/pip install --quiet --no-deps --editable .
-	touch $@
+	@$(PYTHON_313) scripts/make_venv.py .venv-3.13 requirements-dev.txt --editable
 
 # In an environment of its own: checkov needs another boto3 than we do.
 .venv-checkov/.done: requirements-checkov.txt
-	$(PYTHON) -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet --requirement requirements-checkov.txt
-	touch $@
+	@$(PYTHON) scripts/make_venv.py .venv-checkov requirements-checkov.txt
 
 node_modules/.done: package-lock.json package.json client/package.json
 	@command -v npm >/dev/null || { echo "make: npm not found: install Node.js 22 or newer (CDK needs it)"; exit 1; }
-	npm ci --no-audit --no-fund --loglevel=error
+	npm ci --include=dev --no-audit --no-fund --loglevel=error
 	touch $@
 
 client/dist/index.js: node_modules/.done client/build.mjs $(wildcard client/tsconfig*.json client/src/*.ts)
