@@ -5,11 +5,12 @@
 import { createRequire } from "node:module";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { ProtocolServer } from "../protocol-server.ts";
+import { launch } from "./browsers.ts";
+import { freePort } from "./local-run.ts";
 import { Project } from "./project.ts";
+import { IMPORTS, MODULE, PROOF, REQUIRE, USE } from "./use.ts";
 
 const ws = createRequire(import.meta.url).resolve("ws");
-const PROOF = "in dashboard_user_u1; io in dashboard_user_u1; socket in dashboard_user_u1";
-
 // The first run waits for npm.
 vi.setConfig({ testTimeout: 300_000 });
 let server: ProtocolServer;
@@ -18,43 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => server.close());
 
-/** Uses every entry, and says which rooms it came into. */
-const USE = `
-async function use({ createClient, RoomcastError }, { io }, socket, options) {
-  const { url } = options;
-  const client = createClient({ getToken: () => "t", ...options });
-  const { room } = await client.join("dashboard");
-  const refused = await client.send("unknown").catch((error) => error);
-  if (!(refused instanceof RoomcastError)) throw refused;
-  client.disconnect();
-  const second = io(url, { auth: { token: "t" }, WebSocket: options.WebSocket });
-  await new Promise((resolve) => second.on("connect", resolve));
-  const reply = await second.emitWithAck("dashboard:join");
-  if (typeof second.id !== "string") throw new Error("socket.id is " + second.id);
-  second.disconnect();
-  socket.initSocket({ token: "t", ...options });
-  const third = await socket.joinDashboard();
-  socket.disconnectSocket();
-  return "in " + room + "; io in " + reply.room + "; socket in " + third.room;
-}
-`;
-const IMPORTS = `
-import { createClient, RoomcastError } from "roomcast";
-import { io } from "roomcast/io";
-import * as socket from "roomcast/socket";
-import * as hooks from "roomcast/react";
-`;
 const REACT = { react: "19.3.1" };
-/** A module that an application's bundler is given; it leaves a promise of the proof behind. */
-const MODULE = `${IMPORTS}${USE}
-if (typeof hooks.useRoom !== "function") throw new Error("roomcast/react has no useRoom");
-globalThis.proof = use({ createClient, RoomcastError }, { io }, socket, globalThis.options);
-`;
-const REQUIRE = `${USE}
-const hooks = require("roomcast/react");
-if (typeof hooks.useRoom !== "function") throw new Error("roomcast/react has no useRoom");
-globalThis.proof = use(require("roomcast"), require("roomcast/io"), require("roomcast/socket"), globalThis.options);
-`;
 /** Runs before a bundle: the options, and a WebSocket where there is none. */
 const options = (lacksWebSocket = true) =>
   `globalThis.options = { url: ${JSON.stringify(server.url)}${lacksWebSocket ? `, WebSocket: require(${JSON.stringify(ws)})` : ""} };\n`;
@@ -174,6 +139,100 @@ test.each(["5.4.21", "7.3.8"])("Vite %s", async (version) => {
   expect(await project.node(["run.js"])).toBe(`${PROOF}\n`);
 });
 
+test("Next.js, built and served, in Chromium", async () => {
+  const page = `"use client";
+    import { useEffect, useState } from "react";
+    ${IMPORTS}${USE}
+    export default function Page() {
+      const [proof, setProof] = useState("");
+      const state = hooks.useConnectionState(null);
+      useEffect(() => {
+        const url = new URLSearchParams(location.search).get("url");
+        use({ createClient, RoomcastError }, { io }, socket, { url }).then(setProof, (error) => setProof(String(error)));
+      }, []);
+      return <p id="proof">{proof || state}</p>;
+    }`;
+  const project = await Project.make(
+    "next-16",
+    { next: "16.4.6", "react-dom": "19.3.1", ...REACT },
+    {
+      "app/layout.js": "export default ({ children }) => <html><body>{children}</body></html>;",
+      "app/page.js": page,
+      // This folder is inside another project with a lock file of its own.
+      "next.config.mjs":
+        "export default { turbopack: { root: import.meta.dirname }, outputFileTracingRoot: import.meta.dirname };",
+    },
+  );
+  const next = "node_modules/next/dist/bin/next";
+  await project.node([next, "build"], { NEXT_TELEMETRY_DISABLED: "1" });
+  const port = await freePort();
+  const served = project.start([next, "start", "--hostname", "127.0.0.1", "--port", `${port}`]);
+  const browser = await launch("Chromium");
+  try {
+    const address = `http://127.0.0.1:${port}/?url=${encodeURIComponent(server.url)}`;
+    const html = async () => (await fetch(address).catch(() => undefined))?.text();
+    while (!(await html())) await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(await html()).toContain('<p id="proof">disconnected</p>'); // rendered by the server
+    const page = await browser.newPage();
+    await page.goto(address);
+    await page.waitForFunction(() => !/^disconnected$/.test(document.querySelector("#proof")!.textContent!));
+    expect(await page.$eval("#proof", ({ textContent }) => textContent)).toBe(PROOF);
+  } finally {
+    await browser.close();
+    served.kill();
+  }
+});
+
+test.each([true, false])("React Native: Metro, with package exports %s, and its globals", async (packageExports) => {
+  const build = `
+    const Metro = require("metro");
+    (async () => {
+      const defaults = await Metro.loadConfig({ cwd: __dirname, config: undefined });
+      const config = {
+        ...defaults,
+        projectRoot: __dirname,
+        watchFolders: [__dirname],
+        resolver: { ...defaults.resolver, unstable_enablePackageExports: ${packageExports}, useWatchman: false },
+        reporter: { update() {} },
+      };
+      await Metro.runBuild(config, { entry: "main.js", out: "out.js", platform: "ios", minify: true, dev: false });
+    })().catch((error) => { console.error(error); process.exit(1); });`;
+  // What the runtime of React Native has, and nothing else.
+  const run = `
+    const { createContext, runInContext } = require("node:vm");
+    const { setTimeout, clearTimeout, setInterval, clearInterval, queueMicrotask } = globalThis;
+    ${options()}
+    const context = createContext({
+      setTimeout, clearTimeout, setInterval, clearInterval, queueMicrotask, console, options,
+      WebSocket: options.WebSocket, navigator: { product: "ReactNative" },
+    });
+    runInContext("var window = globalThis, global = globalThis; delete globalThis.WebAssembly;", context);
+    runInContext(require("node:fs").readFileSync("out.js", "utf8"), context);
+    context.proof.then(console.log, (error) => { console.error(error); process.exit(1); });`;
+  const project = await Project.make(
+    "react-native",
+    {
+      "@babel/core": "7.29.13",
+      "@babel/runtime": "7.29.15",
+      "@react-native/babel-preset": "0.88.1",
+      "abort-controller": "3.0.0",
+      metro: "0.87.1",
+      ...REACT,
+    },
+    {
+      "babel.config.js": 'module.exports = { presets: ["@react-native/babel-preset"] };',
+      "build.js": build,
+      // React Native gives itself these.
+      "polyfill.js":
+        'const a = require("abort-controller/dist/abort-controller"); globalThis.AbortController = a.AbortController; globalThis.AbortSignal = a.AbortSignal;',
+      "main.js": `import "./polyfill"; ${MODULE}`,
+      "run.js": run,
+    },
+  );
+  await project.node(["build.js"]);
+  expect(await project.node(["run.js"])).toBe(`${PROOF}\n`);
+});
+
 test.each(["27.5.1", "28.1.3", "29.7.0", "30.5.2"])(
   "Jest %s with jsdom, without any configuration",
   async (version) => {
@@ -193,28 +252,26 @@ test.each(["27.5.1", "28.1.3", "29.7.0", "30.5.2"])(
   },
 );
 
-const RESOLUTIONS: [string, string, string][] = ["4.7.4", "4.9.5", "5.0.4", "5.9.3", "6.0.3", "7.0.2"].flatMap(
-  (version) => {
-    const major = Number(version[0]);
-    const old: [string, string][] =
-      major < 6
-        ? [
-            ["commonjs", "node"],
-            ["esnext", "node"],
-          ]
-        : [];
-    const node: [string, string][] = [
-      ["node16", "node16"],
-      ["nodenext", "nodenext"],
-    ];
-    const bundler: [string, string][] = major > 4 ? [["esnext", "bundler"]] : [];
-    return [...old, ...node, ...bundler].map(([module, resolution]): [string, string, string] => [
-      version,
-      resolution,
-      module,
-    ]);
-  },
-);
+const RESOLUTIONS: [string, string, string][] = ["4.7.4", "5.0.4", "5.9.3", "6.0.3", "7.0.2"].flatMap((version) => {
+  const major = Number(version[0]);
+  const old: [string, string][] =
+    major < 6
+      ? [
+          ["commonjs", "node"],
+          ["esnext", "node"],
+        ]
+      : [];
+  const node: [string, string][] = [
+    ["node16", "node16"],
+    ["nodenext", "nodenext"],
+  ];
+  const bundler: [string, string][] = major > 4 ? [["esnext", "bundler"]] : [];
+  return [...old, ...node, ...bundler].map(([module, resolution]): [string, string, string] => [
+    version,
+    resolution,
+    module,
+  ]);
+});
 test.each(RESOLUTIONS)(
   "TypeScript %s with moduleResolution %s and module %s",
   async (version, moduleResolution, module) => {
@@ -223,13 +280,14 @@ test.each(RESOLUTIONS)(
     import { io } from "roomcast/io";
     import { useConnectionState, useRoom } from "roomcast/react";
     import { initSocket, onDashboardUpdate } from "roomcast/socket";
+    import { FakeServer } from "roomcast/testing";
     const client = createClient<{ "order:shipped": { orderId: string } }>({ url: "wss://a.test", getToken: () => "t" });
     export const stop: () => void = client.on("order:shipped", ({ orderId }) => orderId.length);
     // @ts-expect-error no such event
     client.on("order:shiped", () => {});
     export const state: State = client.state;
     export const refused = (error: unknown): boolean => error instanceof RoomcastError && error.code === "forbidden";
-    export const all: unknown[] = [io, useConnectionState, useRoom, initSocket, onDashboardUpdate];
+    export const all: unknown[] = [io, useConnectionState, useRoom, initSocket, onDashboardUpdate, FakeServer];
   `;
     const files = [
       "a.ts",

@@ -2,7 +2,7 @@
  * Projects of other people's tools, each with the packed client in it. They are kept in build/matrix/, so that
  * only the first run waits for npm; a project whose dependencies have changed is installed anew.
  */
-import { execFile } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -66,6 +66,11 @@ export class Project {
         `${program} ${words.join(" ")} in ${this.folder}:\n${error.stdout}\n${error.stderr}\n${error.message}`,
       );
     }
+  }
+
+  /** Starts Node with a program that serves; whoever starts it ends it. */
+  start(words: string[]): ChildProcess {
+    return spawn(process.execPath, words, { cwd: this.folder, env: clean(), stdio: "ignore" });
   }
 
   node(words: string[], env: Record<string, string> = {}): Promise<string> {
