@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from roomcast_dev import prices as price_table
 from roomcast_dev.cli import pricing, target
+from roomcast_dev.cli.options import spread
 from roomcast_dev.cli.pricing import Counts, Line, Usage
 
 if TYPE_CHECKING:
@@ -28,43 +29,81 @@ _COMPARE_HOURS = (1, 2, 4, 8, 12, 24)
 _MAX_QUERIES = 500  # of one GetMetricData (CloudWatch's limit)
 
 
-def cost(
-    users: Annotated[float, typer.Option(help="People who come each day.")] = _USAGE.users,
-    hours: Annotated[float, typer.Option(help="Hours that each is online a day.")] = _USAGE.hours,
+_OPTION = {"messages_in": "in", "messages_out": "out", "message_kb": "size", "memory_mb": "memory"}
+"""What the option of a field of `Usage` is called, where it has another name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Habits:
+    """What people and backends do with the stage: the options that make a `Usage`."""
+
+    users: Annotated[float, typer.Option(help="People who come each day.")] = _USAGE.users
+    hours: Annotated[float, typer.Option(help="Hours that each of them is online a day.")] = _USAGE.hours
     messages_in: Annotated[
-        float, typer.Option("--in", help="Actions that each sends in an online hour; every one is answered.")
-    ] = _USAGE.messages_in,
+        float, typer.Option("--in", help="Actions that each sends in an online hour; each gets a reply.")
+    ] = _USAGE.messages_in
     messages_out: Annotated[
+        float, typer.Option("--out", help="Messages that each gets in an online hour from your backend.")
+    ] = _USAGE.messages_out
+    room_size: Annotated[float, typer.Option(help="Members of the room of a send (1: to a user).")] = 1
+    broadcasts: Annotated[float, typer.Option(help="Sends a day to everybody who is online.")] = 0
+    ping: Annotated[float, typer.Option(help="Silent seconds before a ping (0: never).")] = _USAGE.ping
+    size: Annotated[float, typer.Option(help="KB of a message.")] = _USAGE.message_kb
+    memory: Annotated[float, typer.Option(help="MB of each function.")] = _USAGE.memory_mb
+
+    def usage(self) -> Usage:
+        """The same as a `Usage`.
+
+        Raises:
+            typer.TyperException: a value is impossible; names its option.
+        """
+        values = asdict(self)
+        values |= {"message_kb": values.pop("size"), "memory_mb": values.pop("memory")}
+        try:
+            return Usage(**values)
+        except ValueError as error:
+            name, rest = str(error).split(" ", 1)
+            options = {
+                "messages_in": "in",
+                "messages_out": "out",
+                "message_kb": "size",
+                "memory_mb": "memory",
+            }
+            option = options.get(name, name).replace("_", "-")
+            raise typer.TyperException(f"--{option} {rest}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The deployed stage whose last 30 days count instead of a forecast, if one is named."""
+
+    stage: Annotated[
+        str | None, typer.Option(help="Use the last 30 days of this deployed stage instead of a forecast.")
+    ] = None
+    stack: target.StackOption = None
+    connection_minutes: Annotated[
         float,
-        typer.Option("--out", help="Messages that each gets in an online hour from your backend's sends."),
-    ] = _USAGE.messages_out,
-    room_size: Annotated[float, typer.Option(help="Members of the room of a send; 1: to a user.")] = 1,
-    broadcasts: Annotated[float, typer.Option(help="Sends a day to everybody who is online.")] = 0,
-    ping: Annotated[
-        float, typer.Option(help="Silent seconds before a client pings (0: never).")
-    ] = _USAGE.ping,
-    size: Annotated[float, typer.Option(help="KB of a message.")] = _USAGE.message_kb,
-    memory: Annotated[float, typer.Option(help="MB of each function.")] = _USAGE.memory_mb,
+        typer.Option(
+            max=120, min=0, help="With --stage: how long a connection lasts; AWS does not count it."
+        ),
+    ] = 120
+
+
+@spread
+def cost(
+    habits: Habits,
+    measured: Measured,
     region: Annotated[str, typer.Option(help="The region whose prices count.")] = "us-east-1",
     months: Annotated[int, typer.Option(min=1, help="Also show the sum of this many months.")] = 12,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the cost over 100 to 1,000,000 users.")] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Show what other habits and hours would cost.")
     ] = False,
-    stage: Annotated[
-        str | None, typer.Option(help="Count the last 30 days of this deployed stage instead.")
-    ] = None,
-    stack: target.StackOption = None,
-    connection_minutes: Annotated[
-        float,
-        typer.Option(
-            max=120, min=0, help="With --stage: how long a connection lasts; AWS does not count it."
-        ),
-    ] = 120,
 ) -> None:
-    """Show what a stage costs a month, with the sums.
+    """Estimate a stage's monthly cost and show the sums.
 
-    List prices, no free tier. Your own backend is not in it, nor are the alarms and metrics of monitoring.
+    List prices without the free tier. Your own backend, and the alarms and metrics of monitoring, are not
+    included.
 
     \b
     Example:
@@ -73,34 +112,30 @@ def cost(
       roomcast cost --stage prod
     """
     console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    usage = habits.usage()
     try:
         table = price_table.prices()
         prices = table.of(region)
-        usage = Usage(
-            users=users,
-            hours=hours,
-            messages_in=messages_in,
-            messages_out=messages_out,
-            room_size=room_size,
-            broadcasts=broadcasts,
-            ping=ping,
-            message_kb=size,
-            memory_mb=memory,
-        )
     except ValueError as error:
         raise typer.TyperException(str(error)) from None
-    if stage is not None or stack is not None:
+    if measured.stage is not None or measured.stack is not None:
         if plot or compare:
             raise typer.BadParameter(
                 "counts of a deployed stage cannot be forecast", param_hint="--plot, --compare"
             )
-        name = target.stack_name(stage, stack)
-        counts = measure(name, connection_minutes=connection_minutes, memory_mb=memory, message_kb=size)
+        name = target.stack_name(measured.stage, measured.stack)
+        counts = measure(
+            name,
+            connection_minutes=measured.connection_minutes,
+            memory_mb=usage.memory_mb,
+            message_kb=usage.message_kb,
+        )
         title = f"{name}: the last {MEASURED_DAYS} days"
     else:
         counts = pricing.count(usage)
         title = (
-            f"{users:,.0f} users a day, {hours:g} h online; {messages_in:g} in, {messages_out:g} out an hour"
+            f"{usage.users:,.0f} users a day, {usage.hours:g} h online;"
+            f" {usage.messages_in:g} in, {usage.messages_out:g} out an hour"
         )
     console.print(f"{title}; {region}, prices of {table.date}\n", highlight=False)
     if plot:

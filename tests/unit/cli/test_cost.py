@@ -66,7 +66,7 @@ def test_the_comparison_shows_habits_and_hours_for_three_sizes(roomcast: Roomcas
         (("--region", "mars-north-1"), "roomcast_dev/prices.json has us-east-1"),
         (("--hours", "25"), "hours must be at most 24"),
         (("--users", "-1"), "users must be"),
-        (("--in", "nan"), "messages_in must be"),
+        (("--in", "nan"), "--in must be"),
         (("--ping", "0.1"), "ping must be"),
     ],
 )
