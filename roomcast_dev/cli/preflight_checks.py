@@ -187,6 +187,7 @@ def names(stage: str, settings: Mapping[str, Any], region: str) -> dict[str, lis
         "key alias": [f"alias/{stack}"] if key else [],
         "dashboard": [f"{stack}-{region}"] if settings["monitoring"] else [],
         "parameter": [f"/{stack}/WebSocketAPIUrl"],
+        "domain": [str(settings["domain_name"])] if settings.get("domain_name") else [],
     }
 
 
@@ -225,6 +226,8 @@ def _exists(of: Deployment, kind: str, name: str) -> bool:
                 of.client("cloudwatch").get_dashboard(DashboardName=name)
             case "parameter":
                 of.client("ssm").get_parameter(Name=name)
+            case "domain":
+                of.client("apigatewayv2").get_domain_name(DomainName=name)
     except ClientError as error:
         if error.response["Error"]["Code"] in _NOT_THERE:
             return False
@@ -241,6 +244,7 @@ def _removal(kind: str, name: str, region: str) -> str:
         "key alias": f"kms delete-alias --alias-name {name}",
         "dashboard": f"cloudwatch delete-dashboards --dashboard-names {name}",
         "parameter": f"ssm delete-parameter --name {name}",
+        "domain": f"apigatewayv2 delete-domain-name --domain-name {name}",
     }[kind]
     return f"if nobody needs it, `aws {command} --region {region}`; or choose another prefix or stage name"
 

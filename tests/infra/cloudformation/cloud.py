@@ -1,6 +1,5 @@
 """An AWS account: what exists in it, what its services refuse, and what they do by themselves."""
 
-import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -80,7 +79,7 @@ class Cloud:
             )
         self.check(kind, region, properties)
         scope = "*" if kind in _ACROSS_REGIONS else region
-        made = Physical(kind, scope, name, copy.deepcopy(properties), stack)
+        made = Physical(kind, scope, name, properties, stack)
         self.everything.append(made)
         if kind == "AWS::ApiGateway::Account":
             self.gateway_role.add(region)

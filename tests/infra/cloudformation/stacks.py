@@ -1,6 +1,5 @@
 """Stacks, with the operations of `cdk deploy` and of boto3's client."""
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -97,7 +96,7 @@ class CloudFormation:
             raise RefusedError(f"Stack:{stack.id} is in {stack.status} state and can not be updated.")
         adopted = self._adoptable(stack, template) if adopt else {}
         stack.protected = protect
-        _Operation(self, stack, copy.deepcopy(template), adopted, fail_at, fail_rollback_at).run()
+        _Operation(self, stack, template, adopted, fail_at, fail_rollback_at).run()
         return stack
 
     def _live(self, name: str) -> Stack | None:

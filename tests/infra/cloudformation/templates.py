@@ -1,5 +1,6 @@
 """Templates as CloudFormation reads them: order, references, names, and what the resource schemas say."""
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -36,9 +37,11 @@ _ALSO_REPLACE = {"AWS::DynamoDB::Table": {"KeySchema"}}
 
 
 class Named(Protocol):
-    """Whatever has a physical id."""
+    """What a reference may mean."""
 
+    kind: str
     name: str
+    properties: dict[str, Any]
 
 
 def order(template: Document) -> list[str]:
@@ -89,9 +92,13 @@ def resolve(value: Any, resources: Mapping[str, Named], region: str) -> Any:
     def fill(value: Any) -> Any:
         match value:
             case {"Ref": str(id_)}:
-                return pseudo[id_] if id_ in pseudo else resources[id_].name
+                return pseudo[id_] if id_ in pseudo else _reference(resources[id_], region)
             case {"Fn::GetAtt": [str(id_), str(attribute)]}:
                 return f"{resources[id_].name}.{attribute}"
+            case {"Fn::Select": [int() | str() as index, choices]}:
+                return fill(choices)[int(index)]
+            case {"Fn::Split": [str(separator), text]}:
+                return str(fill(text)).split(separator)
             case {"Fn::Join": [str(separator), list(parts)]}:
                 return separator.join(str(fill(part)) for part in parts)
             case {"Fn::Sub": str(text)}:
@@ -107,6 +114,14 @@ def resolve(value: Any, resources: Mapping[str, Named], region: str) -> Any:
     return fill(value)
 
 
+def _reference(to: Named, region: str) -> str:
+    """What `Ref` gives: the name, and of an alias or a version its ARN."""
+    if to.kind not in ("AWS::Lambda::Alias", "AWS::Lambda::Version"):
+        return to.name
+    function = str(to.properties["FunctionName"]).rpartition(":")[2]
+    return f"arn:aws:lambda:{region}:111122223333:function:{function}:{to.properties.get('Name', to.name)}"
+
+
 def custom_name(kind: str, properties: dict[str, Any]) -> str | None:
     """The name that the template gives a resource; None where CloudFormation makes one up."""
     keys = NAMED_BY.get(kind, ())
@@ -115,17 +130,20 @@ def custom_name(kind: str, properties: dict[str, Any]) -> str | None:
     return "/".join(str(properties.get(key, "")) for key in keys)
 
 
+@functools.cache
 def _schema(kind: str) -> dict[str, Any]:
     schema: dict[str, Any] = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema
     return schema
 
 
+@functools.cache
 def replacing(kind: str) -> set[str]:
     """The properties whose change replaces a resource of this type."""
     paths = _schema(kind).get("createOnlyProperties") or []
     return {path.split("/")[2] for path in paths} | _ALSO_REPLACE.get(kind, set())
 
 
+@functools.cache
 def importable(kind: str, name: str) -> bool:
     """Whether a change set finds an existing resource of this type by the name in the template."""
     schema = _schema(kind)
