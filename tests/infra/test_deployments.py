@@ -19,6 +19,8 @@ from stacks.websocket_stack import WebSocketStack
 from tests.infra.cloudformation import Cloud, CloudFormation, Document, Stack, order
 from tests.infra.conftest import CERTIFICATE, CONTEXT, KEY
 
+pytestmark = pytest.mark.timeout(300)  # a hundred deployments each
+
 PROD = CONTEXT["stages"]["prod"]
 NAME = "landinghub-websocket-prod"
 HERE, THERE = PROD["region"], "eu-central-1"
