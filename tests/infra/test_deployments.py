@@ -42,6 +42,7 @@ TOGGLES: dict[str, dict[str, Any]] = {
     "actions_per_second": {"actions_per_second": 5, "actions_burst": 5},
     "jwt_secret_name": {"jwt_secret_name": "shared/jwt"},
     "jwt_secret_key_arn": {"jwt_secret_name": "shared/jwt", "jwt_secret_key_arn": KEY},
+    "jwt_claims": {"jwt_claims": {"user": "user_id"}},
     "jwt_audience": {"jwt_audience": "a", "jwt_issuer": "i", "jwt_max_lifetime": 3600},
     "account_requests_per_second": {"account_requests_per_second": 20_000, "fanout_share": 0.5},
     "account_concurrency": {"account_concurrency": 500},
