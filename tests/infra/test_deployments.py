@@ -226,7 +226,7 @@ def test_a_destroyed_stage_leaves_its_data_and_nothing_else(
     assert {p.kind for p in cloud.everything} == {
         "AWS::DynamoDB::Table",
         "AWS::Logs::LogGroup",
-        "AWS::SQS::Queue",  # the dead letters
+        "AWS::SQS::Queue",  # the dead-letter queue
         "AWS::SecretsManager::Secret",
     }
 
