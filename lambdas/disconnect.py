@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from roomcast import metrics
+from roomcast import aws, metrics
 from roomcast.functions.cold_start import wiring
 
 log = logging.getLogger("roomcast")
@@ -12,7 +12,9 @@ log = logging.getLogger("roomcast")
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001
     """Forget the connection. API Gateway may call this late, twice or never."""
     request = event["requestContext"]
-    wiring().store.connections.disconnect(request["connectionId"])
+    accepted_at = request["connectedAt"] / 1000 if "connectedAt" in request else None
+    with aws.within(aws.PATIENCE):
+        wiring().store.connections.disconnect(request["connectionId"], accepted_at)
     code = request.get("disconnectStatusCode")
     log.info("disconnected connectionId=%s code=%s", request["connectionId"], code)
     metrics.emit({"Disconnected": 1})

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from roomcast.envelope import timestamp
 from roomcast.names import Role
 
-YOUNG_SECONDS = 5.0
-"""`$connect` writes the item as its last act, so a connection is open well within this time of it."""
+YOUNG_SECONDS = 20.0
+"""A connection may not be open yet until this time after its `connectedAt`: the function of `$connect` has 10
+seconds, of which retries may take most, and clocks may differ by 10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Connection:
         expires_at: epoch seconds at which its token ends.
         rooms: the names of the rooms that it is a member of.
         name: of the user, to show.
+        issued_at: epoch seconds at which its token was issued; 0 where that is not known.
+        spread: those of the rooms in which it is a member of one of the room's partitions.
     """
 
     connection_id: str
@@ -53,6 +56,8 @@ class Connection:
     expires_at: int
     rooms: frozenset[str]
     name: str = ""
+    issued_at: int = 0
+    spread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +68,13 @@ class Receiver:
         connection_id: the connection to post to.
         connected_at: ISO 8601, as stored.
         was_open: whether it has sent a message, so that it cannot be one that is not open yet.
+        expires_at: epoch seconds at which its token ends; None where that is not known.
     """
 
     connection_id: str
     connected_at: str
     was_open: bool = False
+    expires_at: int | None = None
 
     def young(self, now: float) -> bool:
         """Whether the connection may not be open yet, so that a 410 proves nothing."""

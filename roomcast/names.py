@@ -17,6 +17,8 @@ ROOM_ID_RULE = "a string of 1 to 64 of the characters A-Z a-z 0-9 _ . : -"
 _USER_ID = re.compile(r"[A-Za-z0-9_.@|:+-]{1,128}")
 _ROOM_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
+_MAX_CHARS = 128
+
 _DASHBOARD_ADMIN = "dashboard_admin"
 _DASHBOARD_USER = "dashboard_user_"
 _CHAT = "chat_room_"
@@ -102,3 +104,27 @@ def user_id(value: object) -> str:
     if not isinstance(value, str) or not _USER_ID.fullmatch(value):
         raise InvalidNameError("user id", value, USER_ID_RULE)
     return value
+
+
+def connection_id(value: object) -> str:
+    """Check that a value may be the id of a connection; API Gateway documents no grammar of them.
+
+    Raises:
+        InvalidNameError: it is not a string of 1 to 128 characters.
+    """
+    return _name("connection id", value)
+
+
+def send_id(value: object) -> str:
+    """Check the id that a backend gives a send.
+
+    Raises:
+        InvalidNameError: it is not a string of 1 to 128 characters.
+    """
+    return _name("id", value)
+
+
+def _name(what: str, value: object) -> str:
+    if isinstance(value, str) and 1 <= len(value) <= _MAX_CHARS:
+        return value
+    raise InvalidNameError(what, value, f"a string of 1 to {_MAX_CHARS} characters")

@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from roomcast import envelope, names
+from roomcast import aws, envelope, names
 from roomcast.connection import Identity, Receiver
 from roomcast.errors import InvalidNameError
 from roomcast.management_api.client import ManagementApi
 from roomcast.names import Role
 from roomcast.plain_text import label
 from roomcast.sending.audience import Audience, Everybody, ToRoom, ToUser
+from roomcast.sending.closing import CloseReport, end_connections
 from roomcast.sending.job import PostJob, SendJob, SendLimits
 from roomcast.sending.job_queue import JobQueue
-from roomcast.sending.posting import post
+from roomcast.sending.posting import BUDGET, post
 from roomcast.settings import Settings
 from roomcast.store import Store
 from roomcast.wiring import Wiring
@@ -23,7 +24,7 @@ from roomcast.wiring import Wiring
 if TYPE_CHECKING:
     import botocore.session
 
-
+_LOOKS = 5  # for the connections of a user that is revoked
 _MAX_TTL = 365 * 24 * 3600  # s; of a ticket's connection
 
 
@@ -34,7 +35,7 @@ class SendReport:
     Attributes:
         id: the send's id, as the receivers get it in the envelope.
         sent: the gateway took the message (which is not a promise that the browser has it).
-        gone: the connection was closed; what was kept of it has been pruned.
+        gone: the connection was closed; what is kept of it is pruned, now or by a later send.
         failed: the gateway refused to the end: 429 or 5xx on every try, or 413.
         unknown: no answer came, so the message may have arrived or not.
         queued: whether the send was put on the fan-out queue, to be posted from there; then the counts are 0.
@@ -53,10 +54,11 @@ class WebSocketService:
 
     Every method may be called from any thread, and from code that runs inside an event loop (which it
     blocks meanwhile). A send is at least once: a receiver drops an `id` that it has seen. No order is
-    promised between two sends.
+    promised between two sends. A send that raised may be repeated with the same `id`.
 
-    Every method may raise `botocore.exceptions.ClientError` when DynamoDB or SQS refuses, after botocore's
-    own retries; of a send that ends so, some receivers may get the event.
+    Every method may raise `botocore.exceptions.ClientError` when DynamoDB or SQS refuses, and another
+    `BotoCoreError` when it does not answer, after the retries of `roomcast.aws`; of a send that ends so, some
+    receivers may get the event.
 
     Args:
         store: the tables.
@@ -64,8 +66,8 @@ class WebSocketService:
         job_queue: the fan-out queue, for sends to more than `SendLimits.direct` (200) receivers. Without
             one every send is posted from here.
         limits: from how many receivers on a send goes over the queue.
-        index_lag: seconds to wait for `UserIdIndex` before `revoke_user` looks a second time. DynamoDB gives
-            no bound for how far an index is behind; it says usually a fraction of a second.
+        index_lag: seconds to wait for `UserIdIndex` before `revoke_user` looks again. DynamoDB gives no bound
+            for how far an index is behind; it says usually a fraction of a second.
         clock: epoch seconds.
     """
 
@@ -120,15 +122,30 @@ class WebSocketService:
             SettingsError: the callback URL is missing.
         """
         wiring = Wiring(settings, session)
-        return cls(wiring.store, wiring.management_api, wiring.job_queue, limits=limits, index_lag=index_lag)
+        return cls(
+            wiring.store,
+            wiring.management_api,
+            wiring.job_queue,
+            limits=limits,
+            index_lag=index_lag,
+        )
 
-    def send_to_user(self, user_id: str, event: str, data: object) -> SendReport:
+    def send_to_user(
+        self,
+        user_id: str,
+        event: str,
+        data: object,
+        *,
+        id: str | None = None,  # noqa: A002  the key's name on the wire
+    ) -> SendReport:
         """Send an event to every connection of a user.
 
         Args:
             user_id: the claim `userId` of the user's token.
             event: its name, 1 to 128 characters.
             data: anything that JSON holds.
+            id: the send's id, 1 to 128 characters; a new one when left out. Give one that you keep where you
+                may repeat the send: receivers drop an id that they have seen.
 
         Raises:
             InvalidNameError: the user id is outside its grammar.
@@ -136,41 +153,65 @@ class WebSocketService:
             EnvelopeTooLargeError: the envelope is over 32 KB. Nothing was sent.
             ManagementApiError: there are no AWS credentials or no region to sign with. Nothing was sent.
         """
-        return self._send(ToUser(names.user_id(user_id)), event, data)
+        return self._send(ToUser(names.user_id(user_id)), event, data, id)
 
-    def send_to_room(self, room: str, event: str, data: object) -> SendReport:
+    def send_to_room(
+        self,
+        room: str,
+        event: str,
+        data: object,
+        *,
+        id: str | None = None,  # noqa: A002
+    ) -> SendReport:
         """Send an event to every member of a room. Reads that room only.
 
         Args:
             room: `dashboard_admin`, `dashboard_user_{userId}` or `chat_room_{roomId}`.
             event: its name, 1 to 128 characters.
             data: anything that JSON holds.
+            id: as in `send_to_user`.
 
         Raises:
             InvalidNameError: there can be no such room.
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        return self._send(ToRoom(names.parse(room)), event, data)
+        return self._send(ToRoom(names.parse(room)), event, data, id)
 
-    def broadcast(self, event: str, data: object) -> SendReport:
+    def broadcast(
+        self,
+        event: str,
+        data: object,
+        *,
+        id: str | None = None,  # noqa: A002
+    ) -> SendReport:
         """Send an event to every connection of the stage.
 
         Raises:
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        return self._send(Everybody(), event, data)
+        return self._send(Everybody(), event, data, id)
 
-    def send_to_connection(self, connection_id: str, event: str, data: object) -> SendReport:
+    def send_to_connection(
+        self,
+        connection_id: str,
+        event: str,
+        data: object,
+        *,
+        id: str | None = None,  # noqa: A002
+    ) -> SendReport:
         """Send an event to one connection. An unknown or expired connection counts as gone.
 
         Raises:
+            InvalidNameError: it cannot be the id of a connection.
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        id_, text = self._envelope(event, data)
+        names.connection_id(connection_id)
+        began = time.monotonic()
+        id_, text = self._envelope(event, data, id)
         receiver = self._store.receivers.of_connection(connection_id)
         if receiver is None:
             return SendReport(id_, gone=1)
-        return self._post(id_, text, {connection_id: receiver})
+        return self._post(id_, text, {connection_id: receiver}, began)
 
     def grant_room(self, room: str, user_id: str) -> None:
         """Give a user the right to join a chat room. Twice is the same as once.
@@ -189,7 +230,13 @@ class WebSocketService:
         self._store.members.revoke(names.grantable(room), names.user_id(user_id))
 
     def create_ticket(
-        self, user_id: str, *, role: Role = "user", name: str = "", email: str = "", ttl: int = 7200
+        self,
+        user_id: str,
+        *,
+        role: Role = "user",
+        name: str = "",
+        email: str = "",
+        ttl: int = 7200,
     ) -> str:
         """Make a one-time ticket: `?ticket=` lets one connection of a user in.
 
@@ -230,13 +277,11 @@ class WebSocketService:
 
         Raises:
             InvalidNameError: the user id is outside its grammar.
-            ManagementApiError: a connection could not be closed; it gets no more events all the same.
+            ManagementApiError: some could not be closed. All others are, and none of them gets an event.
         """
-        closed = 0
-        for receiver in list(self._store.receivers.of_user(names.user_id(user_id), expired=True)):
-            self._store.connections.disconnect(receiver.connection_id)
-            closed += self._management_api.delete(receiver.connection_id)
-        return closed
+        report = self._end_connections(names.user_id(user_id))
+        _raise(report.failures)
+        return report.closed
 
     def revoke_user(self, user_id: str) -> int:
         """Close every connection of a user, and keep them out until a token issued after this second.
@@ -245,20 +290,24 @@ class WebSocketService:
         to 10 s makes tokens that outlive the revocation. A token without `iat` stays out until
         `restore_user`.
 
-        Takes about a second more than `disconnect_user`: it looks twice, since the index of users may lag a
-        connection that was let in just before.
+        Takes about a second more than `disconnect_user`: it looks again until nothing new is found, since the
+        index of users may lag a connection that was let in just before. One that it shows still later can
+        join no room and not refresh its token.
 
         Returns:
             How many were closed.
 
         Raises:
             InvalidNameError: the user id is outside its grammar.
-            ManagementApiError: a connection could not be closed; it gets no more events all the same.
+            ManagementApiError: some could not be closed. All others are, and none of them gets an event.
         """
         self._store.revocations.revoke(names.user_id(user_id))
-        closed = self.disconnect_user(user_id)
-        time.sleep(self._index_lag)
-        return closed + self.disconnect_user(user_id)
+        reports = [self._end_connections(user_id)]
+        while len(reports) == 1 or (reports[-1].found and len(reports) < _LOOKS):
+            time.sleep(self._index_lag)
+            reports.append(self._end_connections(user_id))
+        _raise([failure for report in reports for failure in report.failures])
+        return sum(report.closed for report in reports)
 
     def restore_user(self, user_id: str) -> None:
         """Undo `revoke_user`: tokens issued before it are good again, for as long as they last.
@@ -274,29 +323,54 @@ class WebSocketService:
         """Close the connections to the management API."""
         self._management_api.close()
 
-    def _envelope(self, event: str, data: object, room: str | None = None) -> tuple[str, str]:
-        """A new send's id and its envelope; refuses before anything is read."""
-        id_ = envelope.new_id()
+    def _end_connections(self, user_id: str) -> CloseReport:
+        return end_connections(self._store, self._management_api, user_id, clock=self._clock)
+
+    def _envelope(
+        self, event: str, data: object, id_: str | None, room: str | None = None
+    ) -> tuple[str, str]:
+        """A send's id and its envelope; refuses before anything is read."""
+        id_ = envelope.new_id() if id_ is None else names.send_id(id_)
         return id_, envelope.build(event, data, id=id_, room=room, now=self._clock())
 
-    def _send(self, to: Audience, event: str, data: object) -> SendReport:
-        id_, text = self._envelope(event, data, to.room)
+    def _send(self, to: Audience, event: str, data: object, id_: str | None) -> SendReport:
+        began = time.monotonic()
+        id_, text = self._envelope(event, data, id_, to.room)
         queue, limits = self._job_queue, self._limits
         receivers = {}
-        for receiver in to.receivers(self._store, page_size=limits.split + 1 if queue else None):
-            receivers[receiver.connection_id] = receiver
-            if queue and len(receivers) > limits.split:
-                queue.put([SendJob(to, event, data, id_)])
+        with aws.within(aws.PATIENCE):
+            read_at = self._clock()
+            for receiver in to.receivers(self._store, page_size=limits.split + 1 if queue else None):
+                receivers[receiver.connection_id] = receiver
+                if queue and len(receivers) > limits.split:
+                    queue.put([SendJob(to, event, data, id_)])
+                    return SendReport(id_, queued=True)
+            if queue and len(receivers) > limits.direct:
+                size = limits.job_receivers
+                queue.put(PostJob.split(id_, to.room, text, receivers.values(), size, read_at))
                 return SendReport(id_, queued=True)
-        if queue and len(receivers) > limits.direct:
-            queue.put(PostJob.split(id_, to.room, text, receivers.values(), limits.job_receivers))
-            return SendReport(id_, queued=True)
-        return self._post(id_, text, receivers, to.room)
+        return self._post(id_, text, receivers, began, to.room)
 
     def _post(
-        self, id_: str, text: str, receivers: Mapping[str, Receiver], room: str | None = None
+        self, id_: str, text: str, receivers: Mapping[str, Receiver], began: float, room: str | None = None
     ) -> SendReport:
         report = post(
-            self._management_api, self._store, receivers, text.encode(), room=room, clock=self._clock
+            self._management_api,
+            self._store,
+            receivers,
+            text.encode(),
+            room=room,
+            clock=self._clock,
+            budget=max(1.0, BUDGET - (time.monotonic() - began)),
+            retries_unknown=True,
         )
         return SendReport(id_, len(report.sent), len(report.gone), len(report.failed), len(report.unknown))
+
+
+def _raise(failures: list[Exception]) -> None:
+    """Raise the first of them, with a note for each of the others."""
+    if failures:
+        first, *others = failures
+        for other in others:
+            first.add_note(f"{type(other).__name__}: {other}")
+        raise first

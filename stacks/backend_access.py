@@ -15,7 +15,7 @@ def grant_send(
 ) -> None:
     """Allow what all methods of `WebSocketService` need, and nothing of the secret that signs tokens."""
     tables.grant_user_index(grantee)
-    tables.grant_connections(grantee, "BatchGetItem", "DeleteItem", "PutItem", "Scan", "UpdateItem")
+    tables.grant_connections(grantee, "BatchGetItem", "DeleteItem", "Scan", "UpdateItem")
     tables.grant_rooms(grantee, "BatchWriteItem", "DeleteItem", "PutItem", "Query")
     api.grant_manage_connections(grantee, "DELETE", "POST")
     iam.Grant.add_to_principal(

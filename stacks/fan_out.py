@@ -94,9 +94,9 @@ class FanOut(Construct):
             ],
             resource_arns=[self.queue.queue_arn],
         )
-        tables.grant_connections(role, "BatchGetItem", "DeleteItem", "Scan")
+        tables.grant_connections(role, "BatchGetItem", "DeleteItem", "Scan", "UpdateItem")
         tables.grant_user_index(role)
-        tables.grant_rooms(role, "BatchWriteItem", "Query")
+        tables.grant_rooms(role, "BatchWriteItem", "PutItem", "Query")
         api.grant_manage_connections(role, "POST")
         mapping = lambda_.EventSourceMapping(
             self,

@@ -98,21 +98,23 @@ class WebSocketApi(Construct):
             gate,
             stage.reserved_connects,
         )
-        tables.grant_connections(connect.role, "BatchGetItem", "DeleteItem", "PutItem")
+        tables.grant_connections(connect.role, "BatchGetItem", "DeleteItem", "PutItem", "UpdateItem")
         tables.grant_user_index(connect.role)
-        tables.grant_rooms(connect.role, "BatchWriteItem", "ConditionCheckItem", "DeleteItem")
+        tables.grant_rooms(connect.role, "BatchWriteItem", "ConditionCheckItem", "DeleteItem", "GetItem")
         jwt_secret.grant_read(connect.role)
-        self.grant_manage_connections(connect.role, "DELETE")
+        self.grant_manage_connections(connect.role, "DELETE", "GET")
 
         disconnect = function(
             "OnDisconnect", "Disconnect", "Deletes a closed connection.", {}, stage.reserved_connects
         )
-        tables.grant_connections(disconnect.role, "DeleteItem", "PutItem")
+        tables.grant_connections(disconnect.role, "DeleteItem", "PutItem", "UpdateItem")
         tables.grant_rooms(disconnect.role, "BatchWriteItem")
 
         default = function("OnMessage", "Default", "Does what a client asks, and replies.", gate)
         tables.grant_connections(default.role, "GetItem", "UpdateItem")
-        tables.grant_rooms(default.role, "ConditionCheckItem", "DeleteItem", "PutItem", "UpdateItem")
+        tables.grant_rooms(
+            default.role, "ConditionCheckItem", "DeleteItem", "GetItem", "PutItem", "UpdateItem"
+        )
         jwt_secret.grant_read(default.role)
         self.grant_manage_connections(default.role, "DELETE", "POST")
 

@@ -8,15 +8,23 @@ import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from roomcast import envelope, names
+from roomcast import aws, envelope, names
 from roomcast.connection import Connection
 from roomcast.envelope import Action
-from roomcast.errors import ActionError, AuthError, InvalidNameError, KeysUnavailableError
+from roomcast.errors import (
+    ActionError,
+    AuthError,
+    InvalidNameError,
+    KeysUnavailableError,
+    ManagementApiError,
+)
 from roomcast.store.rate import Rate
 from roomcast.wiring import Wiring
 
 MAX_ROOMS = 50
 """Of one connection. Not exact for joins at the same time; it bounds what a disconnect has to delete."""
+
+_CLOSE_SECONDS = 1.0  # for each of the two requests that close a connection; the function has 10
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +32,7 @@ Reply = tuple[str, Mapping[str, object]]
 """The name of the event that answers, and its data."""
 
 
+@aws.within(aws.PATIENCE)
 def handle(wiring: Wiring, connection_id: str, body: object) -> str | None:
     """Do what one message of a client asks for.
 
@@ -52,12 +61,23 @@ def handle(wiring: Wiring, connection_id: str, body: object) -> str | None:
         text = envelope.build(event, data, reply_to=reply_to)
         if not error.closes:
             return text
-        # A returned reply would come after the close: so this one is posted.
-        wiring.management_api.post([connection_id], text.encode())
-        wiring.management_api.delete(connection_id)
+        _close(wiring, connection_id, text)
         return None
     log.info("action connectionId=%s action=%s", connection_id, name)
     return envelope.build(event, data, reply_to=message.id)
+
+
+def _close(wiring: Wiring, connection_id: str, text: str) -> None:
+    """Post the last event and close the connection. A returned reply would come after the close.
+
+    What fails is tried again at the connection's next message; a client that does not read gets no more time.
+    """
+    api = wiring.management_api
+    try:
+        api.post([connection_id], text.encode(), budget=_CLOSE_SECONDS)
+        api.delete([connection_id], budget=_CLOSE_SECONDS)
+    except ManagementApiError as error:
+        log.warning("not closed connectionId=%s: %s", connection_id, ascii(str(error)))
 
 
 def _read(body: object) -> Action | ActionError:

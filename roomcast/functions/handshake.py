@@ -1,17 +1,27 @@
 """Who is let in: what a handshake brings along becomes a kept connection or a refusal."""
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
-from roomcast import origins
-from roomcast.connection import Identity
-from roomcast.errors import AuthError, HandshakeError, KeysUnavailableError
+from botocore.exceptions import BotoCoreError, ClientError
+
+from roomcast import aws, origins
+from roomcast.connection import Identity, Receiver
+from roomcast.errors import AuthError, HandshakeError, KeysUnavailableError, ManagementApiError
 from roomcast.tokens.authentication import authenticate
 from roomcast.wiring import Wiring
 
+if TYPE_CHECKING:
+    from roomcast.management_api.report import PostReport
+
 SUBPROTOCOL = "landinghub.v1"
 """Offered next to a token in `Sec-WebSocket-Protocol`, and the only one in the reply."""
+
+_BAD_TICKET = "the ticket is unknown, used or too old"
+_CLOSE_SECONDS = 1.0  # for what is asked of the management API; the function has 10
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +51,7 @@ class Handshake:
         return [value.strip() for value in offered if value.strip()]
 
 
+@aws.within(aws.PATIENCE)
 def admit(wiring: Wiring, handshake: Handshake) -> str | None:
     """Let a client in and keep its connection.
 
@@ -52,11 +63,14 @@ def admit(wiring: Wiring, handshake: Handshake) -> str | None:
             if no key can be read to check the credentials with.
     """
     _check_origin(wiring, handshake.header("origin"))
-    identity = _identity(wiring, handshake)
-    _make_room(wiring, identity)
-    kept = wiring.store.connections.connect(handshake.connection_id, identity)
+    identity, ticket = _identity(wiring, handshake)
+    kept = wiring.store.connections.connect(handshake.connection_id, identity, ticket)
     if kept == "revoked":
         raise HandshakeError(401, "the user was revoked after the token was issued")
+    if kept == "no_ticket":
+        raise HandshakeError(401, _BAD_TICKET)
+    if kept == "connected":
+        _keep_to_limit(wiring, handshake.connection_id, identity.user_id)
     log.info(
         "%s connectionId=%s userId=%s role=%s", kept, handshake.connection_id, identity.user_id, identity.role
     )
@@ -73,7 +87,8 @@ def _check_origin(wiring: Wiring, origin: str | None) -> None:
         raise HandshakeError(403, f"Origin {origin:.100} is not allowed")
 
 
-def _identity(wiring: Wiring, handshake: Handshake) -> Identity:
+def _identity(wiring: Wiring, handshake: Handshake) -> tuple[Identity, str | None]:
+    """Who it is, and the ticket that is used up if they are let in."""
     tokens = [value for value in handshake.subprotocols if value != SUBPROTOCOL]
     if len(tokens) == len(handshake.subprotocols):
         tokens = []  # somebody else's subprotocols
@@ -83,29 +98,64 @@ def _identity(wiring: Wiring, handshake: Handshake) -> Identity:
     if len(tokens) + (ticket is not None) > 1:
         raise HandshakeError(401, "more than one token or ticket")
     if ticket is not None:
-        identity = wiring.store.tickets.take(ticket)
+        identity = wiring.store.tickets.read(ticket)
         if identity is None:
-            raise HandshakeError(401, "the ticket is unknown, used or too old")
+            raise HandshakeError(401, _BAD_TICKET)
         longest = wiring.settings.token_rules.max_lifetime
         if longest is not None and identity.expires_at > identity.issued_at + longest:
             identity = replace(identity, expires_at=identity.issued_at + longest)
-        return identity
+        return identity, ticket
     try:
-        return authenticate(tokens[0] if tokens else None, wiring.keys, wiring.settings.token_rules)
+        return authenticate(tokens[0] if tokens else None, wiring.keys, wiring.settings.token_rules), None
     except AuthError as error:
         raise HandshakeError(401, error.reason) from None
     except KeysUnavailableError as error:
         raise HandshakeError(503, error.reason) from None
 
 
-def _make_room(wiring: Wiring, identity: Identity) -> None:
-    """See that the user has at most the stage's number of connections, this one included."""
-    settings = wiring.settings
-    for receiver in wiring.store.receivers.oldest_of_user(
-        identity.user_id, keep=settings.max_connections - 1
-    ):
-        if settings.when_over_max == "refuse_new":
-            raise HandshakeError(429, f"the user has {settings.max_connections} connections")
-        log.info("closed the oldest connectionId=%s userId=%s", receiver.connection_id, identity.user_id)
-        wiring.store.connections.disconnect(receiver.connection_id)
-        wiring.management_api.delete(receiver.connection_id)
+def _keep_to_limit(wiring: Wiring, connection_id: str, user_id: str) -> None:
+    """See that the user has at most the stage's number of connections, this one included.
+
+    Comes after the connection was kept, so that nothing is closed for a handshake that is refused, and
+    handshakes at the same time see each other. A fault of AWS lets the client in: the next handshake looks
+    again.
+
+    Raises:
+        HandshakeError: this one is too many.
+    """
+    settings, store = wiring.settings, wiring.store
+    limit = settings.max_connections
+    try:
+        with aws.within(2 * _CLOSE_SECONDS):
+            found = store.receivers.over_limit(user_id, limit, connection_id)
+            if found is None:
+                return
+            refuses = settings.when_over_max == "refuse_new"
+            over = {r.connection_id: r for r in (found[limit:] if refuses else found[:-limit])}
+            mine = over.pop(connection_id, None)
+            if refuses:
+                # Those whose `$disconnect` was lost take nobody's place.
+                others = {r.connection_id: r for r in found if r.connection_id != connection_id}
+                gone = _gone(wiring, others, "look") if mine else set()
+                if mine and len(others) - len(gone) < limit:
+                    mine = None
+            else:
+                gone = _gone(wiring, over, "delete")
+            for closed in gone:
+                log.info("closed connectionId=%s userId=%s", closed, user_id)
+                store.connections.disconnect(closed, accepted_at=0)
+            if mine:
+                store.connections.disconnect(connection_id, accepted_at=0)
+    except (ClientError, BotoCoreError, ManagementApiError) as error:
+        log.warning("the limit of connections was not looked at userId=%s: %s", user_id, ascii(str(error)))
+        return
+    if mine:
+        raise HandshakeError(429, f"the user has {limit} connections")
+
+
+def _gone(wiring: Wiring, receivers: Mapping[str, Receiver], how: Literal["look", "delete"]) -> set[str]:
+    """Close connections, or only look at them; return those that are not open after that, without those that
+    may not be open yet."""
+    report: PostReport = getattr(wiring.management_api, how)(receivers, budget=_CLOSE_SECONDS)
+    gone = {i for i in report.gone if not receivers[i].young(time.time())}
+    return gone | set(report.sent if how == "delete" else ())

@@ -103,17 +103,35 @@ class ManagementApi:
         """
         return self._run("POST", connection_ids, body, budget, rate)
 
-    def delete(self, connection_id: str, *, budget: float = 10.0) -> bool:
-        """Close one connection from the server's side; False when it was gone already.
+    def delete(self, connection_ids: Iterable[str], *, budget: float = 10.0) -> PostReport:
+        """Close connections from the server's side, concurrently: `sent` are those that it has closed, `gone`
+        those that were closed already, or are not open yet.
+
+        Args:
+            connection_ids: which.
+            budget: seconds until this returns.
 
         Raises:
-            ManagementApiError: it could not be done or its outcome is unknown.
+            ManagementApiError: there are no credentials or no region to sign with; nothing was closed.
         """
-        report = self._run("DELETE", [connection_id], b"", budget, None)
-        if report.sent or report.gone:
-            return bool(report.sent)
-        failure = report.failures[connection_id]
-        raise ManagementApiError(self._callback_url.url, f"DELETE {connection_id}: {failure}", failure.status)
+        return self._run("DELETE", connection_ids, b"", budget, None)
+
+    def look(self, connection_ids: Iterable[str], *, budget: float = 10.0) -> PostReport:
+        """Ask which connections are open: these are `sent`, the others `gone`.
+
+        Args:
+            connection_ids: which.
+            budget: seconds until this returns.
+
+        Raises:
+            ManagementApiError: there are no credentials or no region to sign with.
+        """
+        return self._run("GET", connection_ids, b"", budget, None)
+
+    @property
+    def url(self) -> str:
+        """The management API's base URL."""
+        return self._callback_url.url
 
     def close(self) -> None:
         """Close the pool; sends that run end with what they have. A later send opens it again."""

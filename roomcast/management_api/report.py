@@ -72,14 +72,13 @@ class PostReport:
         if failure is not None:
             self.failures[connection_id] = failure
 
-    def replace_gone(self, connection_ids: Iterable[str], later: "PostReport") -> None:
-        """Put the outcome of a later call in the place of the `gone` of these receivers."""
+    def replace(self, connection_ids: Iterable[str], later: "PostReport") -> None:
+        """Put the outcome of a later call in the place of what these receivers had."""
         again = set(connection_ids)
-        self.gone = [i for i in self.gone if i not in again] + later.gone
-        self.sent += later.sent
-        self.failed += later.failed
-        self.unknown += later.unknown
-        self.failures |= later.failures
+        for outcome in Outcome:
+            name = outcome.value
+            setattr(self, name, [i for i in getattr(self, name) if i not in again] + getattr(later, name))
+        self.failures = {i: f for i, f in self.failures.items() if i not in again} | later.failures
 
     @property
     def reasons(self) -> Counter[str]:
@@ -87,8 +86,9 @@ class PostReport:
         return Counter(str(failure) for failure in self.failures.values())
 
     @property
-    def was_refused_altogether(self) -> bool:
-        """Whether every receiver got a 403: the caller may not post at all."""
+    def refused(self) -> list[str]:
+        """Those that got a 403 for which the caller's own credentials are to blame: one of many is about that
+        receiver, several or all are not."""
+        refused = [i for i, failure in self.failures.items() if failure.status == 403]
         everyone = len(self.sent) + len(self.gone) + len(self.failed) + len(self.unknown)
-        refused = sum(failure.status == 403 for failure in self.failures.values())
-        return 0 < refused == everyone
+        return refused if len(refused) > 1 or everyone == 1 else []

@@ -1,10 +1,9 @@
 """Who gets a send: a user, a room, everybody, or one connection. The targets that a job names.
 
-Each `receivers` reads the store: `page_size` as there, `parallel` where the order and the first item do not
-matter.
+Each reads the store: `receivers` all at once, `page_size` as there, and `slices` the parts of it that jobs
+read.
 """
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from roomcast.connection import Receiver
 from roomcast.errors import InvalidNameError, JobError
 from roomcast.names import Room
 from roomcast.store import Store
+from roomcast.store.receivers import Slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,14 @@ class ToUser:
     user_id: str
     room: None = None
 
-    def receivers(
-        self, store: Store, *, page_size: int | None = None, parallel: bool = False
-    ) -> Iterable[Receiver]:
+    def receivers(self, store: Store, *, page_size: int | None = None) -> Iterable[Receiver]:
         """The user's connections."""
-        del parallel  # they are few
         return store.receivers.of_user(self.user_id, page_size=page_size)
+
+    def slices(self, store: Store) -> list[Slice]:
+        """None: a user's connections are few."""
+        del store
+        return []
 
     def dump(self) -> dict[str, object]:
         """The form in a job."""
@@ -45,12 +47,13 @@ class ToRoom:
         """The room's name, which the envelope carries."""
         return self.target.name
 
-    def receivers(
-        self, store: Store, *, page_size: int | None = None, parallel: bool = False
-    ) -> Iterable[Receiver]:
+    def receivers(self, store: Store, *, page_size: int | None = None) -> Iterable[Receiver]:
         """The room's members."""
-        del parallel  # one partition
         return store.receivers.of_room(self.target, page_size=page_size)
+
+    def slices(self, store: Store) -> list[Slice]:
+        """The room's partitions."""
+        return store.receivers.slices_of_room(self.target)
 
     def dump(self) -> dict[str, object]:
         """The form in a job."""
@@ -63,13 +66,13 @@ class Everybody:
 
     room: None = None
 
-    def receivers(
-        self, store: Store, *, page_size: int | None = None, parallel: bool = False
-    ) -> Iterable[Receiver]:
-        """All connections; by parallel Scans where that is asked for."""
-        if parallel:
-            return itertools.chain.from_iterable(store.receivers.pages_of_everybody())
+    def receivers(self, store: Store, *, page_size: int | None = None) -> Iterable[Receiver]:
+        """All connections."""
         return store.receivers.of_everybody(page_size=page_size)
+
+    def slices(self, store: Store) -> list[Slice]:
+        """Segments of the connections table."""
+        return store.receivers.slices_of_everybody()
 
     def dump(self) -> dict[str, object]:
         """The form in a job."""

@@ -1,10 +1,14 @@
 """The jobs of the fan-out queue, and their form as JSON. Pure.
 
-There are two levels and never a chain. A *send job* is what a backend puts on the queue (its form is
-`job.schema.json`, and public): who gets which event. The worker enumerates the receivers page by page into
-*post jobs*, each with the envelope as it goes out, and puts them on the same queue. A sender in Python that
-has read all receivers, and they are at most `SendLimits.split`, puts the post jobs there itself. A post job
-that leaves receivers over puts a smaller one, at most `MAX_ROUNDS` in all.
+A *send job* is what a backend puts on the queue (its form is `job.schema.json`, and public): who gets which
+event. The worker splits a large one into *slice jobs*, one for each part of the room or of the connections
+table, so that no invocation reads all receivers, and a retry repeats one part. Each slice is read into *post
+jobs*, with the envelope as it goes out. A small send has fewer levels: a sender in Python that has read all
+receivers, and they are at most `SendLimits.split`, puts the post jobs there itself.
+
+Lambda stops a queue that feeds itself after about 16 hops. The longest way here is 13: the send job, up to
+`MAX_SLICE_HOPS` slice jobs (a slice of more than `SLICE_RECEIVERS` goes on in another one), and up to
+`MAX_ROUNDS` post jobs, for receivers that were left over.
 """
 
 import itertools
@@ -18,6 +22,7 @@ from roomcast.connection import Receiver
 from roomcast.errors import JobError
 from roomcast.sending import audience
 from roomcast.sending.audience import Audience
+from roomcast.store.receivers import Slice
 
 VERSION = 1
 MAX_JOB_RECEIVERS = 500
@@ -25,6 +30,10 @@ MAX_JOB_RECEIVERS = 500
 MAX_ROUNDS = 4
 """Post jobs that may follow one another for receivers that were left over. Lambda stops a queue that feeds
 itself after about 16 hops."""
+MAX_SLICE_HOPS = 8
+"""Slice jobs that may follow one another; the last one reads to the end of its slice."""
+SLICE_RECEIVERS = 10_000
+"""That one slice job reads, except for the last one of a slice."""
 JOBS_PER_BATCH = 10
 """SQS's limit for one SendMessageBatch."""
 
@@ -77,6 +86,7 @@ class PostJob:
         text: the envelope.
         receivers: at most 500.
         round: how many post jobs went before, for receivers that were left over.
+        read_at: epoch seconds at which the receivers were read.
     """
 
     id: str
@@ -84,19 +94,26 @@ class PostJob:
     text: str
     receivers: tuple[Receiver, ...]
     round: int = 0
+    read_at: float = 0
 
     @classmethod
     def split(
-        cls, id_: str, room: str | None, text: str, receivers: Iterable[Receiver], size: int
+        cls,
+        id_: str,
+        room: str | None,
+        text: str,
+        receivers: Iterable[Receiver],
+        size: int,
+        read_at: float,
     ) -> "Iterator[PostJob]":
         """One envelope to any number of receivers, at most `size` a job, read a job ahead only."""
         rest = iter(receivers)
         while chunk := tuple(itertools.islice(rest, size)):
-            yield cls(id_, room, text, chunk)
+            yield cls(id_, room, text, chunk, read_at=read_at)
 
     def dump(self) -> str:
         """The private form, which only the worker reads."""
-        receivers = [[r.connection_id, r.connected_at, r.was_open] for r in self.receivers]
+        receivers = [[r.connection_id, r.connected_at, r.was_open, r.expires_at] for r in self.receivers]
         return _dump(
             {
                 "version": VERSION,
@@ -105,11 +122,50 @@ class PostJob:
                 "envelope": self.text,
                 "receivers": receivers,
                 "round": self.round,
+                "readAt": self.read_at,
             }
         )
 
 
-def parse(text: str) -> SendJob | PostJob:
+@dataclass(frozen=True, slots=True)
+class SliceJob:
+    """An envelope and a part of those who get it.
+
+    Attributes:
+        id: the send's id, for the log.
+        room: the room that was sent to, if any.
+        text: the envelope.
+        part: what to read.
+        cursor: where the job before has stopped.
+        hop: how many slice jobs went before.
+    """
+
+    id: str
+    room: str | None
+    text: str
+    part: Slice
+    cursor: Mapping[str, Any] | None = None
+    hop: int = 0
+
+    def dump(self) -> str:
+        """The private form, which only the worker reads."""
+        return _dump(
+            {
+                "version": VERSION,
+                "id": self.id,
+                "room": self.room,
+                "envelope": self.text,
+                "slice": [self.part.partition, self.part.segment, self.part.of],
+                "cursor": self.cursor,
+                "hop": self.hop,
+            }
+        )
+
+
+Job = SendJob | SliceJob | PostJob
+
+
+def parse(text: str) -> Job:
     """Read a job.
 
     Raises:
@@ -123,7 +179,9 @@ def parse(text: str) -> SendJob | PostJob:
         raise JobError("not a JSON object")
     if isinstance(job.get("version"), bool) or job.get("version") != VERSION:
         raise JobError(f"version must be {VERSION}")
-    return _parse_post_job(job) if "receivers" in job else _parse_send_job(job)
+    if "receivers" in job:
+        return _parse_post_job(job)
+    return _parse_slice_job(job) if "slice" in job else _parse_send_job(job)
 
 
 def _parse_send_job(job: dict[str, Any]) -> SendJob:
@@ -139,6 +197,7 @@ def _parse_send_job(job: dict[str, Any]) -> SendJob:
 
 
 def _parse_post_job(job: dict[str, Any]) -> PostJob:
+    read_at = job.get("readAt", 0)
     match job:
         case {
             "id": str(id_),
@@ -146,16 +205,32 @@ def _parse_post_job(job: dict[str, Any]) -> PostJob:
             "envelope": str(text),
             "receivers": [*listed],
             "round": int(number),
-        } if len(listed) <= MAX_JOB_RECEIVERS:
-            return PostJob(id_, room, text, tuple(map(_receiver, listed)), number)
+        } if len(listed) <= MAX_JOB_RECEIVERS and isinstance(read_at, int | float):
+            return PostJob(id_, room, text, tuple(map(_receiver, listed)), number, read_at)
     raise JobError("not a post job")
 
 
 def _receiver(entry: object) -> Receiver:
     match entry:
-        case [str(connection_id), str(connected_at), bool(was_open)]:
+        case [str(connection_id), str(connected_at), bool(was_open), None | int() as expires_at]:
+            return Receiver(connection_id, connected_at, was_open, expires_at)
+        case [str(connection_id), str(connected_at), bool(was_open)]:  # of an older backend
             return Receiver(connection_id, connected_at, was_open)
     raise JobError("a malformed receiver in a post job")
+
+
+def _parse_slice_job(job: dict[str, Any]) -> SliceJob:
+    match job:
+        case {
+            "id": str(id_),
+            "room": None | str() as room,
+            "envelope": str(text),
+            "slice": [None | str() as partition, int(segment), int(of)],
+            "cursor": None | dict() as cursor,
+            "hop": int(hop),
+        }:
+            return SliceJob(id_, room, text, Slice(partition, segment, of), cursor, hop)
+    raise JobError("not a slice job")
 
 
 def _dump(job: Mapping[str, object]) -> str:

@@ -7,8 +7,6 @@ another one does the whole job again. All of them use the send's `id`, so a rece
 import functools
 import json
 import logging
-import random
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 from botocore.exceptions import ClientError
 
+from roomcast import aws
 from roomcast.errors import JobError
-from roomcast.sending.job import JOBS_PER_BATCH, PostJob, SendJob, parse
+from roomcast.sending.job import JOBS_PER_BATCH, Job, SendJob, parse
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 _BATCH_BYTES = 1_000_000  # SQS's limit is 1 MiB for all messages of a batch together
-_PUT_TRIES = 5
 _LOG = logging.getLogger(__name__)
 
 
@@ -54,10 +52,10 @@ class JobQueue:
 
     @functools.cached_property
     def _client(self) -> "SQSClient":
-        client: SQSClient = (self._session or botocore.session.get_session()).create_client("sqs")  # type: ignore[assignment]
+        client: SQSClient = aws.client("sqs", self._session)
         return client
 
-    def put(self, jobs: Iterable[SendJob | PostJob], delay: float = 0) -> None:
+    def put(self, jobs: Iterable[Job], delay: float = 0) -> None:
         """Put jobs on the queue, in batches as large as SQS takes.
 
         Args:
@@ -65,17 +63,16 @@ class JobQueue:
             delay: seconds until they can be received.
 
         Raises:
-            botocore.exceptions.ClientError: SQS refuses. Jobs of earlier batches are on the queue.
+            botocore.exceptions.ClientError: SQS refuses to the end. Jobs of earlier batches are on the queue.
+            botocore.exceptions.BotoCoreError: it does not answer; likewise.
         """
         for batch in _batches(job.dump() for job in jobs):
             entries: Any = [
                 {"Id": str(number), "MessageBody": text, "DelaySeconds": int(delay)}
                 for number, text in enumerate(batch)
             ]
-            for attempt in range(_PUT_TRIES):
-                if attempt:
-                    time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311  guards nothing
-                answer = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)
+            for _ in aws.attempts():
+                answer = aws.call(self._client.send_message_batch, QueueUrl=self._url, Entries=entries)
                 refused = {entry["Id"]: entry for entry in answer.get("Failed", [])}
                 entries = [entry for entry in entries if entry["Id"] in refused]
                 if not entries:
@@ -90,8 +87,11 @@ class JobQueue:
             receipt: the record's `receiptHandle`.
             pause: seconds.
         """
-        self._client.change_message_visibility(
-            QueueUrl=self._url, ReceiptHandle=receipt, VisibilityTimeout=int(pause)
+        aws.call(
+            self._client.change_message_visibility,
+            QueueUrl=self._url,
+            ReceiptHandle=receipt,
+            VisibilityTimeout=int(pause),
         )
 
     def redrive(self) -> Redriven:
@@ -101,13 +101,14 @@ class JobQueue:
             botocore.exceptions.ClientError: SQS refuses, or there is no dead-letter queue. What was moved
                 before stays moved.
         """
-        policy = self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["RedrivePolicy"])
+        sqs = self._client
+        policy = aws.call(sqs.get_queue_attributes, QueueUrl=self._url, AttributeNames=["RedrivePolicy"])
         name = json.loads(policy["Attributes"]["RedrivePolicy"])["deadLetterTargetArn"].rpartition(":")[2]
-        dead = self._client.get_queue_url(QueueName=name)["QueueUrl"]
+        dead = aws.call(sqs.get_queue_url, QueueName=name)["QueueUrl"]
         moved = 0
         bad: list[str] = []
-        while messages := self._client.receive_message(
-            QueueUrl=dead, MaxNumberOfMessages=JOBS_PER_BATCH, VisibilityTimeout=300
+        while messages := aws.call(
+            sqs.receive_message, QueueUrl=dead, MaxNumberOfMessages=JOBS_PER_BATCH, VisibilityTimeout=300
         ).get("Messages"):
             for message in messages:
                 try:
@@ -120,10 +121,10 @@ class JobQueue:
                     # The id that its first tries had; on the queue again it is another message.
                     job = replace(job, id=message["MessageId"])
                 self.put([job])
-                self._client.delete_message(QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
+                aws.call(sqs.delete_message, QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
                 moved += 1
         for receipt in bad:
-            self._client.change_message_visibility(QueueUrl=dead, ReceiptHandle=receipt, VisibilityTimeout=0)
+            aws.call(sqs.change_message_visibility, QueueUrl=dead, ReceiptHandle=receipt, VisibilityTimeout=0)
         return Redriven(moved, len(bad))
 
 

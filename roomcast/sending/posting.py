@@ -1,16 +1,21 @@
 """Posts one envelope to its receivers: retries those that may not be open yet, prunes those that are gone."""
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from roomcast import aws
 from roomcast.connection import Receiver
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.report import PostReport
 from roomcast.store import Store
+from roomcast.store.dynamodb import side_by_side
 
 BUDGET = 10.0
-"""Seconds for all posts of one send, retries included."""
-_NOT_OPEN_YET_WAITS = (0.2, 0.4, 0.8)  # s; between the tries at a connection that may not be open yet
+"""Seconds for one send from a backend, retries included."""
+_WAITS = (0.2, 0.4, 0.8)  # s; between the tries at a connection that may not be open yet
+_ALL_GONE = 10  # receivers; if that many are gone and nobody is there, the URL is of another stage
+_LOG = logging.getLogger(__name__)
 
 
 def post(
@@ -23,11 +28,12 @@ def post(
     clock: Callable[[], float] = time.time,
     budget: float = BUDGET,
     rate: float | None = None,
+    retries_unknown: bool = False,
 ) -> PostReport:
     """Post to the receivers; prune those that are gone.
 
     A 410 from a connection that may still be opening is retried for up to 1.4 s. Such a connection is never
-    pruned.
+    pruned. What cannot be pruned within the budget, the next send finds again: that never fails a send.
 
     Args:
         management_api: where to post.
@@ -36,20 +42,75 @@ def post(
         body: the envelope, encoded.
         room: the room that was sent to, if any.
         clock: epoch seconds.
-        budget: seconds for all posts together, retries included.
+        budget: seconds for everything together, retries and prunes included.
         rate: posts a second at most.
+        retries_unknown: whether a receiver whose answer was lost gets the message once more. It drops the
+            repeat.
     """
     deadline = time.monotonic() + budget
     report = management_api.post(receivers, body, budget=budget, rate=rate)
-    for wait in _NOT_OPEN_YET_WAITS:
+    left = deadline - time.monotonic()
+    if retries_unknown and report.unknown and left > 0:
+        again = list(report.unknown)
+        report.replace(again, management_api.post(again, body, budget=left, rate=rate))
+    retry_unopened(
+        report,
+        receivers,
+        lambda ids, left: management_api.post(ids, body, budget=left, rate=rate),
+        clock=clock,
+        deadline=deadline,
+    )
+    now = clock()
+    gone = [receivers[i] for i in report.gone if not receivers[i].young(now)]
+    if len(gone) >= _ALL_GONE and len(gone) == len(receivers):
+        _LOG.error(
+            "all %d receivers are gone at %s: is it this stage's URL? Nothing is pruned",
+            len(gone),
+            management_api.url,
+        )
+    elif gone:
+        _prune(store, gone, [room] if room else [], deadline)
+    return report
+
+
+def retry_unopened(
+    report: PostReport,
+    receivers: Mapping[str, Receiver],
+    again: Callable[[Iterable[str], float], PostReport],
+    *,
+    clock: Callable[[], float],
+    deadline: float,
+    waits: Iterable[float] = _WAITS,
+) -> None:
+    """Repeat a call for the receivers that it has found gone and that may not be open yet.
+
+    Args:
+        report: of the call; what the repetitions say goes into it.
+        receivers: by connection id.
+        again: the call, with ids and the seconds that are left.
+        clock: epoch seconds.
+        deadline: seconds of `time.monotonic` at which to end.
+        waits: seconds before each repetition.
+    """
+    for wait in waits:
         young = {i for i in report.gone if receivers[i].young(clock())}
         left = deadline - time.monotonic() - wait
         if not young or left <= 0:
-            break
+            return
         time.sleep(wait)
-        report.replace_gone(young, management_api.post(young, body, budget=left, rate=rate))
-    now = clock()
-    for connection_id in report.gone:
-        if not receivers[connection_id].young(now):
-            store.connections.prune(receivers[connection_id], [room] if room else [])
-    return report
+        report.replace(young, again(young, left))
+
+
+def _prune(store: Store, gone: list[Receiver], rooms: list[str], deadline: float) -> None:
+    pruned = []
+
+    def prune(receiver: Receiver) -> None:
+        if aws.seconds_left() > 0:
+            store.connections.prune(receiver, rooms)
+            pruned.append(receiver)
+
+    with aws.within(deadline - time.monotonic()):
+        failures = side_by_side(prune, gone)
+    if len(pruned) < len(gone):
+        why = ascii(str(failures[0])) if failures else "out of time"
+        _LOG.warning("%d of %d that are gone are not pruned yet: %s", len(gone) - len(pruned), len(gone), why)

@@ -5,21 +5,34 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from roomcast import envelope, metrics
+from roomcast import aws, envelope, metrics, names
+from roomcast.connection import Receiver
 from roomcast.errors import InvalidSendError, JobError, RoomcastError
 from roomcast.management_api.client import ManagementApi
-from roomcast.sending.job import MAX_ROUNDS, PostJob, SendJob, SendLimits, parse
+from roomcast.sending.job import (
+    MAX_ROUNDS,
+    MAX_SLICE_HOPS,
+    SLICE_RECEIVERS,
+    PostJob,
+    SendJob,
+    SendLimits,
+    SliceJob,
+    parse,
+)
 from roomcast.sending.job_queue import JobQueue
 from roomcast.sending.posting import post
 from roomcast.store import Store
 
 POST_BUDGET = 20.0
 """Seconds for the posts of one post job."""
+FRESH_SECONDS = 5.0
+"""Receivers that were read longer ago than this are read again before they are posted to."""
+_JOB_SECONDS = 90.0  # for everything that a job asks of AWS but its posts; the function has 120 s
 _LONGEST_PAUSE = 300  # s
 _LOG = logging.getLogger(__name__)
 
@@ -67,55 +80,110 @@ class Worker:
         """
         message_id, receipt = record["messageId"], record["receiptHandle"]
         attributes = record.get("attributes", {})
+        sent_at = float(attributes.get("SentTimestamp", self._clock() * 1000)) / 1000
+        pause = _pause(int(attributes.get("ApproximateReceiveCount", 1)))
         try:
-            job = parse(record["body"])
-            if isinstance(job, SendJob):
-                sent_at = float(attributes.get("SentTimestamp", self._clock() * 1000)) / 1000
-                self._enumerate(job, job.id or message_id, sent_at)
-            else:
-                self._post(job)
+            with aws.within(_JOB_SECONDS):
+                self._do(parse(record["body"]), message_id, sent_at)
         except JobError as error:
             _LOG.error("bad job messageId=%s reason=%s", message_id, error.reason)
-            self._queue.give_back(receipt, 0)
+            self._give_back(receipt, 0)
         except _NotDoneError as error:
-            pause = _pause(int(attributes.get("ApproximateReceiveCount", 1)))
             _LOG.warning("job not done messageId=%s again in %d s: %s", message_id, pause, error)
-            self._queue.give_back(receipt, pause)
+            self._give_back(receipt, pause)
         except Exception:  # noqa: BLE001  DynamoDB, SQS: whatever failed, the other records go on
-            pause = _pause(int(attributes.get("ApproximateReceiveCount", 1)))
             _LOG.exception("job failed messageId=%s again in %d s", message_id, pause)
-            self._queue.give_back(receipt, pause)
+            self._give_back(receipt, pause)
         else:
             return True
         return False
 
-    def _enumerate(self, job: SendJob, id_: str, sent_at: float) -> None:
+    def _give_back(self, receipt: str, pause: float) -> None:
+        """Let the job be received again after a pause; where SQS refuses, after its visibility timeout."""
+        try:
+            self._queue.give_back(receipt, pause)
+        except Exception:  # noqa: BLE001  the batch's other records must not fail with it
+            _LOG.exception("a job that was not done waits for its visibility timeout")
+
+    def _do(self, job: SendJob | SliceJob | PostJob, message_id: str, sent_at: float) -> None:
+        match job:
+            case PostJob():
+                self._post(job, min(job.read_at, sent_at))
+            case SliceJob():
+                self._read(job)
+            case SendJob():
+                self._begin(job, job.id or message_id, sent_at)
+
+    def _begin(self, job: SendJob, id_: str, sent_at: float) -> None:
         room = job.to.room
         try:
             text = envelope.build(job.event, job.data, id=id_, room=room, now=sent_at)
         except InvalidSendError as error:
             raise JobError(str(error)) from None
-        count, size = 0, self._limits.job_receivers
+        parts = job.to.slices(self._store)
+        if len(parts) > 1:
+            self._queue.put(SliceJob(id_, room, text, part) for part in parts)
+            _LOG.info("sliced id=%s slices=%d", id_, len(parts))
+        elif parts:
+            self._read(SliceJob(id_, room, text, parts[0]))
+        else:
+            self._hand_on(id_, room, text, job.to.receivers(self._store))
+
+    def _read(self, job: SliceJob) -> None:
+        """Make a slice into post jobs; if it is long, up to a page, from which another slice job goes on."""
+        count = members = 0
+        following: SliceJob | None = None
+
+        def receivers() -> Iterator[Receiver]:
+            nonlocal count, members, following
+            for page in self._store.receivers.pages(job.part, job.cursor):
+                count += len(page.receivers)
+                members += page.members
+                yield from page.receivers
+                if page.cursor and count >= SLICE_RECEIVERS and job.hop + 1 < MAX_SLICE_HOPS:
+                    following = replace(job, cursor=page.cursor, hop=job.hop + 1)
+                    return
+
+        self._hand_on(job.id, job.room, job.text, receivers())
+        if following is not None:
+            self._queue.put([following])
+        if job.room is not None and job.part.partition == job.room:
+            try:
+                self._store.members.note_size(names.parse(job.room), members)
+            except Exception:  # noqa: BLE001  the next send to the room does it
+                _LOG.exception("a large room is not spread yet")
+
+    def _hand_on(self, id_: str, room: str | None, text: str, receivers: Iterable[Receiver]) -> None:
+        """Put post jobs on the queue; where one is enough, do it here."""
+        count = 0
 
         def post_jobs() -> Iterator[PostJob]:
             nonlocal count
-            for post_job in PostJob.split(
-                id_, room, text, job.to.receivers(self._store, parallel=True), size
-            ):
+            size, read_at = self._limits.job_receivers, self._clock()
+            for post_job in PostJob.split(id_, room, text, receivers, size, read_at):
                 count += len(post_job.receivers)
                 yield post_job
 
         jobs = post_jobs()
         first, second = next(jobs, None), next(jobs, None)
         if first is not None and second is None:
-            self._post(first)  # few receivers need no second message
+            self._post(first, first.read_at)
         elif first is not None and second is not None:
             self._queue.put(itertools.chain((first, second), jobs))
         _LOG.info("enumerated id=%s receivers=%d", id_, count)
 
-    def _post(self, job: PostJob) -> None:
-        began = time.monotonic()
-        receivers = {receiver.connection_id: receiver for receiver in job.receivers}
+    def _still(self, job: PostJob, read_at: float) -> dict[str, Receiver]:
+        """The receivers of a job that may get it now."""
+        now = self._clock()
+        if now - read_at > FRESH_SECONDS:
+            return self._store.receivers.still(job.receivers, job.room)
+        return {r.connection_id: r for r in job.receivers if r.expires_at is None or r.expires_at > now}
+
+    def _post(self, job: PostJob, read_at: float) -> None:
+        began, published_at = time.monotonic(), _published_at(job.text)
+        receivers = self._still(job, read_at)
+        if len(receivers) < len(job.receivers):
+            _LOG.info("ended meanwhile id=%s receivers=%d", job.id, len(job.receivers) - len(receivers))
         report = post(
             self._management_api,
             self._store,
@@ -127,8 +195,7 @@ class Worker:
             rate=self._rate,
         )
         left = [i for i, failure in report.failures.items() if failure.worth_another_try]
-        if report.was_refused_altogether:
-            left = list(receivers)  # the worker itself may not post
+        left += report.refused  # the worker itself may not post
         log = _LOG.error if left and job.round + 1 >= MAX_ROUNDS else _LOG.info
         log(
             "posted id=%s round=%d sent=%d gone=%d failed=%d unknown=%d left=%d ms=%d",
@@ -147,25 +214,36 @@ class Worker:
                 "Gone": len(report.gone),
                 "Failed": len(report.failed),
                 "Unknown": len(report.unknown),
-                "PublishToPost": (self._clock() - _sent_at(job.text)) * 1000,
+                "PublishToPost": (self._clock() - published_at) * 1000,
             }
         )
         if left and len(left) == len(receivers):
             raise _NotDoneError(next(iter(report.reasons)))
         if left and job.round + 1 < MAX_ROUNDS:
             smaller = replace(job, receivers=tuple(receivers[i] for i in left), round=job.round + 1)
-            self._queue.put([smaller], delay=_pause(job.round))
+            self._queue.put([smaller], delay=random.randint(1, 5 * 2**job.round))  # noqa: S311  as `_pause`
 
 
-def _sent_at(text: str) -> float:
-    """When an envelope says that it was sent, in epoch seconds."""
-    return datetime.fromisoformat(json.loads(text)["timestamp"]).timestamp()
+def _published_at(text: str) -> float:
+    """When an envelope says that it was sent, in epoch seconds.
+
+    Raises:
+        JobError: it is not an envelope.
+    """
+    try:
+        return datetime.fromisoformat(json.loads(text)["timestamp"]).timestamp()
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise JobError(f"not an envelope: {type(error).__name__}") from None
 
 
 class _NotDoneError(RoomcastError):
     """Not one receiver of a post job was reached; the worker gives the job back."""
 
 
-def _pause(tries: int) -> float:
-    """Seconds until the next try (full jitter, in whole seconds for SQS)."""
-    return random.randint(1, min(_LONGEST_PAUSE, 5 * 2**tries))  # noqa: S311  guards nothing
+def _pause(tries: int) -> int:
+    """Whole seconds until the next try, random between a half and all of a time that grows threefold.
+
+    The five receives of a job take at least four minutes together, so an outage of that length costs no send.
+    """
+    longest = min(_LONGEST_PAUSE, 20 * 3 ** (tries - 1))
+    return random.randint(longest // 2, longest)  # noqa: S311  spreads load, guards nothing

@@ -2,17 +2,21 @@
 
 The races, each with its rule:
 
-- *Join against disconnect.* A join is one transaction that needs the connection's item to be there, and the
-  disconnect deletes that item first and takes the list of rooms from what it deleted. Whichever commits
-  first, no member is left behind.
+- *Join against disconnect.* A join is one transaction that needs the connection's item as it was. The first
+  write of a disconnect makes that item a tombstone, which still names the rooms: from it on nothing is joined
+  and nothing received. Then the members go, and the item last. Whoever ends the connection again after a
+  failure, or finds one of its members in a room, goes on from there.
 - *Join against revoke.* The same transaction needs the grant; a revoke deletes the grant first and then
   looks for members with a consistent read. Whichever commits first, no member is left.
-- *Connect against the revocation of a user.* The connect is one transaction that needs the user not to be
-  revoked since the token was issued.
-- *Join against `auth:refresh`.* The join needs the `expiresAt` that it gives the member to be
+- *Connect, join and `auth:refresh` against the revocation of a user.* Each is one transaction that needs the
+  user not to be revoked since the token was issued.
+- *Join against a room that becomes large.* The note that a room is spread is written before the first member
+  of its partitions, and never read after them. A join needs the connection not to be a member at the other
+  place.
+- *Join against `auth:refresh`.* The join needs the `expiresAt` that it gives the member to be the
   still that of the connection, and is retried with the new one if it is not.
-- *`$disconnect` before `$connect` has written.* The disconnect leaves a tombstone for a minute, on which the
-  connect's conditional write fails.
+- *`$disconnect` before `$connect` has written.* The disconnect leaves a tombstone, on which the connect's
+  conditional write fails.
 - *A 410 that means "not open yet".* `Receiver.young` marks such a connection, and it is not pruned.
 - *Prune against a later connection.* A prune is conditional on the `connectedAt` that the sender has read.
 """
@@ -37,9 +41,9 @@ if TYPE_CHECKING:
 class Store:
     """What a stage remembers, by subject.
 
-    Every method of every part may raise `botocore.exceptions.ClientError` when DynamoDB refuses, after
-    botocore's own retries. A part is imported when it is first asked for: a cold start needs two of them.
-    `roomcast.store.listing` has what only people look at.
+    Every method of every part may raise `botocore.exceptions.ClientError` when DynamoDB refuses, and another
+    `BotoCoreError` when it does not answer, after the retries of `roomcast.aws`. A part is imported when it
+    is first asked for: a cold start needs two of them. `roomcast.store.listing` has what only people look at.
 
     Args:
         tables: the two tables.

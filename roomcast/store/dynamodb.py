@@ -7,15 +7,16 @@ costs the same read units, and saves 60 bytes of an item's answer).
 
 import itertools
 import json
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 import botocore.session
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from roomcast import aws
 from roomcast.errors import RoomcastError
 from roomcast.settings import Settings
 from roomcast.store.items import connection_key
@@ -23,10 +24,11 @@ from roomcast.store.items import connection_key
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-_CONFLICTS = {"TransactionConflictException", "TransactionConflict"}
 _BATCH_GET = 100  # items in a BatchGetItem (DynamoDB's limit)
 _BATCH_WRITE = 25  # items in a BatchWriteItem (DynamoDB's limit)
-_ATTEMPTS = 5  # for transactions that met another one on the same item, and unprocessed batch items
+_AT_ONCE = 8  # calls side by side
+
+_Item = TypeVar("_Item")
 
 
 class ConditionFailedError(RoomcastError):
@@ -73,46 +75,46 @@ class Tables:
             settings: the tables' names.
             session: botocore's, where the caller has one; region, credentials and `AWS_ENDPOINT_URL` are its.
         """
-        # A user agent of our own: building the usual one anew is an eighth of a call's CPU.
-        config = Config(user_agent="roomcast")
-        client: Any = (session or botocore.session.get_session()).create_client("dynamodb", config=config)
+        client = aws.client("dynamodb", session)
         for operation in ("Query", "Scan"):
             client.meta.events.register(f"before-parse.dynamodb.{operation}", _take_items)
         return cls(client, settings.connections_table, settings.rooms_table)
 
     def transact(self, *writes: dict[str, Any]) -> None:
-        """Write all or nothing.
+        """Write all or nothing, and once: a retry after a lost answer is not done again.
 
         Raises:
             ConditionFailedError: nothing was written.
         """
-        self.write(self.client.transact_write_items, TransactItems=writes)
+        token = str(uuid4())  # botocore would make another one for each try
+        self.write(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=token)
 
     def write(self, write: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
-        """Do one write, again where a transaction was on the same item.
+        """Do one write.
 
         Raises:
             ConditionFailedError: its condition did not hold.
         """
-        for attempt in itertools.count():
-            try:
-                answer: dict[str, Any] = write(**arguments)
-            except ClientError as error:
-                code = error.response["Error"]["Code"]
-                failed: Any = error.response
-                if code == "ConditionalCheckFailedException":
-                    raise ConditionFailedError(0, failed.get("Item", {})) from None
-                reasons = failed.get("CancellationReasons", ())
-                for index, reason in enumerate(reasons):
-                    if reason["Code"] == "ConditionalCheckFailed":
-                        raise ConditionFailedError(index, reason.get("Item", {})) from None
-                conflict = {code, *(reason["Code"] for reason in reasons)} & _CONFLICTS
-                if not conflict or attempt + 1 == _ATTEMPTS:
-                    raise
-                _back_off(attempt)
-            else:
-                return answer
-        raise AssertionError("unreachable")
+        try:
+            answer: dict[str, Any] = aws.call(write, **arguments)
+        except ClientError as error:
+            failed: Any = error.response
+            if failed["Error"]["Code"] == "ConditionalCheckFailedException":
+                raise ConditionFailedError(0, failed.get("Item", {})) from None
+            for index, reason in enumerate(failed.get("CancellationReasons", ())):
+                if reason["Code"] == "ConditionalCheckFailed":
+                    raise ConditionFailedError(index, reason.get("Item", {})) from None
+            raise
+        return answer
+
+    def pages(self, read: Callable[..., Any], **arguments: Any) -> Iterator[dict[str, Any]]:
+        """Do a Query or a Scan to its end, page by page."""
+        while True:
+            page: dict[str, Any] = aws.call(read, **arguments)
+            yield page
+            if "LastEvaluatedKey" not in page:
+                return
+            arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     def alive(self, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Those of the items that are neither expired nor tombstones."""
@@ -127,13 +129,12 @@ class Tables:
         ids = iter(connection_ids)
         while keys := [connection_key(connection_id) for connection_id in itertools.islice(ids, _BATCH_GET)]:
             wanted: Any = {self.connections: {"Keys": keys, "ConsistentRead": True, **projection}}
-            for attempt in range(_ATTEMPTS):
-                answer = self.client.batch_get_item(RequestItems=wanted)
+            for _ in aws.attempts():
+                answer = aws.call(self.client.batch_get_item, RequestItems=wanted)
                 yield from answer["Responses"].get(self.connections, [])
                 wanted = answer.get("UnprocessedKeys")
                 if not wanted:
                     break
-                _back_off(attempt)
             else:
                 raise _unprocessed("BatchGetItem")
 
@@ -142,18 +143,39 @@ class Tables:
         rest = iter(keys)
         while chunk := list(itertools.islice(rest, _BATCH_WRITE)):
             wanted: Any = {self.rooms: [{"DeleteRequest": {"Key": key}} for key in chunk]}
-            for attempt in range(_ATTEMPTS):
-                wanted = self.client.batch_write_item(RequestItems=wanted).get("UnprocessedItems")
+            for _ in aws.attempts():
+                answer = aws.call(self.client.batch_write_item, RequestItems=wanted)
+                wanted = answer.get("UnprocessedItems")
                 if not wanted:
                     break
-                _back_off(attempt)
             else:
                 raise _unprocessed("BatchWriteItem")
 
 
-def page_config(size: int | None) -> Any:
-    """The paginator setting for pages of this many items; None: as large as DynamoDB makes them (1 MB)."""
-    return {} if size is None else {"PageSize": size}
+def side_by_side(do: Callable[[_Item], object], items: Iterable[_Item]) -> list[Exception]:
+    """Do something for each item, some at a time, each within the caller's deadline. Return what failed."""
+    todo = list(items)
+
+    def attempt(item: _Item) -> Exception | None:
+        try:
+            do(item)
+        except Exception as error:  # noqa: BLE001  returned to the caller, after the others are done
+            return error
+        return None
+
+    if len(todo) < 2:
+        failures = map(attempt, todo)
+        return [error for error in failures if error]
+    from concurrent.futures import ThreadPoolExecutor  # a cold start does without
+
+    with ThreadPoolExecutor(min(_AT_ONCE, len(todo))) as threads:
+        running = [threads.submit(copy_context().run, attempt, item) for item in todo]
+        return [error for future in running if (error := future.result())]
+
+
+def limit(page_size: int | None) -> Any:
+    """The argument for pages of at most this many items; None: as large as DynamoDB makes them (1 MB)."""
+    return {} if page_size is None else {"Limit": page_size}
 
 
 def _take_items(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
@@ -165,10 +187,6 @@ def _take_items(response_dict: dict[str, Any], customized_response_dict: dict[st
         page = json.loads(response_dict["body"])
         customized_response_dict["Items"] = page.pop("Items", [])
         response_dict["body"] = json.dumps(page).encode()
-
-
-def _back_off(attempt: int) -> None:
-    time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311  full jitter needs no secrecy
 
 
 def _unprocessed(operation: str) -> ClientError:

@@ -1,19 +1,34 @@
 """The keys and rows of the two tables, and the values that they stand for. Pure.
 
-*Connections*: one item a connection, hash `connectionId`. *Rooms*: hash `room`, range `member`, where
-`connection#{connectionId}` is a member and `user#{userId}` a grant. Next to the rooms, whose names
-hold no `#`, the rooms table keeps `user#{userId}` / `revoked` and `ticket#{hash}` / `ticket`: they too are
-read by their whole key only.
+*Connections*: one item a connection, hash `connectionId`. An item without `userId` is a tombstone: the
+connection has ended, or may not begin.
+
+*Rooms*: hash `room`, range `member`:
+
+| `room` | `member` | is |
+|---|---|---|
+| `{room}` | `connection#{connectionId}` | a member |
+| `{room}` | `connection#` | the note that the room is spread; it comes before the members |
+| `{room}#{partition}` | `connection#{connectionId}` | a member of a room that is spread |
+| `grant#{room}#{userId}` | `grant` | a grant |
+| `user#{userId}` | `revoked` | since when the user is kept out |
+| `ticket#{hash}` | `ticket` | a one-time ticket |
+
+No name of a room and no user id holds a `#`. Grants, revocations and tickets have a hash of their own each,
+so that they load no room's partition: DynamoDB writes 1,000 units a second to one.
 """
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from roomcast.connection import Connection, Receiver
 
 USER_INDEX = "UserIdIndex"
 MEMBER = "connection#"
-USER = GRANT = "user#"
+USER = "user#"
+PARTITIONS = 16
+"""Over how many partitions a large room's members are spread."""
 TTL = {"#ttl": "ttl"}
 MEMBER_NAME = {"#member": "member"}
 """Names that DynamoDB reserves, and how they are written in expressions."""
@@ -23,7 +38,12 @@ RECEIVER = "connectionId, connectedAt, tat, #ttl, expiresAt"
 
 def to_receiver(item: Mapping[str, Any]) -> Receiver:
     """Read what a projection of `RECEIVER` has."""
-    return Receiver(item["connectionId"]["S"], item["connectedAt"]["S"], was_open="tat" in item)
+    return Receiver(
+        item["connectionId"]["S"],
+        item["connectedAt"]["S"],
+        was_open="tat" in item,
+        expires_at=int(item["expiresAt"]["N"]),
+    )
 
 
 def to_connection(item: Mapping[str, Any]) -> Connection:
@@ -37,13 +57,38 @@ def to_connection(item: Mapping[str, Any]) -> Connection:
         expires_at=int(item["expiresAt"]["N"]),
         rooms=frozenset(rooms_of(item)),
         name=item.get("userName", {}).get("S", ""),
+        issued_at=int(item.get("issuedAt", {}).get("N", 0)),
+        spread=frozenset(rooms_of(item, "spread")),
     )
 
 
-def rooms_of(item: Mapping[str, Any]) -> list[str]:
+def rooms_of(item: Mapping[str, Any], attribute: str = "rooms") -> list[str]:
     """The names of the rooms that an item of the connections table lists."""
-    rooms: list[str] = item.get("rooms", {}).get("SS", [])
+    rooms: list[str] = item.get(attribute, {}).get("SS", [])
     return rooms
+
+
+def membership_keys(connection_id: str, item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The keys of the memberships that a connection's item names."""
+    spread = set(rooms_of(item, "spread"))
+    for room in rooms_of(item):
+        yield membership_key(room, connection_id, spread=room in spread)
+
+
+def membership_key(room: str, connection_id: str, *, spread: bool) -> dict[str, Any]:
+    """The key of a member of a room."""
+    partition = partition_name(room, zlib.crc32(connection_id.encode()) % PARTITIONS) if spread else room
+    return member_key(partition, MEMBER + connection_id)
+
+
+def partition_name(room: str, number: int) -> str:
+    """The hash of one of the partitions of a large room."""
+    return f"{room}#{number}"
+
+
+def grant_key(room: str, user_id: str) -> dict[str, Any]:
+    """The key of a grant."""
+    return member_key(f"grant#{room}#{user_id}", "grant")
 
 
 def connection_key(connection_id: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from roomcast import aws
 from roomcast.connection import Connection
 from roomcast.names import Room
 from roomcast.store.dynamodb import Tables
@@ -23,7 +24,8 @@ class Listing:
 
     def of_everybody(self) -> Iterator[Connection]:
         """Every connection, by a paged Scan of the connections table."""
-        pages = self._tables.client.get_paginator("scan").paginate(
+        pages = self._tables.pages(
+            self._tables.client.scan,
             TableName=self._tables.connections,
             # What `Connection` has: the price is the same, but reading the answer takes time too.
             ProjectionExpression=_ATTRIBUTES,
@@ -44,5 +46,6 @@ class Listing:
 
     def size(self) -> tuple[int, int]:
         """About how many connections there are, and their bytes: DynamoDB counts every six hours."""
-        table = self._tables.client.describe_table(TableName=self._tables.connections)["Table"]
+        answer = aws.call(self._tables.client.describe_table, TableName=self._tables.connections)
+        table = answer["Table"]
         return table["ItemCount"], table["TableSizeBytes"]

@@ -1,14 +1,30 @@
 """Members of rooms and the grants to join them."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from contextlib import nullcontext
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
+from roomcast import aws
 from roomcast.connection import Connection
 from roomcast.envelope import timestamp
 from roomcast.names import Room
-from roomcast.store.dynamodb import ConditionFailedError, Tables
-from roomcast.store.items import GRANT, MEMBER, MEMBER_NAME, connection_key, member_key, number
+from roomcast.store.dynamodb import ConditionFailedError, Tables, side_by_side
+from roomcast.store.items import (
+    MEMBER,
+    MEMBER_NAME,
+    TTL,
+    connection_key,
+    grant_key,
+    membership_key,
+    number,
+    rooms_of,
+    to_connection,
+)
+from roomcast.store.large_rooms import MANY_MEMBERS, LargeRooms, member_pages, partitions
+from roomcast.store.revocations import unless_revoked
+
+_SPREADS_AFTER = 1.0  # s of throttling by a room's only partition
 
 
 class Members:
@@ -20,6 +36,7 @@ class Members:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._large = LargeRooms(tables)
 
     def join(self, connection: Connection, room: Room, *, needs_grant: bool) -> bool:
         """Make a connection a member of a room. Joining twice is the same as once.
@@ -30,44 +47,35 @@ class Members:
             needs_grant: whether the connection's user must have a grant for it.
 
         Returns:
-            False where the connection is gone or the grant is missing: nothing is changed.
+            False where the connection is gone, its user was revoked, or the grant is missing: nothing is
+            changed.
         """
-        expires_at = number(connection.expires_at)
-        update: Any = {
-            "TableName": self._tables.connections,
-            "Key": connection_key(connection.connection_id),
-            "UpdateExpression": "ADD rooms :rooms",
-            "ConditionExpression": "connectedAt = :connectedAt AND expiresAt = :expiresAt",
-            "ExpressionAttributeValues": {
-                ":rooms": {"SS": [room.name]},
-                ":connectedAt": {"S": connection.connected_at},
-                ":expiresAt": expires_at,
-            },
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
-        member: Any = {
-            **member_key(room.name, MEMBER + connection.connection_id),
-            "userId": {"S": connection.user_id},
-            "connectedAt": {"S": connection.connected_at},
-            "ttl": number(connection.ttl),
-            "expiresAt": expires_at,
-        }
-        writes: list[Any] = [{"Update": update}, {"Put": {"TableName": self._tables.rooms, "Item": member}}]
-        if needs_grant:
-            grant = {
-                "TableName": self._tables.rooms,
-                "Key": member_key(room.name, GRANT + connection.user_id),
-                "ConditionExpression": "attribute_exists(room)",
-            }
-            writes.append({"ConditionCheck": grant})
-        try:
-            self._tables.transact(*writes)
-        except ConditionFailedError as error:
-            if error.index or error.item.get("connectedAt", {}).get("S") != connection.connected_at:
-                return False
-            expires_at_now = int(error.item["expiresAt"]["N"])
-            return self.join(replace(connection, expires_at=expires_at_now), room, needs_grant=needs_grant)
-        return True
+        is_member = room.name in connection.rooms
+        spread = room.name in connection.spread if is_member else self._large.takes(room)
+        may_spread = not (is_member or spread) and self._large.may_spread(room)
+        with aws.within(aws.seconds_left()):
+            while True:
+                try:
+                    with aws.within(_SPREADS_AFTER) if may_spread else nullcontext():
+                        self._tables.transact(
+                            *self._join(connection, room, needs_grant=needs_grant, spread=spread)
+                        )
+                except ConditionFailedError as error:
+                    item = error.item
+                    if error.index or item.get("connectedAt", {}).get("S") != connection.connected_at:
+                        return False
+                    connection = to_connection(item)  # it was refreshed, or is a member at the other place
+                    if room.name in connection.rooms:
+                        spread, may_spread = room.name in connection.spread, False
+                except (ClientError, BotoCoreError) as error:
+                    if not may_spread or (isinstance(error, ClientError) and not aws.is_retryable(error)):
+                        raise
+                    may_spread = False
+                    if isinstance(error, ClientError):  # the partition bears no more
+                        self._large.spread(room)
+                        spread = True
+                else:
+                    return True
 
     def leave(self, connection_id: str, room: Room) -> None:
         """End a membership. Leaving a room that one is not in does nothing."""
@@ -75,63 +83,114 @@ class Members:
 
     def grant(self, room: Room, user_id: str) -> None:
         """Give a user the right to join a room."""
-        item = {**member_key(room.name, GRANT + user_id), "grantedAt": {"S": timestamp(self._tables.clock())}}
-        self._tables.client.put_item(TableName=self._tables.rooms, Item=item)
+        item = {**grant_key(room.name, user_id), "grantedAt": {"S": timestamp(self._tables.clock())}}
+        self._tables.write(self._tables.client.put_item, TableName=self._tables.rooms, Item=item)
 
     def revoke(self, room: Room, user_id: str) -> None:
-        """Take the right back, and end the memberships that the user's connections have in the room."""
-        key = member_key(room.name, GRANT + user_id)
-        self._tables.client.delete_item(TableName=self._tables.rooms, Key=key)
-        for connection_id in self._user_members(room, user_id):
-            self._remove_member(connection_id, room.name)
+        """Take the right back, and end the memberships that the user's connections have in the room.
 
-    def _user_members(self, room: Room, user_id: str) -> Iterator[str]:
-        """The user's connections that are members of the room."""
-        members = query_members(
-            self._tables,
-            room,
-            {":user": {"S": user_id}},
-            FilterExpression="userId = :user",
-            ProjectionExpression="#member",
-            ExpressionAttributeNames=MEMBER_NAME,
-        )
-        return (item["member"]["S"].removeprefix(MEMBER) for item in members)
+        Reads the whole room, consistently: the index of users would be shorter, but shows a connection late.
+        """
+        key = grant_key(room.name, user_id)
+        self._tables.write(self._tables.client.delete_item, TableName=self._tables.rooms, Key=key)
+        found: dict[str, list[str]] = {}
 
-    def _remove_member(self, connection_id: str, room: str) -> None:
-        delete: Any = {"TableName": self._tables.rooms, "Key": member_key(room, MEMBER + connection_id)}
+        def look(partition: str) -> None:
+            found[partition] = []
+            for page in member_pages(
+                self._tables,
+                partition,
+                FilterExpression="userId = :user OR attribute_not_exists(userId)",  # the note, too
+                ExpressionAttributeValues={":user": {"S": user_id}},
+                ProjectionExpression="#member, #ttl",
+                ExpressionAttributeNames=MEMBER_NAME | TTL,
+            ):
+                found[partition] += [item["member"]["S"].removeprefix(MEMBER) for item in page["Items"]]
+
+        look(room.name)
+        failures: list[Exception] = []
+        if "" in found[room.name]:
+            failures = side_by_side(look, partitions(room))
+        ids = dict.fromkeys(i for of_partition in found.values() for i in of_partition if i)
+        failures += side_by_side(lambda i: self._remove_member(i, room.name), ids)
+        if failures:
+            raise failures[0]
+
+    def note_size(self, room: Room, members: int) -> None:
+        """Take note of how many members a room's own partition has: it is spread if they are many."""
+        if members >= MANY_MEMBERS and self._large.may_spread(room):
+            self._large.spread(room)
+
+    def _join(
+        self, connection: Connection, room: Room, *, needs_grant: bool, spread: bool
+    ) -> list[dict[str, Any]]:
+        """The writes of a join: the connection's item first."""
+        expires_at = number(connection.expires_at)
         update: Any = {
             "TableName": self._tables.connections,
-            "Key": connection_key(connection_id),
-            "UpdateExpression": "DELETE rooms :rooms",
-            "ConditionExpression": "attribute_exists(userId)",  # an update must not create the item
-            "ExpressionAttributeValues": {":rooms": {"SS": [room]}},
+            "Key": connection_key(connection.connection_id),
+            "UpdateExpression": "ADD rooms :rooms" + ", spread :rooms" * spread,
+            # A member is in one place only, wherever an earlier join has put it.
+            "ConditionExpression": "connectedAt = :connectedAt AND expiresAt = :expiresAt AND "
+            + (
+                "(NOT contains(rooms, :room) OR contains(spread, :room))"
+                if spread
+                else "NOT contains(spread, :room)"
+            ),
+            "ExpressionAttributeValues": {
+                ":room": {"S": room.name},
+                ":rooms": {"SS": [room.name]},
+                ":connectedAt": {"S": connection.connected_at},
+                ":expiresAt": expires_at,
+            },
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        # One transaction: between two writes a join could come, and leave a member that no item names.
-        try:
-            self._tables.transact({"Delete": delete}, {"Update": update})
-        except ConditionFailedError:
-            self._tables.client.delete_item(**delete)
+        member: Any = {
+            **membership_key(room.name, connection.connection_id, spread=spread),
+            "userId": {"S": connection.user_id},
+            "connectedAt": {"S": connection.connected_at},
+            "ttl": number(connection.ttl),
+            "expiresAt": expires_at,
+        }
+        writes: list[dict[str, Any]] = [
+            {"Update": update},
+            {"Put": {"TableName": self._tables.rooms, "Item": member}},
+            unless_revoked(self._tables, connection.user_id, connection.issued_at),
+        ]
+        if needs_grant:
+            grant = {
+                "TableName": self._tables.rooms,
+                "Key": grant_key(room.name, connection.user_id),
+                "ConditionExpression": "attribute_exists(room)",
+            }
+            writes.append({"ConditionCheck": grant})
+        return writes
 
-
-def query_members(
-    tables: Tables, room: Room, values: Mapping[str, Any] | None = None, **more: Any
-) -> Iterator[dict[str, Any]]:
-    """The members of a room, expired ones too: consistent Queries of that room."""
-    pages = tables.client.get_paginator("query").paginate(
-        TableName=tables.rooms,
-        KeyConditionExpression="room = :room AND begins_with(#member, :member)",
-        ExpressionAttributeValues={
-            ":room": {"S": room.name},
-            ":member": {"S": MEMBER},
-            **(values or {}),
-        },
-        ConsistentRead=True,
-        **more,
-    )
-    for page in pages:
-        yield from page["Items"]
-
-
-def forget_members(tables: Tables, connection_id: str, rooms: Iterable[str]) -> None:
-    """Delete a connection's memberships."""
-    tables.delete_rows(member_key(room, MEMBER + connection_id) for room in rooms)
+    def _remove_member(self, connection_id: str, room: str) -> None:
+        """End a membership, in one transaction: between two writes a join could come, and leave a member that
+        no item names."""
+        spread = False
+        while True:
+            key = membership_key(room, connection_id, spread=spread)
+            delete: Any = {"TableName": self._tables.rooms, "Key": key}
+            update: Any = {
+                "TableName": self._tables.connections,
+                "Key": connection_key(connection_id),
+                "UpdateExpression": "DELETE rooms :rooms, spread :rooms",
+                # An update must not create the item.
+                "ConditionExpression": "attribute_exists(userId) AND "
+                + "NOT " * (not spread)
+                + "contains(spread, :room)",
+                "ExpressionAttributeValues": {":room": {"S": room}, ":rooms": {"SS": [room]}},
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            }
+            try:
+                self._tables.transact({"Delete": delete}, {"Update": update})
+            except ConditionFailedError as error:
+                if "userId" in error.item:
+                    spread = room in rooms_of(error.item, "spread")
+                    continue
+                for place in (False, True):  # the connection has ended
+                    key = membership_key(room, connection_id, spread=place)
+                    self._tables.write(self._tables.client.delete_item, TableName=self._tables.rooms, Key=key)
+            return

@@ -3,26 +3,54 @@
 DynamoDB reads and bills whole pages of up to 1 MB. Set `page_size` when the first few items may be enough.
 """
 
-import queue
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from roomcast import aws
 from roomcast.connection import Receiver
 from roomcast.names import Room
-from roomcast.store.dynamodb import Tables, page_config
-from roomcast.store.items import (
-    MEMBER,
-    MEMBER_NAME,
-    RECEIVER,
-    TTL,
-    USER_INDEX,
-    to_receiver,
-)
-from roomcast.store.members import query_members
+from roomcast.store.dynamodb import Tables, limit, side_by_side
+from roomcast.store.items import MEMBER, MEMBER_NAME, RECEIVER, TTL, USER_INDEX, rooms_of, to_receiver
+from roomcast.store.large_rooms import member_pages, partitions
 
-_SEGMENTS = 4  # parallel Scans
+SLICE_RECEIVERS = 5_000
+"""About how many connections are in one slice of the connections table."""
+MAX_SLICES = 200
+_SAMPLE = 64  # segments, of which one shows how large the table is
+_MEMBER = "#member, connectedAt, #ttl, expiresAt"
+_COUNTERS = 8  # Scans side by side
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a room, or of all connections, that one job reads.
+
+    Attributes:
+        partition: of the rooms table; None for the connections table.
+        segment: which part of the connections table, from 0.
+        of: how many parts there are.
+    """
+
+    partition: str | None = None
+    segment: int = 0
+    of: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a slice.
+
+    Attributes:
+        receivers: who is in it.
+        cursor: where the slice goes on; None at its end.
+        members: how many members it has with those that have expired; 0 for connections.
+    """
+
+    receivers: list[Receiver]
+    cursor: Mapping[str, Any] | None
+    members: int = 0
 
 
 class Receivers:
@@ -37,17 +65,13 @@ class Receivers:
 
     def of_room(self, room: Room, *, page_size: int | None = None) -> Iterator[Receiver]:
         """The members of a room: Queries of only that room, consistent, so that a member whose join was
-        answered is among them."""
-        members = query_members(
-            self._tables,
-            room,
-            ProjectionExpression="#member, connectedAt, #ttl, expiresAt",
-            ExpressionAttributeNames=MEMBER_NAME | TTL,
-            PaginationConfig=page_config(page_size),
-        )
-        for item in self._tables.alive(members):
-            connection_id = item["member"]["S"].removeprefix(MEMBER)
-            yield Receiver(connection_id, item["connectedAt"]["S"], was_open=True)
+        answered is among them. One Query, unless the room is large."""
+        places = [room.name]
+        for place in places:
+            for page in member_pages(self._tables, place, **_of_members(), **limit(page_size)):
+                if place == room.name and self._has_note(page["Items"]):
+                    places += partitions(room)
+                yield from self._members(page["Items"])
 
     def of_user(
         self, user_id: str, *, expired: bool = False, page_size: int | None = None
@@ -68,83 +92,166 @@ class Receivers:
         """One connection; None where it is unknown or expired."""
         return next(self._receivers([connection_id]), None)
 
-    def oldest_of_user(self, user_id: str, keep: int) -> list[Receiver]:
-        """A user's connections but the newest `keep`, oldest first. One Query where there are no more."""
-        ids = list(user_connection_ids(self._tables, user_id))
-        if len(ids) <= keep:
-            return []
-        receivers = sorted(self._receivers(ids), key=lambda receiver: receiver.connected_at)
-        return receivers[: max(len(receivers) - keep, 0)]
+    def over_limit(self, user_id: str, limit: int, newest: str) -> list[Receiver] | None:
+        """A user's connections from the oldest on, where there are more than so many. One Query where not.
+
+        Args:
+            user_id: whose.
+            limit: how many there may be.
+            newest: a connection that the index may not show yet, and that counts.
+
+        Returns:
+            All of them in the order in which they were made; None where there are not too many.
+        """
+        ids = {newest, *user_connection_ids(self._tables, user_id)}
+        if len(ids) <= limit:
+            return None
+        found = sorted(self._receivers(ids), key=lambda r: (r.connected_at, r.connection_id))
+        return found if len(found) > limit else None
 
     def of_everybody(self, *, page_size: int | None = None) -> Iterator[Receiver]:
-        """Every connection, by a paged Scan of the connections table."""
-        for page in self._scan(PaginationConfig=page_config(page_size)):
-            yield from page
+        """Every connection, by a paged, consistent Scan of the connections table."""
+        for page in self._scan(Slice(), None, page_size):
+            yield from page.receivers
 
-    def pages_of_everybody(self, segments: int = _SEGMENTS) -> Iterator[list[Receiver]]:
-        """Every connection, by parallel Scans of this many segments of the connections table.
+    def slices_of_room(self, room: Room) -> list[Slice]:
+        """The parts of a room: one, or one for each partition of a large room."""
+        note = aws.call(
+            self._tables.client.query,
+            TableName=self._tables.rooms,
+            KeyConditionExpression="room = :room AND #member = :note",
+            ExpressionAttributeNames=MEMBER_NAME,
+            ExpressionAttributeValues={":room": {"S": room.name}, ":note": {"S": MEMBER}},
+            ConsistentRead=True,
+        )["Items"]
+        spread = partitions(room) if self._has_note(note) else []
+        return [Slice(partition) for partition in (room.name, *spread)]
 
-        A page is at most 1 MB of items. Memory is bounded: a Scan waits while two pages of it are unread.
+    def slices_of_everybody(self) -> list[Slice]:
+        """Parts of the connections table, of about `SLICE_RECEIVERS` each, by a look at a small one."""
+        page = aws.call(
+            self._tables.client.scan,
+            TableName=self._tables.connections,
+            Segment=0,
+            TotalSegments=_SAMPLE,
+            ProjectionExpression="connectionId",
+        )
+        whole = "LastEvaluatedKey" not in page
+        count = math.ceil(len(page["Items"]) * _SAMPLE / SLICE_RECEIVERS) if whole else MAX_SLICES
+        slices = max(1, min(count, MAX_SLICES))
+        return [Slice(segment=number, of=slices) for number in range(slices)]
+
+    def pages(self, part: Slice, cursor: Mapping[str, Any] | None = None) -> Iterator[Page]:
+        """The receivers of a slice, page by page, with consistent reads.
+
+        Args:
+            part: the slice.
+            cursor: of the page before, where the slice was begun already.
         """
-        pages: queue.Queue[list[Receiver] | Exception | None] = queue.Queue(2 * segments)
-        stopped = threading.Event()
+        if part.partition is None:
+            yield from self._scan(part, cursor)
+            return
+        start = {"ExclusiveStartKey": cursor} if cursor else {}
+        for page in member_pages(self._tables, part.partition, **_of_members(), **start):
+            items = page["Items"]
+            yield Page(list(self._members(items)), page.get("LastEvaluatedKey"), len(items))
+
+    def still(self, receivers: Iterable[Receiver], room: str | None) -> dict[str, Receiver]:
+        """Those that would get the send now: their connection is kept, and a member of the room.
+
+        Args:
+            receivers: as they were read some time ago.
+            room: the room that was sent to, if any.
+        """
+        before = {receiver.connection_id: receiver for receiver in receivers}
+        items = self._tables.read(
+            before, ProjectionExpression=f"{RECEIVER}, rooms", ExpressionAttributeNames=TTL
+        )
+        now = [item for item in self._tables.alive(items) if room is None or room in rooms_of(item)]
+        return {item["connectionId"]["S"]: to_receiver(item) for item in now}
+
+    def count(self) -> int:
+        """How many connections there are, by parallel Scans that return no items. They are eventually
+        consistent, which is half the price."""
+        now = {"N": str(int(self._tables.clock()))}
+        counts: list[int] = []
 
         def scan(segment: int) -> None:
-            end: Exception | None = None
-            try:
-                for page in self._scan(Segment=segment, TotalSegments=segments):
-                    pages.put(page)
-                    if stopped.is_set():
-                        return
-            except Exception as error:  # noqa: BLE001  raised again where the pages are read
-                end = error
-            pages.put(end)
+            counts.extend(
+                page["Count"]
+                for page in self._tables.pages(
+                    self._tables.client.scan,
+                    TableName=self._tables.connections,
+                    Select="COUNT",
+                    FilterExpression="expiresAt > :now AND #ttl > :now",
+                    ExpressionAttributeNames=TTL,
+                    ExpressionAttributeValues={":now": now},
+                    Segment=segment,
+                    TotalSegments=_COUNTERS,
+                )
+            )
 
-        threads = [
-            threading.Thread(target=scan, args=(segment,), name=f"scan-{segment}", daemon=True)
-            for segment in range(segments)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            running = segments
-            while running:
-                page = pages.get()
-                if isinstance(page, Exception):
-                    raise page
-                if page is None:
-                    running -= 1
-                else:
-                    yield page
-        finally:
-            stopped.set()
-            while any(thread.is_alive() for thread in threads):
-                with suppress(queue.Empty):  # what is unread may block a thread
-                    pages.get(timeout=0.01)
+        failures = side_by_side(scan, range(_COUNTERS))
+        if failures:
+            raise failures[0]
+        return sum(counts)
 
-    def _scan(self, **more: Any) -> Iterator[list[Receiver]]:
-        pages = self._tables.client.get_paginator("scan").paginate(
+    def _scan(
+        self, part: Slice, cursor: Mapping[str, Any] | None, page_size: int | None = None
+    ) -> Iterator[Page]:
+        start = {"ExclusiveStartKey": cursor} if cursor else {}
+        pages = self._tables.pages(
+            self._tables.client.scan,
             TableName=self._tables.connections,
             ProjectionExpression=RECEIVER,
             ExpressionAttributeNames=TTL,
-            **more,
+            ConsistentRead=True,  # a connection that was answered just before is among them
+            Segment=part.segment,
+            TotalSegments=part.of,
+            **start,
+            **limit(page_size),
         )
         for page in pages:
-            yield [to_receiver(item) for item in self._tables.alive(page["Items"])]
+            receivers = [to_receiver(item) for item in self._tables.alive(page["Items"])]
+            yield Page(receivers, page.get("LastEvaluatedKey"))
+
+    def _members(self, items: list[dict[str, Any]]) -> Iterator[Receiver]:
+        for item in self._tables.alive(items):
+            yield Receiver(
+                item["member"]["S"].removeprefix(MEMBER),
+                item["connectedAt"]["S"],
+                was_open=True,
+                expires_at=int(item["expiresAt"]["N"]),
+            )
+
+    def _has_note(self, items: list[dict[str, Any]]) -> bool:
+        """Whether the first page of a room's own partition begins with the note that the room is spread."""
+        return (
+            bool(items)
+            and items[0]["member"]["S"] == MEMBER
+            and float(items[0]["ttl"]["N"]) > self._tables.clock()
+        )
 
     def _receivers(self, connection_ids: Iterable[str], *, expired: bool = False) -> Iterator[Receiver]:
         items = self._tables.read(connection_ids, ProjectionExpression=RECEIVER, ExpressionAttributeNames=TTL)
-        return map(to_receiver, items if expired else self._tables.alive(items))
+        # A tombstone has no `expiresAt`.
+        wanted = (item for item in items if "expiresAt" in item) if expired else self._tables.alive(items)
+        return map(to_receiver, wanted)
 
 
 def user_connection_ids(tables: Tables, user_id: str, page_size: int | None = None) -> Iterator[str]:
     """The ids of a user's connections, from the index: eventually consistent, expired ones too."""
-    pages = tables.client.get_paginator("query").paginate(
+    pages = tables.pages(
+        tables.client.query,
         TableName=tables.connections,
         IndexName=USER_INDEX,
         KeyConditionExpression="userId = :user",
         ExpressionAttributeValues={":user": {"S": user_id}},
-        PaginationConfig=page_config(page_size),
+        **limit(page_size),
     )
     for page in pages:
         yield from (item["connectionId"]["S"] for item in page["Items"])
+
+
+def _of_members() -> dict[str, Any]:
+    return {"ProjectionExpression": _MEMBER, "ExpressionAttributeNames": MEMBER_NAME | TTL}

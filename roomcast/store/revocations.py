@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from roomcast.connection import Identity
 from roomcast.store.dynamodb import Tables
 from roomcast.store.items import USER, member_key, number
 
@@ -20,7 +19,7 @@ class Revocations:
     def revoke(self, user_id: str) -> None:
         """Keep a user out until a token that is issued in a later second than this."""
         item = {**member_key(USER + user_id, "revoked"), "notBefore": number(self._tables.clock())}
-        self._tables.client.put_item(TableName=self._tables.rooms, Item=item)
+        self._tables.write(self._tables.client.put_item, TableName=self._tables.rooms, Item=item)
 
     def lift(self, user_id: str) -> None:
         """Let the user in again with any good token. Twice is the same as once."""
@@ -28,12 +27,12 @@ class Revocations:
         self._tables.write(self._tables.client.delete_item, TableName=self._tables.rooms, Key=key)
 
 
-def unless_revoked(tables: Tables, identity: Identity) -> dict[str, Any]:
+def unless_revoked(tables: Tables, user_id: str, issued_at: int) -> dict[str, Any]:
     """A condition for a transaction: the user was not revoked since the token was issued."""
     check = {
         "TableName": tables.rooms,
-        "Key": member_key(USER + identity.user_id, "revoked"),
+        "Key": member_key(USER + user_id, "revoked"),
         "ConditionExpression": "attribute_not_exists(notBefore) OR notBefore < :issuedAt",
-        "ExpressionAttributeValues": {":issuedAt": number(identity.issued_at)},
+        "ExpressionAttributeValues": {":issuedAt": number(issued_at)},
     }
     return {"ConditionCheck": check}

@@ -7,17 +7,20 @@ connect: put a new value, and tokens signed with the old one go on working until
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import botocore.session
 from botocore.exceptions import ClientError
 
+from roomcast import aws
 from roomcast.errors import SettingsError
 from roomcast.settings import check_secret
 from roomcast.tokens.key_set import KeySet
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
+
+_READ_SECONDS = 2.0  # in which a try may begin: a handshake waits, and has keys already most of the time
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +58,7 @@ class SecretKeys(KeySet):
     @classmethod
     def from_name(cls, secret_name: str, session: botocore.session.Session) -> "SecretKeys":
         """Make keys with a client of their own."""
-        client: Any = session.create_client("secretsmanager")
-        return cls(client, secret_name)
+        return cls(aws.client("secretsmanager", session), secret_name)
 
     def reread(self) -> tuple[str, ...]:
         """The current and the previous key, read again unless there have been too many looks."""
@@ -69,7 +71,10 @@ class SecretKeys(KeySet):
 
     def _version(self, version_stage: str) -> tuple[str, ...]:
         try:
-            answer = self._client.get_secret_value(SecretId=self._secret_name, VersionStage=version_stage)
+            with aws.within(_READ_SECONDS):
+                answer = aws.call(
+                    self._client.get_secret_value, SecretId=self._secret_name, VersionStage=version_stage
+                )
         except ClientError as error:
             # A secret that was never rotated has no previous version; without a current one nothing works.
             code = error.response["Error"]["Code"]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from roomcast.sending.job import SendLimits
+from roomcast.store.receivers import SLICE_RECEIVERS
 from roomcast_dev.prices import Price
 
 HOURS_A_MONTH = 730  # 365 days / 12, as AWS counts
@@ -24,12 +25,14 @@ _CONNECT_MS, _ACTION_MS, _DISCONNECT_MS = 25, 12, 12  # billed time of warm call
 _CALLS_PER_COLD_START = 100  # each reads the secret once
 
 # DynamoDB units. A connect is a transaction of a put and a condition (2 units each) that also writes the
-# index, and a Query of the user's connections; a join is a transaction of two writes; a disconnect deletes
-# the item, its index entry and the member.
+# index, and a Query of the user's connections; a join is a transaction of two writes and the condition that
+# the user was not revoked, and of a second condition where it needs a grant; a disconnect makes the item a
+# tombstone, which deletes its entry in the index, then deletes the member and the item.
 _CONNECT_WRITES, _CONNECT_READS = 5, 0.5
 _ACTION_WRITES = 1
-_JOIN_WRITES = 4
-_DISCONNECT_WRITES = 3
+_JOIN_WRITES = 6
+_DISCONNECT_WRITES = 4
+_GRANT_WRITES = 2  # more of a join that needs a grant
 _USER_SEND_READS = 1.5  # for each connection: an entry of the index, and the item
 _ITEM_KB, _MEMBER_KB = 0.5, 0.2
 _STRONG_READ_KB, _EVENTUAL_READ_KB = 4, 8  # one read unit
@@ -45,7 +48,8 @@ class Usage:
         hours: hours that each is online a day.
         messages_in: actions that each sends in an online hour; every one is answered.
         messages_out: messages that each gets in an online hour from sends to users and rooms.
-        room_size: online members of the room that a send goes to; 1 is a send to a user.
+        room_size: online members of the room that a send goes to, which is joined with a grant; 1 is a
+            send to a user, who joins a dashboard.
         broadcasts: sends a day to everybody who is online.
         ping: a client pings after this many silent seconds; 0: never. Messages come at random moments
             (Poisson), so the more there are, the fewer pings.
@@ -103,7 +107,8 @@ def count(usage: Usage) -> Counts:
     joins = connects
     calls = actions + pings + joins + acknowledgements
 
-    jobs = sends * _jobs(usage.room_size) + broadcasts * _jobs(online)
+    slices = math.ceil(online / SLICE_RECEIVERS)
+    jobs = sends * _jobs(usage.room_size) + broadcasts * (_jobs(online) + slices * (slices > 1))
     job_posts = received * (usage.room_size > _LIMITS.direct) + broadcast_posts * (online > _LIMITS.direct)
     gb = usage.memory_mb / 1024
 
@@ -148,7 +153,7 @@ def count(usage: Usage) -> Counts:
         "writes": _some(
             {
                 "connects": connects * _CONNECT_WRITES,
-                "joins": joins * _JOIN_WRITES,
+                "joins": joins * (_JOIN_WRITES + _GRANT_WRITES * (usage.room_size > 1)),
                 "disconnects": connects * _DISCONNECT_WRITES,
                 "actions": calls * _ACTION_WRITES,
             }
@@ -156,7 +161,7 @@ def count(usage: Usage) -> Counts:
         "reads": _some(
             {
                 "sends": send_reads,
-                "broadcasts": broadcasts * _send_reads(online, _ITEM_KB, _EVENTUAL_READ_KB),
+                "broadcasts": broadcasts * _send_reads(online, _ITEM_KB, _STRONG_READ_KB),
                 "connects": connects * _CONNECT_READS,
             }
         ),

@@ -59,6 +59,7 @@ class FakeDynamoDB:
         self.calls: dict[str, int] = {}
         self.index_lags = False
         self._tables: dict[str, _Table] = {}
+        self._done: set[str] = set()  # transactions, by their tokens: a retry of one is not done again
 
     def catch_up(self) -> None:
         """Let the indexes show what the tables hold."""
@@ -98,12 +99,18 @@ class FakeDynamoDB:
 
     # Several
 
-    def transact_write_items(self, TransactItems: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
+    def transact_write_items(
+        self,
+        TransactItems: list[dict[str, Any]],  # noqa: N803
+        ClientRequestToken: str = "",  # noqa: N803
+    ) -> dict[str, Any]:
         fault = self._begin("TransactWriteItems", transaction=True)
         if fault is not None:
             codes = {Fault.THROTTLED: "ThrottlingError", Fault.CONFLICT: "TransactionConflict"}
             reasons = [{"Code": codes[fault]}, *({"Code": "None"} for _ in TransactItems[1:])]
             raise _error("TransactWriteItems", "TransactionCanceledException", CancellationReasons=reasons)
+        if ClientRequestToken in self._done:
+            return self._end({})
         reasons = []
         for action in TransactItems:
             ((kind, arguments),) = action.items()
@@ -120,6 +127,8 @@ class FakeDynamoDB:
         for action in TransactItems:
             ((kind, arguments),) = action.items()
             self._apply(kind, arguments)
+        if ClientRequestToken:
+            self._done.add(ClientRequestToken)
         return self._end({})
 
     def batch_get_item(self, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803

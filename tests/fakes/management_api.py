@@ -163,12 +163,12 @@ class FakeManagementApi:
             return Reply(403, "ExpiredTokenException")
         script = self._scripts.get(request.connection_id)
         reply = (script.popleft() if len(script) > 1 else script[0]) if script else self.always
-        if request.method == "DELETE" and reply.status == 200:
+        if request.method == "DELETE" and reply == OK:
             reply = Reply(204, body="none")
         if reply.delivers or (reply.delivers is None and reply.how == "whole" and reply.status < 300):
             if request.method == "DELETE":
                 self.deleted.append(request.connection_id)
-            else:
+            elif request.method == "POST":
                 self.delivered[request.connection_id].append(request.body)
         return reply
 

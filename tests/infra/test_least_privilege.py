@@ -40,15 +40,26 @@ POLLING = {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
 
 RIGHTS = {
     "Connect": {
-        CONNECTIONS: {"dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:PutItem"},
+        CONNECTIONS: {
+            "dynamodb:BatchGetItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:PutItem",
+            "dynamodb:UpdateItem",
+        },
         f"{CONNECTIONS}/index/UserIdIndex": {"dynamodb:Query"},
-        ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem"},
+        ROOMS: {
+            "dynamodb:BatchWriteItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+        },
         f"{MANAGEMENT_API}/DELETE/@connections/*": {"execute-api:ManageConnections"},
+        f"{MANAGEMENT_API}/GET/@connections/*": {"execute-api:ManageConnections"},
         "JwtSecret/Secret": {"secretsmanager:GetSecretValue"},
         "WebSocket/OnConnect/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
     },
     "Disconnect": {
-        CONNECTIONS: {"dynamodb:DeleteItem", "dynamodb:PutItem"},
+        CONNECTIONS: {"dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
         ROOMS: {"dynamodb:BatchWriteItem"},
         "WebSocket/OnDisconnect/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
     },
@@ -57,6 +68,7 @@ RIGHTS = {
         ROOMS: {
             "dynamodb:ConditionCheckItem",
             "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
             "dynamodb:PutItem",
             "dynamodb:UpdateItem",
         },
@@ -66,9 +78,14 @@ RIGHTS = {
         "WebSocket/OnMessage/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
     },
     "Fanout": {
-        CONNECTIONS: {"dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:Scan"},
+        CONNECTIONS: {
+            "dynamodb:BatchGetItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:Scan",
+            "dynamodb:UpdateItem",
+        },
         f"{CONNECTIONS}/index/UserIdIndex": {"dynamodb:Query"},
-        ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:Query"},
+        ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:Query"},
         QUEUE: {"sqs:ChangeMessageVisibility", "sqs:SendMessage", *POLLING},
         f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
         "FanOut/Worker/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
@@ -215,6 +232,8 @@ def connecting(backend: Backend) -> None:
     default.handler(message_event("c5=", action="dashboard:join"), None)
     backend.tell(WEBSOCKET_MAX_CONNECTIONS_PER_USER="1")
     let_in("c6=", user_id="u4")  # the oldest is closed
+    backend.tell(WEBSOCKET_OVER_MAX_CONNECTIONS="refuse_new")
+    connect.handler(connect_event("c7=", token=token("u4")), None)  # the others are looked at
 
 
 def disconnecting(backend: Backend) -> None:
@@ -226,11 +245,16 @@ def disconnecting(backend: Backend) -> None:
 
 def talking(backend: Backend) -> None:
     let_in("c1=")
-    backend.store.members.grant(rooms.chat("r1"), "u1")
+    for room_id in ("r1", "r2"):
+        backend.store.members.grant(rooms.chat(room_id), "u1")
     for action in ("dashboard:join", "dashboard:refresh", "ping", "no such action"):
         default.handler(message_event("c1=", action=action), None)
     for action in ("chat:join_room", "chat:leave_room"):
         default.handler(message_event("c1=", action=action, roomId="r1"), None)
+    for pause in (0.0,) * 9 + (1.1, 0.0):  # so many that the function asks whether the room is large
+        time.sleep(pause)
+        default.handler(message_event("c1=", action="chat:join_room", roomId="r2"), None)
+        default.handler(message_event("c1=", action="chat:leave_room", roomId="r2"), None)
     backend.tell()  # cold: the secret is read here, and not by the handshake before
     default.handler(message_event("c1=", action="auth:refresh", token=token(ttl=7200)), None)
     default.handler(message_event("c1=", action="dashboard:leave"), None)
@@ -250,6 +274,8 @@ def run_job(body: str) -> None:
 
 
 def fanning_out(backend: Backend) -> None:
+    let_in("boss=", user_id="boss", role="admin")
+    default.handler(message_event("boss=", action="dashboard:join"), None)
     for user in ("u1", "u2"):
         let_in(f"{user}=", user_id=user)
         default.handler(message_event(f"{user}=", action="dashboard:join"), None)
@@ -259,6 +285,8 @@ def fanning_out(backend: Backend) -> None:
     del wiring().worker
     wiring().send_limits = SendLimits(job_receivers=1)
     run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))  # more than one job
+    backend.monkeypatch.setattr("roomcast.store.members.MANY_MEMBERS", 1)
+    run_job(json.dumps({"version": 1, "to": {"room": "dashboard_admin"}, "event": "e", "data": {}}))
     backend.management_api.script("u1=", GONE)
     run_job(json.dumps({"version": 1, "to": {"room": "dashboard_user_u1"}, "event": "e", "data": {}}))
 
@@ -302,7 +330,6 @@ BACKEND = {
     CONNECTIONS: {
         "dynamodb:BatchGetItem",
         "dynamodb:DeleteItem",
-        "dynamodb:PutItem",
         "dynamodb:Scan",
         "dynamodb:UpdateItem",
     },

@@ -78,7 +78,9 @@ class Twin:
             case ("ticket", user):
                 who = Identity(user, "user", "", "", int(self.now) + 60, int(self.now))
                 self.store.tickets.put(f"ticket of {user}", who)
-                return [self.store.tickets.take(f"ticket of {user}") for _ in range(2)]
+                text = f"ticket of {user}"
+                used = [self.store.connections.connect(f"{n}=", who, text) for n in range(2)]
+                return self.store.tickets.read(text), used
             case ("sleep", milliseconds):
                 self.now += milliseconds / 1000
             case ("look",):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from botocore.credentials import Credentials
 
-from roomcast.errors import ManagementApiError, SettingsError
+from roomcast.errors import SettingsError
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.pool import PoolLimits
 from roomcast.management_api.report import Failure, PostReport
@@ -410,17 +410,17 @@ def test_a_wrong_url_is_refused_when_the_gateway_is_made() -> None:
         ManagementApi("localhost:3001")
 
 
-def test_delete_tells_whether_the_connection_was_there(
+def test_delete_and_look_tell_which_connections_were_there(
     api: FakeManagementApi, gateway: ManagementApi
 ) -> None:
     api.script("gone=", GONE)
     api.script("forbidden=", FORBIDDEN)
-    assert gateway.delete("a=") is True
+    for ask in (gateway.look, gateway.delete):
+        report = ask(["a=", "gone=", "forbidden="])
+        assert (report.sent, report.gone, report.failed) == (["a="], ["gone="], ["forbidden="])
+        assert str(report.failures["forbidden="]) == "403 ForbiddenException"
     assert api.deleted == ["a="]
-    assert gateway.delete("gone=") is False
-    with pytest.raises(ManagementApiError, match="403 ForbiddenException") as caught:
-        gateway.delete("forbidden=")
-    assert caught.value.status == 403
+    assert api.delivered == {}
 
 
 def test_many_threads_share_one_gateway(api: FakeManagementApi, gateway: ManagementApi) -> None:

@@ -185,6 +185,6 @@ def test_a_ticket_that_no_connect_could_use_is_not_made(service: WebSocketServic
 
 def test_a_ticket_has_the_labels_that_a_token_would_have(service: WebSocketService, store: Store) -> None:
     ticket = service.create_ticket("u1", name="山田\u3000太郎\n\ud800", email="x" * 300)
-    who = store.tickets.take(ticket)
+    who = store.tickets.read(ticket)
     assert who
     assert (who.name, who.email) == ("山田\u3000太郎", "x" * 256)

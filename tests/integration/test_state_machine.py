@@ -34,8 +34,8 @@ from roomcast.settings import Settings
 from roomcast.store import Store
 from roomcast.store.connections import Connections
 from roomcast.store.dynamodb import Tables
-from roomcast.store.items import rooms_of
-from roomcast.store.members import Members, forget_members
+from roomcast.store.items import grant_key
+from roomcast.store.members import Members
 from roomcast.store.receivers import Receivers
 from roomcast.wiring import Wiring
 from tests.builders import create_tables
@@ -107,25 +107,14 @@ class SteppedClient:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
-        if name == "get_paginator":
-            return lambda operation: _SteppedPaginator(method(operation))
 
         def call(**arguments: Any) -> Any:
             Operation.stop_here()
+            if name in ("query", "scan"):
+                arguments["Limit"] = 2  # more than one page, each a step
             return method(**arguments)
 
         return call
-
-
-class _SteppedPaginator:
-    def __init__(self, paginator: Any) -> None:
-        self._paginator = paginator
-
-    def paginate(self, **arguments: Any) -> Iterator[Any]:
-        Operation.stop_here()
-        for page in self._paginator.paginate(**{**arguments, "PaginationConfig": {"PageSize": 2}}):
-            yield page
-            Operation.stop_here()
 
 
 @dataclass
@@ -159,11 +148,14 @@ class ManagementApiModel:
                 report.gone.append(connection_id)
         return report
 
-    def delete(self, connection_id: str) -> bool:
-        Operation.stop_here()
-        browser = self._browsers[connection_id]
-        was_open, browser.state = browser.state == "OPEN", "CLOSED"
-        return was_open
+    def delete(self, connection_ids: Iterable[str], **_: Any) -> PostReport:
+        report = PostReport()
+        for connection_id in connection_ids:
+            Operation.stop_here()
+            browser = self._browsers[connection_id]
+            (report.sent if browser.state == "OPEN" else report.gone).append(connection_id)
+            browser.state = "CLOSED"
+        return report
 
     def close(self) -> None: ...
 
@@ -423,11 +415,13 @@ class World(RuleBasedStateMachine):
 
     def _check_tables(self, spared: set[str]) -> None:
         kept, rooms = self._rows("connections"), self._rows("rooms")
+        grants = {item["room"]["S"] for item in self.dynamodb.scan(TableName="rooms")["Items"]}
         members = {name.removeprefix("connection#") for name in rooms if name.startswith("connection#")}
         listed = {i for i, item in kept.items() if CHAT.name in item.get("rooms", {}).get("SS", [])}
         assert members == listed, "a member without a connection, or the other way round"
         for connection_id in members:
-            assert f"user#{self.browsers[connection_id].user_id}" in rooms, f"{connection_id} has no grant"
+            grant = grant_key(CHAT.name, self.browsers[connection_id].user_id)["room"]["S"]
+            assert grant in grants, f"{connection_id} has no grant"
         for connection_id, item in kept.items():
             browser = self.browsers[connection_id]
             if "userId" in item and connection_id not in spared and self.now < browser.expires_at:
@@ -505,10 +499,9 @@ class KeepsNoTombstone(Store):
 
 
 class _NoTombstone(Connections):
-    def disconnect(self, connection_id: str) -> None:
-        key = {"connectionId": {"S": connection_id}}
-        answer = self._tables.client.delete_item(TableName="connections", Key=key, ReturnValues="ALL_OLD")
-        forget_members(self._tables, connection_id, rooms_of(answer.get("Attributes", {})))
+    def disconnect(self, connection_id: str, accepted_at: float | None = None) -> None:
+        del accepted_at
+        super().disconnect(connection_id, accepted_at=0)
 
 
 class PrunesTheYoung(Store):
@@ -538,9 +531,7 @@ class _LooksFirst(Members):
         for connection_id in [r.connection_id for r in Receivers(self._tables).of_user(user_id)]:
             self.leave(connection_id, room)
         Operation.stop_here()
-        self._tables.client.delete_item(
-            TableName="rooms", Key={"room": {"S": room.name}, "member": {"S": f"user#{user_id}"}}
-        )
+        self._tables.client.delete_item(TableName="rooms", Key=grant_key(room.name, user_id))
 
 
 @pytest.mark.slow

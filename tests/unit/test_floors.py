@@ -26,7 +26,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "roomcast": [
         {"plain_text"},
         {"errors", "origins"},
-        {"callback_url", "envelope", "metrics", "names"},
+        {"aws", "callback_url", "envelope", "metrics", "names"},
         {"connection"},
         {"settings"},
         {"management_api", "store", "tokens"},

@@ -11,6 +11,7 @@ import pytest
 
 from lambdas import connect, default, disconnect
 from roomcast.functions.cold_start import wiring
+from roomcast.names import Room
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast_dev.cli.pricing import Usage, count
@@ -40,7 +41,7 @@ def units_used(dynamodb: Any) -> Iterator[dict[str, float]]:
         elif operation == "BatchWriteItem":
             used["writes"] += sum(len(writes) for writes in params["RequestItems"].values())
         elif operation in ("PutItem", "UpdateItem", "DeleteItem"):
-            index = operation == "DeleteItem" and params["TableName"] == "connections"
+            index = "REMOVE userId" in params.get("UpdateExpression", "")
             used["writes"] += 1 + index
         elif operation == "Query":
             used["reads"] += 0.5
@@ -75,6 +76,17 @@ def test_the_model_uses_what_the_functions_use(dynamodb: Any) -> None:
     assert pinged["writes"] - joined["writes"] == 1
     assert month["writes"]["disconnects"] == pytest.approx(used["writes"] - pinged["writes"])
     assert used["reads"] == connected["reads"]
+
+
+@pytest.mark.usefixtures("functions")
+def test_a_join_with_a_grant_uses_what_the_model_says(dynamodb: Any) -> None:
+    wiring().store = Store(Tables(dynamodb, "connections", "rooms"))
+    wiring().store.members.grant(Room("chat", "r1"), "u1")
+    connect.handler(connect_event(token=token("u1")), None)
+    with units_used(dynamodb) as used:
+        default.handler(message_event(action="chat:join_room", roomId="r1"), None)
+    month = count(Usage(users=24 / 730, hours=2, messages_in=0, messages_out=0, ping=0, room_size=2))
+    assert month["writes"]["joins"] + month["writes"]["actions"] == pytest.approx(used["writes"])
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ class Gateway:
     def handshake(self, connection: ServerConnection, request: Request) -> Response | None:
         if self.refuse:
             return connection.respond(self.refuse, "")
-        self.identities.append(self.store.tickets.take(request.path.partition("?ticket=")[2]))
+        self.identities.append(self.store.tickets.read(request.path.partition("?ticket=")[2]))
         return None
 
 
