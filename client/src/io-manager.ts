@@ -21,6 +21,8 @@ export interface ManagerSettings {
 /** What the adapter tells the manager of. */
 export interface Attempts {
   manager: IoManager;
+  /** The application has called connect. */
+  start(): void;
   /** An attempt begins. */
   begins(): void;
   failed(error: Error): void;
@@ -28,7 +30,7 @@ export interface Attempts {
   closed(reason: string, details: object): void;
 }
 
-export function createManager(settings: ManagerSettings, start: () => void, giveUp: () => void): Attempts {
+export function createManager(settings: ManagerSettings, connect: () => void, disconnect: () => void): Attempts {
   const listeners = new Listeners();
   let reconnects = 0;
   /** Whether the next attempt is a reconnect: an attempt has failed, or a connection was lost. */
@@ -52,7 +54,7 @@ export function createManager(settings: ManagerSettings, start: () => void, give
       listeners.add("open", opened);
       listeners.add("error", settle);
     }
-    start();
+    connect();
     return manager;
   };
   const check = (event: string) => {
@@ -68,8 +70,21 @@ export function createManager(settings: ManagerSettings, start: () => void, give
   };
   refuseMembers(manager, "socket.io", REFUSED_MANAGER);
 
+  const reset = () => {
+    reconnects = 0;
+    again = false;
+  };
+  /** Goes on trying, or not: with `reconnection: false`, or after the last of the attempts. */
+  const decide = () => {
+    if (settings.reconnection && reconnects < settings.reconnectionAttempts) return;
+    disconnect();
+    reset();
+    if (settings.reconnection) listeners.tell("reconnect_failed");
+  };
+
   return {
     manager,
+    start: reset,
     begins() {
       if (again) listeners.tell("reconnect_attempt", ++reconnects);
     },
@@ -78,25 +93,18 @@ export function createManager(settings: ManagerSettings, start: () => void, give
       again = true;
       listeners.tell("error", error);
       if (wasReconnect) listeners.tell("reconnect_error", error);
-      if (settings.reconnection && reconnects < settings.reconnectionAttempts) return;
-      giveUp();
-      reconnects = 0;
-      again = false;
-      if (settings.reconnection) listeners.tell("reconnect_failed");
+      decide();
     },
     opened() {
       const attempts = reconnects;
-      reconnects = 0;
-      again = false;
+      reset();
       listeners.tell("open");
       if (attempts) listeners.tell("reconnect", attempts);
     },
     closed(reason, details) {
       again = true;
       listeners.tell("close", reason, details);
-      if (settings.reconnection) return;
-      giveUp();
-      again = false;
+      decide();
     },
   };
 }

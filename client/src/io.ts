@@ -115,7 +115,10 @@ export function io(url: string, given: IoOptions = {}): IoSocket {
     }
     if (state === "disconnected" && code === "auth_failed")
       listeners.tell("connect_error", new RoomcastError(code, reason));
-    if (state === "connecting" && previous === "disconnected") for (const start of [...buffer]) start();
+    if (state === "connecting" && previous === "disconnected") {
+      attempts.start();
+      for (const start of [...buffer]) start();
+    }
   });
   client.on("client:retry", ({ reason }) => {
     const error = new Error(reason);
@@ -175,6 +178,7 @@ export function io(url: string, given: IoOptions = {}): IoSocket {
   }
 
   function emit(flags: Flags, action: string, values: unknown[]): void {
+    if (typeof action !== "string") throw new TypeError("the first argument of emit is the name of an action");
     if (RESERVED.test(action)) throw new Error(`"${action}" is a reserved event name`);
     const ack = typeof values.at(-1) === "function" ? (values.at(-1) as Listener) : undefined;
     const data = ack ? values.slice(0, -1) : values;
@@ -188,7 +192,8 @@ export function io(url: string, given: IoOptions = {}): IoSocket {
     done.then(
       (reply) => ack && call(ack, ...(limit === undefined ? [reply] : [null, reply])),
       (error: RoomcastError) => {
-        const { code, message } = error;
+        // What JSON cannot hold is refused without a code.
+        const { code = "invalid_data", message } = error;
         if (ack) call(ack, limit === undefined ? { error: { code, message } } : error);
         // What the server refuses, its own `error` event has told already; nobody asked about what is volatile.
         else if (!error.data && !dropped) complain({ code, message });
@@ -314,11 +319,13 @@ function oneObject(action: string, values: unknown[]): Record<string, unknown> {
   return fields;
 }
 
-function hasBinary(value: unknown): boolean {
-  if (typeof value !== "object" || value === null) return false;
+function hasBinary(value: unknown, seen = new Set<unknown>()): boolean {
+  // A circle is JSON's to complain of.
+  if (typeof value !== "object" || value === null || seen.has(value)) return false;
+  seen.add(value);
   if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return true;
   if (typeof Blob === "function" && value instanceof Blob) return true;
-  return Object.values(value).some(hasBinary);
+  return Object.values(value).some((one) => hasBinary(one, seen));
 }
 
 /** Not a secret, and `crypto.randomUUID` is missing on http:// pages and in React Native. */

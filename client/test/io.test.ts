@@ -323,6 +323,27 @@ test("reconnectionAttempts, and what the manager tells of them", async () => {
   expect([socket.io.reconnection(), socket.io.reconnectionAttempts()]).toEqual([true, 2]);
 });
 
+test("a connect() of the application begins the count anew, and no attempts are no attempts", async () => {
+  start({ reconnectionAttempts: 1 });
+  const attempts = vi.fn();
+  const failed = vi.fn();
+  socket.io.on("reconnect_attempt", attempts).on("reconnect_failed", failed);
+  await pass(10);
+  server.admit = "down";
+  server.cut();
+  await pass(100);
+  socket.disconnect().connect();
+  await pass(10);
+  expect([attempts.mock.calls.length, failed.mock.calls.length]).toEqual([0, 0]);
+  server.admit = "open";
+  await pass(60_000);
+  socket.io.reconnectionAttempts(0);
+  const tried = server.attempts.length;
+  server.cut();
+  await pass(60_000);
+  expect([failed.mock.calls.length, server.attempts.length - tried, socket.active]).toEqual([1, 0, false]);
+});
+
 test("the manager's open() says how the first attempt went", async () => {
   start({ autoConnect: false });
   const done = vi.fn();
@@ -379,7 +400,19 @@ test("fields that would not be sent are refused", () => {
   expect(() => socket.emit("dashboard:join", { room: "x" })).toThrow(/dashboard:join takes nothing: room/);
   expect(() => socket.emit("a", { file: new Uint8Array(1) })).toThrow(/upload binary data over HTTP/);
   expect(() => socket.emit("connect")).toThrow(/reserved event name/);
+  expect(() => socket.emit(undefined as any)).toThrow(/name of an action/);
   expect(() => socket.on("client:state", () => {})).toThrow(/socket.client.on/);
+});
+
+test("what JSON cannot hold is told", async () => {
+  start();
+  const circle: Record<string, unknown> = {};
+  circle.self = circle;
+  const ack = vi.fn();
+  socket.emit("a", circle, ack);
+  socket.emit("a", { big: 1n }, ack);
+  await pass(10);
+  expect(ack.mock.calls).toMatchObject([[{ error: { code: "invalid_data" } }], [{ error: { code: "invalid_data" } }]]);
 });
 
 test("several values in one emit are refused with what to do instead", async () => {
