@@ -88,7 +88,7 @@ def test_the_wheel_holds_the_library_the_tools_and_the_files_that_they_read(whee
         "roomcast/py.typed",
         "roomcast/sending/job.schema.json",
         "roomcast_dev/py.typed",
-        "roomcast_dev/cli/prices.json",
+        "roomcast_dev/prices.json",
         "roomcast_dev/local/page/demo/index.html",
         "roomcast_dev/local/page/dist/index.js",
     }
