@@ -39,7 +39,7 @@ def problems(document: dict[str, Any]) -> list[str]:
     walk = _Walk(document)
     steps: tuple[Callable[[], Iterator[str]], ...] = (
         *(walk.alarms, walk.rules, walk.routes, walk.queue_readers, walk.dead_letters),
-        *(walk.function_logs, walk.gateway_logs, walk.log_keys, walk.stores, walk.trust),
+        *(walk.function_logs, walk.gateway_logs, walk.log_keys, walk.stores, walk.trust, walk.topics),
     )
     return [problem for step in steps for problem in step()]
 
@@ -198,6 +198,13 @@ class _Walk:
                 call = Call(service, "sts:AssumeRole", arn)
                 if not allows(trusts, call, self._arns):
                     yield f"{kind} {id_}: role {role} cannot be assumed by {service}"
+
+    def topics(self) -> Iterator[str]:
+        """Topic -> its policy, of which SNS accepts only one whose statements are told apart."""
+        for id_, policy in self._of_type("AWS::SNS::TopicPolicy"):
+            sids = [s.get("Sid") for s in listed(policy["PolicyDocument"]["Statement"])]
+            if len(sids) > 1 and (None in sids or len(set(sids)) < len(sids)):
+                yield f"topic policy {id_}: every statement needs a Sid of its own, not {sids}"
 
     # What is at the end of an arrow
 

@@ -126,6 +126,11 @@ def dead_letters_of_the_rule(document: Document) -> None:
     target["DeadLetterConfig"] = {"Arn": {"Fn::GetAtt": [id_, "Arn"]}}
 
 
+def same_sid(document: Document) -> None:
+    for statement in topic_statements(document):
+        statement["Sid"] = "Same"
+
+
 SEEDS: dict[str, tuple[Callable[[Document], None], str]] = {
     "the topic's policy has a Deny only": (
         only_denies,
@@ -163,6 +168,7 @@ SEEDS: dict[str, tuple[Callable[[Document], None], str]] = {
         dead_letters_of_the_rule,
         "does not let events.amazonaws.com do sqs:SendMessage",
     ),
+    "two statements of a topic's policy with one Sid": (same_sid, "every statement needs a Sid of its own"),
 }
 
 

@@ -268,7 +268,7 @@ class _Operation:
                     "CloudFormation cannot update a stack when a custom-named resource requires replacing."
                     f" Rename {existing.name} and update the stack again."
                 )
-        name = custom_name(kind, properties) or f"{stack.name}-{id_}-{self._cloud.number()}"
+        name = custom_name(kind, properties) or _generated(kind, stack.name, id_, self._cloud.number())
         made = self._cloud.create(kind, name, self._region, properties, stack.id)
         self._created.append((id_, made))
         stack.resources[id_] = made
@@ -326,3 +326,13 @@ class _Operation:
                     self._cloud.delete(before)
                 except FailedError:
                     continue
+
+
+def _generated(kind: str, stack: str, id_: str, number: int) -> str:
+    """A name as CloudFormation, or the service, makes one up: never the same twice."""
+    match kind:
+        case "AWS::KMS::Key":
+            return f"{number:08x}-3b55-4c62-9a57-1f2e3d4c5b6a"
+        case "AWS::SecretsManager::Secret":
+            return f"{id_}-{number}"
+    return f"{stack}-{id_}-{number}"

@@ -94,7 +94,10 @@ def resolve(value: Any, resources: Mapping[str, Named], region: str) -> Any:
             case {"Ref": str(id_)}:
                 return pseudo[id_] if id_ in pseudo else _reference(resources[id_], region)
             case {"Fn::GetAtt": [str(id_), str(attribute)]}:
-                return f"{resources[id_].name}.{attribute}"
+                to = resources[id_]
+                if to.kind == "AWS::KMS::Key" and attribute == "Arn":
+                    return f"arn:aws:kms:{region}:111122223333:key/{to.name}"
+                return f"{to.name}.{attribute}"
             case {"Fn::Select": [int() | str() as index, choices]}:
                 return fill(choices)[int(index)]
             case {"Fn::Split": [str(separator), text]}:
