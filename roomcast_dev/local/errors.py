@@ -19,7 +19,7 @@ class NodeMissingError(LocalRunError):
     """The CDK library needs Node.js to synthesize the stack."""
 
     def __init__(self) -> None:
-        super().__init__("Node.js not found: install Node.js 20 or newer (CDK needs it to synthesize)")
+        super().__init__("Node.js not found: install Node.js 22 or newer (CDK needs it to synthesize)")
 
 
 class SynthesisError(LocalRunError):

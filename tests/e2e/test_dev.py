@@ -228,5 +228,5 @@ def test_a_missing_node_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Mo
     )
     assert done.returncode == 1
     assert (done.stdout + done.stderr).splitlines() == [
-        "roomcast dev: Node.js not found: install Node.js 20 or newer (CDK needs it to synthesize)"
+        "roomcast dev: Node.js not found: install Node.js 22 or newer (CDK needs it to synthesize)"
     ]

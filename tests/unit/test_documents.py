@@ -109,6 +109,14 @@ def test_the_protocol_lists_the_error_codes_of_the_code() -> None:
     assert listed == used
 
 
+def test_the_clients_page_has_the_budget_that_its_test_holds() -> None:
+    budget = re.search(r"CORE_BUDGET = ([\d_]+)", (ROOT / "client" / "test" / "package.test.ts").read_text())
+    assert budget
+    page = (ROOT / "client" / "README.md").read_text()
+    assert set(re.findall(r"([\d,]+) bytes", page)) == {f"{int(budget[1]):,}"}
+    assert "kB gzipped" not in page
+
+
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "README.md"])
 def test_a_list_of_words_defines_each_word_once(name: str) -> None:
     section = (ROOT / name).read_text().split("## Words", 1)[1].split("\n## ", 1)[0]
