@@ -3,11 +3,13 @@ STAGE ?= dev
 PYTHON ?= python3
 BIN := .venv/bin
 BACKEND_ENV ?= .env
+ASSEMBLY ?= cdk.out/$(STAGE)
+OUTPUTS ?= cdk.out/$(STAGE).outputs.json
 # A file's tests stay together: they share its stack.
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 COMPILE := $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras
 
-.PHONY: setup dev test test-slow test-all test-313 lint templates check synth deploy deploy-account destroy logs conform package bench bench-local audit lock docs
+.PHONY: setup dev test test-slow test-all test-313 lint templates check synth deploy deploy-assembly deploy-account destroy logs conform package bench bench-local audit lock docs
 
 setup:  ## the virtual environment, the node packages, the built client, both sides at once
 	@$(MAKE) --no-print-directory -j2 .venv/.done client/dist/index.js
@@ -39,25 +41,31 @@ check: lint templates test  ## all three: run this before you hand in a change
 docs: setup  ## write the tables of the documentation that come from the code
 	$(BIN)/python -m stacks.reference
 
-synth: setup  ## write the template of STAGE to cdk.out/
-	npx cdk synth --quiet -c stage=$(STAGE)
+synth: setup  ## write the template of STAGE to cdk.out/STAGE: no account, no network
+	npx cdk synth --quiet -c stage=$(STAGE) --output cdk.out/$(STAGE)
 
-deploy-account: setup  ## put what an account has once for each region into it: the role for API Gateway's logs, a budget
-	npx cdk deploy -c stage=account --require-approval never --output cdk.out/account
+deploy: setup  ## check the account, synthesize and deploy STAGE, then fill the .env file; YES=1 asks nothing
+	$(BIN)/roomcast preflight --stage $(STAGE)
+	@$(MAKE) --no-print-directory synth deploy-assembly
+	$(BIN)/roomcast env --stage $(STAGE) --outputs $(OUTPUTS) --backend $(BACKEND_ENV)
 
-deploy: synth  ## show what changes, ask before prod, put STAGE into the AWS account, then fill the .env file
-	npx cdk diff --app cdk.out
-	@test $(STAGE) != prod || { printf 'Deploy this to prod? [y/N] ' && read -r answer && test "$$answer" = y; }
-	npx cdk deploy --app cdk.out --require-approval never --outputs-file cdk.out/outputs.json
-	$(BIN)/roomcast env --stage $(STAGE) --outputs cdk.out/outputs.json --backend $(BACKEND_ENV)
+deploy-assembly: setup  ## deploy ASSEMBLY as it was synthesized, say by another job; asks where STAGE keeps data
+	npx cdk diff --app $(ASSEMBLY)
+	$(BIN)/roomcast approve --stage $(STAGE) --assembly $(ASSEMBLY) $(if $(YES),--yes)
+	$(BIN)/roomcast unblock --stage $(STAGE) $(if $(YES),--yes)
+	npx cdk deploy --app $(ASSEMBLY) --import-existing-resources --require-approval never \
+		$(if $(YES),--ci --progress events) --outputs-file $(OUTPUTS)
 
-destroy: setup  ## take STAGE out of the AWS account, but for what it keeps
-	npx cdk destroy -c stage=$(STAGE)
+deploy-account: setup  ## deploy what an account has once for each region: API Gateway's log role, a budget
+	npx cdk deploy -c stage=account --output cdk.out/account --require-approval $(if $(YES),never,any-change)
+
+destroy: setup  ## delete STAGE from the AWS account, except for what it keeps
+	npx cdk destroy -c stage=$(STAGE) --output cdk.out/$(STAGE) $(if $(YES),--force)
 
 conform: setup  ## ask STAGE, or STAGE=local, what the stand-in is asked, and print each difference
 	$(BIN)/python -m tests.conformance --stage $(STAGE)
 
-logs: setup  ## follow what the functions of STAGE say
+logs: setup  ## follow the logs of STAGE
 	$(BIN)/roomcast logs --stage $(STAGE) --follow
 
 bench: setup  ## every claim, measured beside its peer
@@ -78,6 +86,7 @@ lock: setup  ## resolve pyproject.toml into the pinned requirements files
 	$(COMPILE) --extra cdk --extra jwks --output-file requirements.txt pyproject.toml
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["check"], sep="\n")' \
 		| $(COMPILE) --extra cdk --extra jwks --extra dev --output-file requirements-dev.txt pyproject.toml -
+	$(BIN)/python -m stacks.wheels
 	echo checkov==3.3.30 | $(COMPILE) --no-annotate --output-file requirements-checkov.txt -
 
 # An environment that is of another folder (the checkout was moved), or whose Python has gone, is made again.

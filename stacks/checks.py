@@ -3,9 +3,15 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stacks.setting import Setting, StageError
+
+if TYPE_CHECKING:
+    from stacks.stage import Stage
+
+_ENVIRONMENT_BYTES = 3072
+"""Of Lambda's 4 KB for all variables of a function; the rest is for names that CloudFormation fills in."""
 
 Known = Mapping[str, tuple[Setting, Field[Any]]]
 """The settings that there are, by name."""
@@ -53,6 +59,27 @@ def check_together(at: str, settings: Mapping[str, Any], known: Known, *, local:
         there = str(settings.get(key) or "").split(":")[3:4]
         if settings.get("region") and there and there[0] != settings["region"]:
             raise StageError(f"{at}.{key}", f"must be in the stage's region {settings['region']}")
+
+
+def check_quotas(at: str, stage: "Stage") -> None:
+    """Check what a stage asks of its account and of Lambda.
+
+    Raises:
+        StageError: it asks for more than there is.
+    """
+    most = int(stage.fanout_share * stage.requests_quota)
+    if stage.fanout_concurrency * stage.fanout_rate > most:
+        share = f"{stage.fanout_share:g} of the {stage.requests_quota} of account_requests_per_second"
+        raise StageError(f"{at}.fanout_rate", f"times fanout_concurrency must be at most {most}, {share}")
+    if stage.fanout_concurrency > stage.account_concurrency // 2:
+        half = f"{stage.account_concurrency // 2}, half of account_concurrency"
+        raise StageError(f"{at}.fanout_concurrency", f"must be at most {half}")
+    size = sum(len(name) + len(value.encode()) for name, value in stage.environment("clients").items())
+    if size > _ENVIRONMENT_BYTES:
+        problem = (
+            f"together with the token rules take {size} bytes; Lambda leaves room for {_ENVIRONMENT_BYTES}"
+        )
+        raise StageError(f"{at}.allowed_origins", problem)
 
 
 def _meant(key: object, known: list[str]) -> str:

@@ -17,7 +17,7 @@ def customer_key(scope: Construct, id_: str, *, stage: Stage, removal: cdk.Remov
 
     As with the keys that AWS manages, whoever may read a table may read it with this key: it can be used only
     through the services that store with it, and only from this account. Roles and backends need no right on
-    it. A key that exists already must have such a policy: `docs/operations.md` shows it.
+    it. A key that exists already must have such a policy: see `docs/deploying.md`.
     """
     if not stage.customer_key:
         return None

@@ -10,6 +10,7 @@ from constructs import Construct
 from stacks.findings import accept
 from stacks.log_group import log_group
 from stacks.shared import Shared
+from stacks.stage import Stage
 
 
 class Function(Construct):
@@ -79,10 +80,7 @@ class Function(Construct):
             environment_encryption=shared.key,
             role=self.role,
             reserved_concurrent_executions=reserved,
-            # Otherwise Lambda changes the runtime, and botocore in it, on a day of its own choice.
-            runtime_management_mode=(
-                lambda_.RuntimeManagementMode.FUNCTION_UPDATE if stage.keep_data else None
-            ),
+            runtime_management_mode=_runtime_management(stage),
             log_group=self.logs,
             logging_format=lambda_.LoggingFormat.JSON,
             application_log_level_v2=lambda_.ApplicationLogLevel.INFO,
@@ -122,3 +120,10 @@ class Function(Construct):
             "Serverless-LambdaTracing",
         )
         shared.encrypted(self.function, "CKV_AWS_173")  # and it holds names, not secrets
+
+
+def _runtime_management(stage: Stage) -> lambda_.RuntimeManagementMode | None:
+    """Otherwise Lambda changes the runtime, and botocore in it, on a day of its own choice."""
+    if stage.runtime_version_arn:
+        return lambda_.RuntimeManagementMode.manual(stage.runtime_version_arn)
+    return lambda_.RuntimeManagementMode.FUNCTION_UPDATE if stage.keep_data else None

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from typing import Any
 
-from stacks.checks import check_each, check_together
+from roomcast_dev import quotas
+from stacks.checks import check_each, check_quotas, check_together
 from stacks.rules import flag, mapping, number, one_of, text, texts, whole
 from stacks.setting import Reader, Setting, StageError, as_variable, setting
 
@@ -21,23 +22,6 @@ ACCOUNT = "account"
 
 LOG_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653)
 """The retention times that both CloudWatch Logs and CDK accept."""
-
-_NEWER_REGIONS = (
-    *("af-south-1", "ap-south-2", "ap-southeast-3", "ap-southeast-4", "ap-southeast-5", "ap-southeast-7"),
-    *(
-        "ca-west-1",
-        "eu-central-2",
-        "eu-south-1",
-        "eu-south-2",
-        "il-central-1",
-        "me-central-1",
-        "mx-central-1",
-    ),
-)
-"""Where API Gateway starts at 2,500 requests a second (API Gateway's quotas page, November 2026)."""
-
-_ENVIRONMENT_BYTES = 3072
-"""Of Lambda's 4 KB for all variables of a function; the rest is for names that CloudFormation fills in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +180,13 @@ class Stage:
         "Lambda's quota of concurrent executions in the account and region; a new account may start at 10",
         default=1000,
     )
+    runtime_version_arn: str | None = setting(
+        text(r"arn:aws[a-z-]*:lambda:[a-z0-9-]+::runtime:[0-9a-f]{64}", "the ARN of a runtime version"),
+        "the version of Lambda's Python runtime, botocore included, that the functions stay with; "
+        "`aws lambda get-function-configuration` shows the one in use",
+        default=None,
+        default_is="the newest at each deployment with `keep_data`, else the newest",
+    )
     reserved_connects: int | None = setting(
         whole(1, 1000),
         "concurrent executions reserved for `$connect`, and as many for `$disconnect`; also their limit. "
@@ -334,13 +325,13 @@ class Stage:
             key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
         }
         stage = cls(name=name, **values)
-        _check_quotas(at, stage)
+        check_quotas(at, stage)
         return stage
 
     @property
     def requests_quota(self) -> int:
         """API Gateway's quota of requests a second: as set, or what a new account has in the region."""
-        return self.account_requests_per_second or (2_500 if self.region in _NEWER_REGIONS else 10_000)
+        return self.account_requests_per_second or quotas.requests_per_second(self.region)
 
     @property
     def shifts(self) -> bool:
@@ -378,19 +369,3 @@ class Stage:
 def settings_by_name() -> dict[str, tuple[Setting, Field[Any]]]:
     """All settings, in the order of the fields above."""
     return {f.name: (f.metadata["setting"], f) for f in fields(Stage) if "setting" in f.metadata}
-
-
-def _check_quotas(at: str, stage: Stage) -> None:
-    most = int(stage.fanout_share * stage.requests_quota)
-    if stage.fanout_concurrency * stage.fanout_rate > most:
-        share = f"{stage.fanout_share:g} of the {stage.requests_quota} of account_requests_per_second"
-        raise StageError(f"{at}.fanout_rate", f"times fanout_concurrency must be at most {most}, {share}")
-    if stage.fanout_concurrency > stage.account_concurrency // 2:
-        half = f"{stage.account_concurrency // 2}, half of account_concurrency"
-        raise StageError(f"{at}.fanout_concurrency", f"must be at most {half}")
-    size = sum(len(name) + len(value.encode()) for name, value in stage.environment("clients").items())
-    if size > _ENVIRONMENT_BYTES:
-        problem = (
-            f"together with the token rules take {size} bytes; Lambda leaves room for {_ENVIRONMENT_BYTES}"
-        )
-        raise StageError(f"{at}.allowed_origins", problem)

@@ -49,7 +49,9 @@ class Habits:
     broadcasts: Annotated[float, typer.Option(help="Sends a day to everybody who is online.")] = 0
     ping: Annotated[float, typer.Option(help="Silent seconds before a ping (0: never).")] = _USAGE.ping
     size: Annotated[float, typer.Option(help="KB of a message.")] = _USAGE.message_kb
-    memory: Annotated[float, typer.Option(help="MB of each function.")] = _USAGE.memory_mb
+    memory: Annotated[float, typer.Option(help="MB of each function; with --stage AWS is asked.")] = (
+        _USAGE.memory_mb
+    )
 
     def usage(self) -> Usage:
         """The same as a `Usage`.
@@ -127,7 +129,6 @@ def cost(
         counts = measure(
             name,
             connection_minutes=measured.connection_minutes,
-            memory_mb=usage.memory_mb,
             message_kb=usage.message_kb,
         )
         title = f"{name}: the last {MEASURED_DAYS} days"
@@ -146,7 +147,7 @@ def cost(
         _show(console, pricing.bill(counts, prices), months)
 
 
-def measure(stack: str, *, connection_minutes: float, memory_mb: float, message_kb: float) -> Counts:
+def measure(stack: str, *, connection_minutes: float, message_kb: float) -> Counts:
     """The quantities that CloudWatch has counted for a stack in the last 30 days.
 
     Not counted by AWS, and so taken from the arguments: how long connections last, and the size of a
@@ -155,7 +156,6 @@ def measure(stack: str, *, connection_minutes: float, memory_mb: float, message_
     Args:
         stack: its name.
         connection_minutes: how long a connection lasts.
-        memory_mb: of each function.
         message_kb: KB of a message.
     """
     resources = target.resources(stack)
@@ -194,8 +194,14 @@ def measure(stack: str, *, connection_minutes: float, memory_mb: float, message_
         *(("AWS/Logs", "IncomingBytes", {"LogGroupName": group}) for group in logs),
     ]
     sums: dict[str, float] = {}
-    for (_, metric, _), value in zip(wanted, _sums(target.client("cloudwatch"), wanted), strict=True):
+    gb_seconds: dict[str, float] = {}
+    memory_mb = _memory(functions)
+    for (_, metric, of), value in zip(wanted, _sums(target.client("cloudwatch"), wanted), strict=True):
         sums[metric] = sums.get(metric, 0) + value
+        if metric == "Duration":
+            mb = memory_mb[of["FunctionName"]]
+            part = f"at {mb:,} MB"
+            gb_seconds[part] = gb_seconds.get(part, 0) + value / 1000 * mb / 1024
 
     def total(metric: str) -> float:
         return sums.get(metric, 0)
@@ -205,7 +211,7 @@ def measure(stack: str, *, connection_minutes: float, memory_mb: float, message_
         "connection_minutes": {minutes: total("ConnectCount") * connection_minutes},
         "messages": {"in and out": total("MessageCount")},
         "invocations": {"calls": total("Invocations")},
-        "gb_seconds": {f"at {memory_mb:g} MB": total("Duration") / 1000 * memory_mb / 1024},
+        "gb_seconds": gb_seconds or {"none": 0},
         "writes": {"consumed": total("ConsumedWriteCapacityUnits")},
         "reads": {"consumed": total("ConsumedReadCapacityUnits")},
         "queue_requests": {
@@ -219,6 +225,12 @@ def measure(stack: str, *, connection_minutes: float, memory_mb: float, message_
         "log_gb": {"ingested": total("IncomingBytes") / 1024**3},
         "out_gb": {f"half, of {message_kb:g} KB": total("MessageCount") / 2 * message_kb / 1024**2},
     }
+
+
+def _memory(functions: Sequence[str]) -> Mapping[str, int]:
+    """The memory of each function in MB: the fan-out worker has another than the rest."""
+    lambda_ = target.client("lambda")
+    return {name: lambda_.get_function_configuration(FunctionName=name)["MemorySize"] for name in functions}
 
 
 def _sums(

@@ -26,13 +26,14 @@ def env(
 
     \b
     Example:
-      roomcast env --stage prod --outputs cdk.out/outputs.json --backend .env --frontend web/.env
+      roomcast env --stage prod --outputs cdk.out/prod.outputs.json --backend .env --frontend web/.env
     """
     environ = target.deployed(target.stack_name(stage, stack), outputs)
     backend = _file(backend)
     frontend = _file(frontend) if frontend else backend
-    changes: dict[Path, dict[str, str]] = {backend.resolve(): dict(environ)}
-    changes.setdefault(frontend.resolve(), {})["REACT_APP_WEBSOCKET_URL"] = environ["WEBSOCKET_API_ENDPOINT"]
+    url = environ.pop(target.BROWSER_URL)
+    changes = {backend.resolve(): environ}
+    changes.setdefault(frontend.resolve(), {})[target.BROWSER_URL] = url
     # Everything is read and edited before anything is written.
     old = {path: files.read(path) for path in changes}
     new = {path: files.set_values(old[path], values) for path, values in changes.items()}

@@ -19,7 +19,20 @@ from botocore.exceptions import (
 )
 
 from roomcast import RoomcastError
-from roomcast_dev.cli import cost, env, inspect, logs, preflight, redrive, send, smoke, tail, token, unblock
+from roomcast_dev.cli import (
+    approve,
+    cost,
+    env,
+    inspect,
+    logs,
+    preflight,
+    redrive,
+    send,
+    smoke,
+    tail,
+    token,
+    unblock,
+)
 from roomcast_dev.cli.target import ENV_FILE, EnvFileOption
 from roomcast_dev.env_file import EnvFileError
 
@@ -109,6 +122,7 @@ app.command("logs")(logs.logs)
 app.command("redrive")(redrive.redrive)
 app.command("cost")(cost.cost)
 app.command("preflight")(preflight.preflight)
+app.command("approve")(approve.approve)
 app.command("unblock")(unblock.unblock)
 app.command("smoke")(smoke.smoke)
 

@@ -165,7 +165,7 @@ def _requests(of: Deployment) -> Iterator[Finding]:
 
 
 def _log_role(of: Deployment) -> Iterator[Finding]:
-    if not of.settings.get("gateway_logs") or of.settings.get("own_cloudwatch_role"):
+    if not of.settings.get("gateway_logs"):
         return
     if not of.client("apigateway").get_account().get("cloudwatchRoleArn"):
         yield stop(

@@ -36,9 +36,14 @@ OutputsOption = Annotated[
 ]
 EnvFileOption = Annotated[Path, typer.Option(help="The file that `roomcast dev` writes.")]
 
-# What the outputs are called in the environment of a backend. The fan-out queue is not in every stack.
+BROWSER_URL = "REACT_APP_WEBSOCKET_URL"
+"""The key of a front end; all others are a backend's."""
+
+# What the outputs are called in .env files. The fan-out queue is not in every stack. A backend posts to the
+# management API itself, and not to the domain that browsers may connect to.
 KEYS = {
-    "WebSocketAPIUrl": "WEBSOCKET_API_ENDPOINT",
+    "WebSocketAPIUrl": BROWSER_URL,
+    "WebSocketCallbackUrl": "WEBSOCKET_API_ENDPOINT",
     "ConnectionsTableName": "WEBSOCKET_CONNECTIONS_TABLE",
     "RoomsTableName": "WEBSOCKET_ROOMS_TABLE",
     "FanOutQueueUrl": "WEBSOCKET_FANOUT_QUEUE_URL",
@@ -151,7 +156,7 @@ def stack_name(stage: str | None, stack: str | None) -> str:
 
 
 def deployed(stack: str, outputs: Path | None) -> dict[str, str]:
-    """The environment that a stack's outputs give.
+    """The environment that a stack's outputs give: a backend's, and `BROWSER_URL`. URLs are `wss://...`.
 
     Args:
         stack: its name.
@@ -166,7 +171,9 @@ def deployed(stack: str, outputs: Path | None) -> dict[str, str]:
         raise typer.TyperException(
             f"stack {stack} has no output {', '.join(missing)}: is it a stack of this project?"
         )
-    return {key: values[name] for name, key in KEYS.items() if values.get(name)}
+    environ = {key: values[name] for name, key in KEYS.items() if values.get(name)}
+    endpoint = environ["WEBSOCKET_API_ENDPOINT"]
+    return environ | {"WEBSOCKET_API_ENDPOINT": re.sub("^http(s?)://", r"ws\1://", endpoint)}
 
 
 def settings(stage: str | None) -> Mapping[str, Any]:

@@ -19,6 +19,8 @@ CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/6d0c8f9a-3b55-4c62
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/6d0c8f9a-3b55-4c62-9a57-1f2e3d4c5b6b"
 
+RUNTIME = f"arn:aws:lambda:us-east-1::runtime:{'0123456789abcdef' * 4}"
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "given-secret": {"jwt_secret_name": "shared/jwt", "prefix": "acme"},
     "own-key": {
@@ -44,6 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "jwt_secret_name": "shared/jwt",
         "jwt_secret_key_arn": KEY,
         "reserved_connects": 50,
+        "runtime_version_arn": RUNTIME,
     },
     "gradual": {
         "monitoring": True,
@@ -72,6 +75,13 @@ SETTINGS: dict[str, Any] = CONTEXT["stages"] | {
 
 BUDGET = {"monthly_budget_dollars": 100, "budget_email": "ops@example.com"}
 """The settings of the account's stack."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test waits for the synthesis of all stages, which on a busy machine takes over a minute."""
+    for item in items:
+        if "tests/infra" in item.path.as_posix() and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture(scope="session")

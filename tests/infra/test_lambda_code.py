@@ -1,12 +1,16 @@
 """What the functions run: complete, nothing more, and the same bytes wherever it is put together."""
 
+import re
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import Distribution, FileHash, PackagePath, version
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from stacks import wheels
 from stacks.lambda_code import stage_code
 from tests.infra.conftest import ROOT
 
@@ -64,6 +68,38 @@ def test_the_handlers_import_from_the_code_alone(code: Path) -> None:
 
 def test_all_functions_of_all_stages_share_one_asset(assembly: Path) -> None:
     assert len(list(assembly.glob("asset.*"))) == 1
+
+
+def test_the_wheels_for_lambda_are_locked_in_the_versions_that_are_tested_here() -> None:
+    """aws.md 29: each with its hash."""
+    locked = dict(
+        re.findall(r"^(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}$", wheels.LOCK.read_text(), re.MULTILINE)
+    )
+    assert locked == {name: version(name) for name in wheels.PACKAGES}
+
+
+def test_a_package_that_was_changed_after_its_installation_is_not_deployed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aws.md 29."""
+    (tmp_path / "pkg.py").write_text("changed = True\n")
+    recorded = PackagePath("pkg.py")
+    recorded.hash = FileHash("sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")  # of an empty file
+    recorded.dist = cast("Distribution", SimpleNamespace(locate_file=lambda path: tmp_path / path))
+    package = SimpleNamespace(files=[recorded])
+    monkeypatch.setattr("stacks.lambda_code.distribution", lambda name: package)
+    with pytest.raises(SystemExit, match=r"pkg\.py has been changed since PyJWT was installed"):
+        stage_code(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_wheel_with_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """aws.md 29."""
+    lock = tmp_path / "wheels.txt"
+    lock.write_text(re.sub("sha256:.{8}", "sha256:00000000", wheels.LOCK.read_text()))
+    monkeypatch.setattr("stacks.wheels.LOCK", lock)
+    with pytest.raises(SystemExit, match="error: the wheels of jwks_url: "):
+        wheels.install(tmp_path / "out")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from aws_cdk.assertions import Template
 
 from lambdas import connect, count, disconnect
 from roomcast import metrics
+from roomcast_dev.prices import prices
 from tests.builders import connect_event, disconnect_event, token
 from tests.infra import picture
 from tests.infra.conftest import ROOT
@@ -138,6 +139,30 @@ def test_the_money_is_of_the_price_list(resources: dict[str, Resources]) -> None
     messages = prices["messages"]["tiers"][0][1] / prices["messages"]["per"]
     assert expression.startswith(f"{messages:.18f} * FILL(m0, 0) + ")
     assert len(expression.split(" + ")) == 1 + 5 + 5 + 3 + 3  # messages, calls, time, reads, writes
+
+
+def test_what_watching_costs_is_counted_in_the_template(resources: dict[str, Resources]) -> None:
+    """aws.md 16 and 32: CloudWatch bills the metrics in alarms, and a count reads the whole table."""
+    prod = resources["prod"]
+    in_alarms = sum(
+        sum("MetricStat" in query for query in alarm["Properties"]["Metrics"])
+        if "Metrics" in alarm["Properties"]
+        else 1
+        for alarm in prod.of_type("AWS::CloudWatch::Alarm").values()
+    )
+    boards = len(prod.of_type("AWS::CloudWatch::Dashboard"))
+    dollars = 0.30 * len(metrics.UNITS) + 3 * boards + 0.10 * in_alarms
+    page = " ".join((ROOT / "docs" / "costs.md").read_text().split())
+    told = (
+        f"{len(metrics.UNITS)} metrics at $0.30, a dashboard at $3 and {in_alarms} metrics in alarms "
+        f"at $0.10, together ${dollars:.2f} a month"
+    )
+    assert told in page
+    reads = prices().of("us-east-1")["reads"]
+    for connections, shown in ((100_000, "$2 a month at 100,000"), (1_000_000, "$23 at a million")):
+        units = connections * 0.5 / 8  # half a kilobyte each; eventually consistent
+        assert shown.startswith(f"${reads.of(units * 96 * 730 / 24):.0f} ")
+        assert shown in page
 
 
 def test_every_metric_is_written_when_it_happens(

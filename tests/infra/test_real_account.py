@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.conftest import KEY, SETTINGS
+from tests.infra.conftest import KEY, RUNTIME, SETTINGS
 from tests.infra.resources import Resources
 
 WATCHED = ["prod", "own-key", "given-key", "strict", "gradual"]
@@ -186,6 +186,9 @@ def test_a_kept_stage_gets_a_new_runtime_with_a_deployment_only(resources: dict[
     for stage, mode in (("prod", "FunctionUpdate"), ("dev", None)):
         for function in resources[stage].of_type("AWS::Lambda::Function").values():
             assert function["Properties"].get("RuntimeManagementConfig", {}).get("UpdateRuntimeOn") == mode
+    for function in resources["shared"].of_type("AWS::Lambda::Function").values():
+        pinned = {"UpdateRuntimeOn": "Manual", "RuntimeVersionArn": RUNTIME}
+        assert function["Properties"]["RuntimeManagementConfig"] == pinned
 
 
 def test_alarms_notify_a_topic_that_exists_already(resources: dict[str, Resources]) -> None:

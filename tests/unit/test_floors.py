@@ -16,7 +16,7 @@ MAX_LINES = 400
 TREES = {
     "roomcast": set[str](),
     "lambdas": {"roomcast"},
-    "stacks": {"roomcast", "roomcast_dev.prices"},  # the price table, which the dashboard and `cost` share
+    "stacks": {"roomcast", "roomcast_dev.prices", "roomcast_dev.quotas"},  # facts with one owner
     "roomcast_dev": {"roomcast"},
 }
 """Each tree of production code, and what else it may import: another tree, or one module of it."""

@@ -153,13 +153,21 @@ class _Reader:
         return tuple(folders)
 
     def _function_of(self, uri: Any, functions: Mapping[str, LambdaFunction], what: str) -> str:
-        found = [logical_id for logical_id in references(uri) if logical_id in functions]
+        named = [self._behind_alias(logical_id) for logical_id in references(uri)]
+        found = [logical_id for logical_id in named if logical_id in functions]
         if len(found) != 1:
             raise TemplateError(f"{what}: its function is not in this template")
         runtime = self.template["Resources"][found[0]]["Properties"].get("Runtime", "a container image")
         if not str(runtime).startswith("python"):
             raise TemplateError(f"{what}: its function runs on {runtime}; only Python runs here")
         return found[0]
+
+    def _behind_alias(self, logical_id: str) -> str:
+        """The function that an alias or a version is of; here there is only its newest code."""
+        resource = self.template["Resources"].get(logical_id, {})
+        if resource.get("Type") not in ("AWS::Lambda::Alias", "AWS::Lambda::Version"):
+            return logical_id
+        return reference(resource["Properties"]["FunctionName"]) or logical_id
 
     # Routes
 

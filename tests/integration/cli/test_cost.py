@@ -1,7 +1,10 @@
 """`roomcast cost`: the model's quantities are those of the code, and CloudWatch's where a stage is named."""
 
+import io
+import json
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -89,6 +92,28 @@ def test_a_join_with_a_grant_uses_what_the_model_says(dynamodb: Any) -> None:
     assert month["writes"]["joins"] + month["writes"]["actions"] == pytest.approx(used["writes"])
 
 
+def make_functions(aws: botocore.session.Session, memory_mb: Mapping[str, int]) -> None:
+    """Functions that moto knows the memory of."""
+    iam: Any = aws.create_client("iam", region_name="us-east-1")
+    lambda_: Any = aws.create_client("lambda", region_name="us-east-1")
+    trust = {"Service": "lambda.amazonaws.com"}
+    statement = {"Effect": "Allow", "Principal": trust, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    role = iam.create_role(RoleName="functions", AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("connect.py", "")
+    for name, megabytes in memory_mb.items():
+        lambda_.create_function(
+            FunctionName=name,
+            Runtime="python3.13",
+            Role=role,
+            Handler="connect.handler",
+            Code={"ZipFile": code.getvalue()},
+            MemorySize=megabytes,
+        )
+
+
 @pytest.fixture
 def measured(aws: botocore.session.Session, cloudformation: type[FakeCloudFormation]) -> None:
     """A month of a stage in CloudWatch, and numbers of others that must not be counted."""
@@ -97,11 +122,13 @@ def measured(aws: botocore.session.Session, cloudformation: type[FakeCloudFormat
         ("AWS::ApiGatewayV2::Api", "abc123"),
         ("AWS::Lambda::Function", "on-connect"),
         ("AWS::Lambda::Function", "on-default"),
+        ("AWS::Lambda::Function", "worker"),
         ("AWS::DynamoDB::Table", "connections"),
         ("AWS::SQS::Queue", "https://sqs.us-east-1.amazonaws.com/123456789012/fanout"),
         ("AWS::Logs::LogGroup", "/logs"),
         ("AWS::IAM::Role", "role"),
     ]
+    make_functions(aws, {"on-connect": 512, "on-default": 512, "worker": 1769})
     cloudwatch: Any = aws.create_client("cloudwatch", region_name="us-east-1")
     now = datetime.now(UTC)
 
@@ -126,6 +153,7 @@ def measured(aws: botocore.session.Session, cloudformation: type[FakeCloudFormat
     put("AWS/Lambda", "Invocations", 500_000, FunctionName="on-connect")
     put("AWS/Lambda", "Invocations", 1_500_000, FunctionName="on-default")
     put("AWS/Lambda", "Duration", 20_000_000, FunctionName="on-default")
+    put("AWS/Lambda", "Duration", 10_000_000, FunctionName="worker")
     put("AWS/DynamoDB", "ConsumedWriteCapacityUnits", 2_000_000, TableName="connections")
     put(
         "AWS/DynamoDB",
@@ -141,9 +169,10 @@ def measured(aws: botocore.session.Session, cloudformation: type[FakeCloudFormat
 
 @pytest.mark.usefixtures("measured")
 def test_a_stages_own_counts_of_30_days_are_priced(roomcast: Roomcast) -> None:
-    """By hand: 4 M messages $4, 100,000 connects x 30 min $0.75, 2 M calls $0.40, 20,000 s x 0.5 GB $0.1333,
-    2.4 M writes $1.50, 0.8 M reads $0.10, 650,000 polls $0.26, a secret $0.40, its reads $0.50, 2 GB of
-    logs $1, 2 M messages of 1 KB going out $0.1717: $9.2150.
+    """By hand: 4 M messages $4, 100,000 connects x 30 min $0.75, 2 M calls $0.40, 20,000 s x 0.5 GB $0.1333
+    and 10,000 s of the worker x 1.7275 GB $0.2303 (aws.md 31), 2.4 M writes $1.50, 0.8 M reads $0.10, 650,000
+    polls $0.26, a secret $0.40, its reads $0.50, 2 GB of logs $1, 2 M messages of 1 KB going out $0.1717:
+    $9.4454.
     """
     answer = roomcast("cost", "--stage", "prod", "--connection-minutes", "30")
     assert (answer.code, answer.err) == (0, "")
@@ -158,7 +187,7 @@ def test_a_stages_own_counts_of_30_days_are_priced(roomcast: Roomcast) -> None:
         "Connections": "0.75",
         "Messages": "4.00",
         "Lambda calls": "0.40",
-        "Lambda time (arm64)": "0.13",
+        "Lambda time (arm64)": "0.36",
         "DynamoDB writes": "1.50",
         "DynamoDB reads": "0.10",
         "SQS": "0.26",
@@ -166,8 +195,8 @@ def test_a_stages_own_counts_of_30_days_are_priced(roomcast: Roomcast) -> None:
         "Secret reads": "0.50",
         "Logs": "1.00",
         "Data to the internet": "0.17",
-        "A month": "9.21",
-        "A year": "110.58",
+        "A month": "9.45",
+        "A year": "113.34",
     }
 
 

@@ -17,7 +17,8 @@ from tests.unit.cli.conftest import Roomcast
 Deploy = Callable[..., None]
 
 OUTPUTS = {
-    "WebSocketAPIUrl": "wss://abc123.execute-api.us-east-1.amazonaws.com/prod",
+    "WebSocketAPIUrl": "wss://ws.example.com",
+    "WebSocketCallbackUrl": "https://abc123.execute-api.us-east-1.amazonaws.com/prod",
     "ConnectionsTableName": "connections",
     "RoomsTableName": "rooms",
     "JwtSecretName": "landinghub-websocket-prod",
@@ -37,6 +38,7 @@ def deploy(cloudformation: type[FakeCloudFormation], secrets: Any) -> Iterator[D
 
 
 def test_env_asks_cloudformation(roomcast: Roomcast, deploy: Deploy) -> None:
+    """aws.md 4: browsers connect to a domain, and backends post to API Gateway itself."""
     deploy(**OUTPUTS)
     assert roomcast("env", "--stage", "prod").code == 0
     assert Path(".env").read_text() == (
@@ -44,7 +46,7 @@ def test_env_asks_cloudformation(roomcast: Roomcast, deploy: Deploy) -> None:
         "WEBSOCKET_CONNECTIONS_TABLE=connections\n"
         "WEBSOCKET_ROOMS_TABLE=rooms\n"
         "WEBSOCKET_JWT_SECRET_NAME=landinghub-websocket-prod\n"
-        "REACT_APP_WEBSOCKET_URL=wss://abc123.execute-api.us-east-1.amazonaws.com/prod\n"
+        "REACT_APP_WEBSOCKET_URL=wss://ws.example.com\n"
     )
 
 
@@ -57,7 +59,7 @@ def test_the_token_is_signed_with_the_stages_secret(roomcast: Roomcast, deploy: 
 def test_a_send_goes_to_the_stage(
     roomcast: Roomcast, deploy: Deploy, dynamodb: Any, api: FakeManagementApi
 ) -> None:
-    deploy(**OUTPUTS | {"WebSocketAPIUrl": api.endpoint})
+    deploy(**OUTPUTS | {"WebSocketCallbackUrl": api.endpoint})
     answer = roomcast("send", "all", "x", "1", "--stage", "prod")
     assert answer.out.startswith("sent 0  gone 0  failed 0"), answer.err
 
@@ -87,7 +89,7 @@ def test_the_region_comes_from_the_url_where_none_is_set(
     client: Any = aws.create_client("secretsmanager", region_name="eu-west-1")
     client.create_secret(Name="jwt-eu", SecretString=SECRET)
     outputs = OUTPUTS | {
-        "WebSocketAPIUrl": "wss://abc123.execute-api.eu-west-1.amazonaws.com/prod",
+        "WebSocketCallbackUrl": "https://abc123.execute-api.eu-west-1.amazonaws.com/prod",
         "JwtSecretName": "jwt-eu",
     }
     Path("outputs.json").write_text(json.dumps({"landinghub-websocket-prod": outputs}))

@@ -132,3 +132,22 @@ def test_of_several_stacks_one_is_chosen_by_name(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match="has: one, two"):
         load(folder)
     assert load(folder, "two").stack_name == "two"
+
+
+def test_a_route_to_an_alias_runs_the_function_behind_it(tmp_path: Path) -> None:
+    """What changes gradually is called through an alias of a version."""
+    version = resource("AWS::Lambda::Version", FunctionName={"Ref": "Function"})
+    alias = resource(
+        "AWS::Lambda::Alias",
+        FunctionName={"Ref": "Function"},
+        FunctionVersion={"Fn::GetAtt": ["Version", "Version"]},
+        Name="live",
+    )
+    integration = resource(
+        "AWS::ApiGatewayV2::Integration",
+        ApiId={"Ref": "Api"},
+        IntegrationType="AWS_PROXY",
+        IntegrationUri={"Fn::Join": ["", ["arn:aws:...functions/", {"Ref": "Alias"}, "/invocations"]]},
+    )
+    template = load(assembly(tmp_path, one=stack(Version=version, Alias=alias, Integration=integration)))
+    assert template.routes["$default"].target == "Function"
