@@ -17,7 +17,7 @@ from roomcast_dev.cli import stack_state
 from stacks.stage import Stage, settings_by_name
 from stacks.websocket_stack import WebSocketStack
 from tests.infra.cloudformation import Cloud, CloudFormation, Document, Stack, order
-from tests.infra.conftest import CERTIFICATE, CONTEXT, KEY
+from tests.infra.conftest import CERTIFICATE, CONTEXT, KEY, RUNTIME
 
 pytestmark = pytest.mark.timeout(300)  # a hundred deployments each
 
@@ -47,6 +47,7 @@ TOGGLES: dict[str, dict[str, Any]] = {
     "account_requests_per_second": {"account_requests_per_second": 20_000, "fanout_share": 0.5},
     "account_concurrency": {"account_concurrency": 500},
     "reserved_connects": {"reserved_connects": 50},
+    "runtime_version_arn": {"runtime_version_arn": RUNTIME},
     "gradual_changes": {"gradual_changes": False},
     "alarm_email": {"alarm_email": "ops@example.com"},
     "alarm_topic_arn": {"alarm_topic_arn": "arn:aws:sns:us-east-1:123456789012:ops"},
