@@ -3,17 +3,22 @@ import { report } from "./emitter.ts";
 
 export type Listener = (...values: any[]) => unknown;
 
-export interface Listening {
-  on(event: string, listener: Listener): this;
-  once(event: string, listener: Listener): this;
+/** Listeners by the name of their event, as an application's types have them. */
+export type EventsMap = Record<string, any>;
+/** Any event, with any values. */
+export type AnyEvents = Record<string, Listener>;
+
+export interface Listening<Events extends EventsMap = AnyEvents> {
+  on<Event extends keyof Events & string>(event: Event, listener: Events[Event]): this;
+  once<Event extends keyof Events & string>(event: Event, listener: Events[Event]): this;
   /** Without a listener: all of that event; without an event: all of every event. */
-  off(event?: string, listener?: Listener): this;
+  off<Event extends keyof Events & string>(event?: Event, listener?: Events[Event]): this;
   listeners(event: string): Listener[];
   hasListeners(event: string): boolean;
-  addEventListener(event: string, listener: Listener): this;
-  removeListener(event?: string, listener?: Listener): this;
-  removeEventListener(event?: string, listener?: Listener): this;
-  removeAllListeners(event?: string, listener?: Listener): this;
+  addEventListener<Event extends keyof Events & string>(event: Event, listener: Events[Event]): this;
+  removeListener<Event extends keyof Events & string>(event?: Event, listener?: Events[Event]): this;
+  removeEventListener<Event extends keyof Events & string>(event?: Event, listener?: Events[Event]): this;
+  removeAllListeners<Event extends keyof Events & string>(event?: Event, listener?: Events[Event]): this;
 }
 
 /** Calls the application. What it throws is reported, and stops neither the other listeners nor the client. */

@@ -4,7 +4,15 @@
  */
 import { type Client, type ClientOptions, createClient } from "./client.ts";
 import { refuse, REFUSED_EXPORTS, REFUSED_SOCKET, refuseMembers } from "./io-api.ts";
-import { call, type Listener, Listeners, listening, type Listening } from "./io-listeners.ts";
+import {
+  type AnyEvents,
+  call,
+  type EventsMap,
+  type Listener,
+  Listeners,
+  listening,
+  type Listening,
+} from "./io-listeners.ts";
 import { createManager, type IoManager } from "./io-manager.ts";
 import { addressOf, checked, type IoOptions, passed, tokenOf } from "./io-options.ts";
 import { RoomcastError, type Room, type StateCode } from "./protocol.ts";
@@ -12,7 +20,17 @@ import { RoomcastError, type Room, type StateCode } from "./protocol.ts";
 export type { IoManager } from "./io-manager.ts";
 export type { Auth, IoOptions } from "./io-options.ts";
 
-export interface IoSocket extends Listening {
+/** The events that the socket itself makes. */
+export interface IoEvents {
+  connect: () => void;
+  connect_error: (error: Error & { code?: string }) => void;
+  disconnect: (reason: string, details: { description: string }) => void;
+}
+
+/** As in Socket.IO, the types of an application's events and actions may be given: `IoSocket<ServerToClient, ClientToServer>`. */
+export interface IoSocket<Listen extends EventsMap = AnyEvents, Emit extends EventsMap = AnyEvents> extends Listening<
+  Omit<Listen, keyof IoEvents> & IoEvents
+> {
   readonly connected: boolean;
   readonly disconnected: boolean;
   /** Connected, or trying to be. */
@@ -25,29 +43,35 @@ export interface IoSocket extends Listening {
   /** The client underneath. */
   readonly client: Client<Record<string, any>>;
   /** The next `emit` is dropped if there is no connection. */
-  readonly volatile: IoSocket;
-  connect(): IoSocket;
-  open(): IoSocket;
-  disconnect(): IoSocket;
-  close(): IoSocket;
-  compress(value: boolean): IoSocket;
+  readonly volatile: this;
+  connect(): this;
+  open(): this;
+  disconnect(): this;
+  close(): this;
+  compress(value: boolean): this;
   /** The acknowledgement of the next `emit` gets an error first, at the latest after this many milliseconds. */
-  timeout(milliseconds: number): IoSocket;
-  emit(action: string, ...values: unknown[]): IoSocket;
-  emitWithAck(action: string, ...values: unknown[]): Promise<any>;
-  send(...values: unknown[]): IoSocket;
-  onAny(listener: Listener): IoSocket;
-  prependAny(listener: Listener): IoSocket;
-  offAny(listener?: Listener): IoSocket;
+  timeout(milliseconds: number): this;
+  emit<Action extends keyof Emit & string>(action: Action, ...values: Parameters<Emit[Action]>): this;
+  emitWithAck<Action extends keyof Emit & string>(
+    action: Action,
+    ...values: AllButLast<Parameters<Emit[Action]>>
+  ): Promise<any>;
+  send(...values: unknown[]): this;
+  onAny(listener: Listener): this;
+  prependAny(listener: Listener): this;
+  offAny(listener?: Listener): this;
   listenersAny(): Listener[];
-  onAnyOutgoing(listener: Listener): IoSocket;
-  prependAnyOutgoing(listener: Listener): IoSocket;
-  offAnyOutgoing(listener?: Listener): IoSocket;
+  onAnyOutgoing(listener: Listener): this;
+  prependAnyOutgoing(listener: Listener): this;
+  offAnyOutgoing(listener?: Listener): this;
   listenersAnyOutgoing(): Listener[];
 }
 
+/** The values of an action without its acknowledgement. */
+type AllButLast<Values extends unknown[]> = Values extends [...infer First, (...values: any[]) => any] ? First : Values;
+
 /** Socket.IO's names for the types. */
-export type Socket = IoSocket;
+export type Socket<Listen extends EventsMap = AnyEvents, Emit extends EventsMap = AnyEvents> = IoSocket<Listen, Emit>;
 export type ManagerOptions = IoOptions;
 export type SocketOptions = IoOptions;
 

@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import * as original from "socket.io-client";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, expectTypeOf, test, vi } from "vitest";
 import * as api from "../src/io-api.ts";
 import * as adapter from "../src/io.ts";
 import { FakeServer } from "../src/testing.ts";
@@ -140,4 +140,30 @@ test("the tables of the migration page are those of the code", () => {
   const made = update(page, table());
   if (process.env.UPDATE_TABLES) return writeFileSync(path, made);
   expect(made, "run `npm run tables --workspace client`").toBe(page);
+});
+
+test("an application's types for socket.io-client go on working", () => {
+  interface ServerToClient {
+    notice: (data: { text: string }) => void;
+  }
+  interface ClientToServer {
+    "order:cancel": (data: { orderId: string }, ack: (reply: { cancelled: boolean }) => void) => void;
+    ping: () => void;
+  }
+  const use = (socket: adapter.Socket<ServerToClient, ClientToServer>) => {
+    socket.on("notice", ({ text }) => expectTypeOf(text).toEqualTypeOf<string>());
+    socket.on("connect_error", (error) => expectTypeOf(error.message).toEqualTypeOf<string>());
+    socket.once("disconnect", (reason) => expectTypeOf(reason).toEqualTypeOf<string>());
+    socket.emit("order:cancel", { orderId: "7" }, ({ cancelled }) => expectTypeOf(cancelled).toEqualTypeOf<boolean>());
+    socket.timeout(500).emit("ping").off("notice");
+    // @ts-expect-error no such event
+    socket.on("notise", () => {});
+    // @ts-expect-error orderId is a string
+    socket.emit("order:cancel", { orderId: 7 }, () => {});
+    return socket.emitWithAck("order:cancel", { orderId: "7" });
+  };
+  const made: adapter.Socket<ServerToClient, ClientToServer> = make();
+  expectTypeOf(use).parameter(0).toEqualTypeOf(made);
+  const untyped = make();
+  untyped.on("anything", (data) => expectTypeOf(data).toBeAny()).emit("anything", { a: 1 });
 });
