@@ -14,6 +14,7 @@ from roomcast.store.dynamodb import side_by_side
 BUDGET = 10.0
 """Seconds for one send from a backend, retries included."""
 _WAITS = (0.2, 0.4, 0.8)  # s; between the tries at a connection that may not be open yet
+_PRUNE_SECONDS = 2.0  # so long a send waits for DynamoDB to forget those that are gone
 _ALL_GONE = 10  # receivers; if that many are gone and nobody is there, the URL is of another stage
 _LOG = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def post(
     """Post to the receivers; prune those that are gone.
 
     A 410 from a connection that may still be opening is retried for up to 1.4 s. Such a connection is never
-    pruned. What cannot be pruned within the budget, the next send finds again: that never fails a send.
+    pruned. What cannot be pruned within 2 s, the next send finds again: that never fails a send.
 
     Args:
         management_api: where to post.
@@ -109,7 +110,7 @@ def _prune(store: Store, gone: list[Receiver], rooms: list[str], deadline: float
             store.connections.prune(receiver, rooms)
             pruned.append(receiver)
 
-    with aws.within(deadline - time.monotonic()):
+    with aws.within(min(_PRUNE_SECONDS, deadline - time.monotonic())):
         failures = side_by_side(prune, gone)
     if len(pruned) < len(gone):
         why = ascii(str(failures[0])) if failures else "out of time"
