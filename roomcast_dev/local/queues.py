@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from roomcast_dev.local.console import Console
-from roomcast_dev.local.lambda_host.pool import FunctionError, Invoke
+from roomcast_dev.local.lambda_host.invocation import FunctionError, Invoke
 from roomcast_dev.local.template.model import REGION, QueueMapping
 
 # Ours: seconds. Messages that are sent are announced; this finds those that were delayed or failed.

@@ -50,6 +50,17 @@ FLOORS: dict[str, list[set[str]]] = {
         {"project"},
         {"run"},
     ],
+    "roomcast_dev.local.api_gateway": [
+        {"connection", "limits", "problem"},
+        {"events", "integration", "management"},
+        {"authorizer", "messages"},
+        {"handshake"},
+        {"gateway"},
+    ],
+    "roomcast_dev.local.lambda_host": [{"invocation", "output", "runtime_api", "worker"}, {"pool"}, {"host"}],
+    "roomcast_dev.local.ministack": [{"process", "server"}],
+    "roomcast_dev.local.template": [{"model", "references"}, {"emulated"}, {"reader"}],
+    "roomcast_dev.local.wire": [{"messages", "sockets"}, {"websocket"}, {"http"}],
 }
 """From the ground up: the modules and folders of a package. Each may import only what is on a lower floor, or
 in its own folder. Two on one floor do not know each other."""

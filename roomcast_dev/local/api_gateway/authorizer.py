@@ -10,7 +10,7 @@ from typing import Any
 
 from roomcast_dev.local.api_gateway.limits import MAX_AUTHORIZER_RESULT
 from roomcast_dev.local.api_gateway.problem import ProblemError
-from roomcast_dev.local.lambda_host.pool import FunctionError, Invoke
+from roomcast_dev.local.lambda_host.invocation import FunctionError, Invoke
 from roomcast_dev.local.template.model import ACCOUNT, API_ID, REGION, Authorizer
 
 

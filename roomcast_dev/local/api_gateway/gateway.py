@@ -20,7 +20,7 @@ from roomcast_dev.local.api_gateway.messages import Messages
 from roomcast_dev.local.api_gateway.problem import ProblemError
 from roomcast_dev.local.console import Console, client_text
 from roomcast_dev.local.faults import Faults
-from roomcast_dev.local.lambda_host.pool import FunctionError, Invoke
+from roomcast_dev.local.lambda_host.invocation import FunctionError, Invoke
 from roomcast_dev.local.template.model import Mock, Template
 from roomcast_dev.local.wire.messages import Handler, Request, Respond, Response
 from roomcast_dev.local.wire.websocket import Upgrade

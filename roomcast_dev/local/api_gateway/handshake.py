@@ -9,7 +9,7 @@ from roomcast_dev.local.api_gateway.integration import integrate
 from roomcast_dev.local.api_gateway.limits import MAX_URL, Quotas
 from roomcast_dev.local.api_gateway.problem import ProblemError
 from roomcast_dev.local.faults import Faults
-from roomcast_dev.local.lambda_host.pool import Invoke
+from roomcast_dev.local.lambda_host.invocation import Invoke
 from roomcast_dev.local.template.model import Mock, Route, Template
 from roomcast_dev.local.wire.messages import Request
 from roomcast_dev.local.wire.websocket import Upgrade

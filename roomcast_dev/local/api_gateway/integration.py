@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from roomcast_dev.local.api_gateway.problem import ProblemError
-from roomcast_dev.local.lambda_host.pool import FunctionError, Invoke
+from roomcast_dev.local.lambda_host.invocation import FunctionError, Invoke
 
 
 async def integrate(

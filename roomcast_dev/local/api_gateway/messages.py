@@ -14,7 +14,7 @@ from roomcast_dev.local.api_gateway.integration import integrate
 from roomcast_dev.local.api_gateway.limits import Quotas
 from roomcast_dev.local.api_gateway.problem import ProblemError
 from roomcast_dev.local.console import Console, client_text
-from roomcast_dev.local.lambda_host.pool import Invoke
+from roomcast_dev.local.lambda_host.invocation import Invoke
 from roomcast_dev.local.template.model import Mock, Route, Template
 
 _RESERVED = {"$connect", "$disconnect"}

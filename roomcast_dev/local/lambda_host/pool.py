@@ -1,7 +1,6 @@
 """The worker processes of one function, and the events that wait for them.
 
-A worker is `awslambdaric`, the official runtime client, talking to a Runtime API that the pool serves for it
-on a loopback port of its own.
+A worker is `awslambdaric`, the official runtime client, talking to a Runtime API of its own.
 """
 
 from __future__ import annotations
@@ -15,22 +14,20 @@ import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from roomcast_dev.local.environment import child_environment
 from roomcast_dev.local.errors import LocalRunError
+from roomcast_dev.local.lambda_host.invocation import FunctionError, FunctionTimeoutError, Invocation
 from roomcast_dev.local.lambda_host.output import FunctionOutput
+from roomcast_dev.local.lambda_host.runtime_api import RuntimeApi
 from roomcast_dev.local.template.model import REGION, LambdaFunction
-from roomcast_dev.local.wire.http import Listener
-from roomcast_dev.local.wire.messages import Request, Respond, Response
-from roomcast_dev.local.wire.sockets import loopback_socket
+from roomcast_dev.local.wire.messages import Respond, Response
 
 INIT_TIMEOUT = 10.0  # Lambda quota: seconds for the import of the code
 MAX_RESULT = 6 * 1024 * 1024  # Lambda quota: bytes that a synchronous invocation may return
-
-_API = "/2018-06-01/runtime/"
 
 Log = Callable[[str, str], None]
 """Called with a request id (or "") and one line of a worker's output."""
@@ -52,24 +49,6 @@ class PoolLimits:
     """How long workers are idle before all of them but one end."""
 
 
-class FunctionError(Exception):
-    """The function returned no result: it raised, ended, could not start, or took too long."""
-
-    def __init__(self, function: str, kind: str, message: str) -> None:
-        super().__init__(f"{kind}: {message}")
-        self.function = function
-        self.kind = kind
-        self.message = message
-
-
-class FunctionTimeoutError(FunctionError):
-    """The function did not finish within its timeout; its worker was ended."""
-
-
-Invoke = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
-"""Runs a function, by logical id, with an event; raises `FunctionError`."""
-
-
 @dataclass(frozen=True, slots=True)
 class Fork:
     """What a new worker process needs."""
@@ -88,22 +67,15 @@ Raises `LocalRunError` if no process can be started.
 """
 
 
-@dataclass(slots=True)
-class _Invocation:
-    request_id: str
-    event: bytes
-    result: asyncio.Future[Any]
-
-
 @dataclass(eq=False, slots=True)
 class FunctionWorker:
     """One worker process, as its pool sees it."""
 
-    listener: Listener | None = None
+    api: RuntimeApi | None = None
     pid: int = 0
     next: Respond | None = None
     """The open request for the next event: the worker is idle."""
-    current: _Invocation | None = None
+    current: Invocation | None = None
     timer: asyncio.TimerHandle | None = None
     stale: bool = False
     killed_for: FunctionError | None = None
@@ -154,7 +126,7 @@ class FunctionPool:
         self._cap = min(limits.max_workers, function.concurrency or limits.max_workers)
         self._workers: set[FunctionWorker] = set()
         self._idle: list[FunctionWorker] = []
-        self._waiting: deque[_Invocation] = deque()
+        self._waiting: deque[Invocation] = deque()
         self._growing = 0
         self._last_done = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -170,7 +142,7 @@ class FunctionPool:
         Raises:
             FunctionError: it returned nothing.
         """
-        invocation = _Invocation(str(uuid.uuid4()), event, asyncio.get_running_loop().create_future())
+        invocation = Invocation(str(uuid.uuid4()), event, asyncio.get_running_loop().create_future())
         if self._idle:
             self._give(self._idle.pop(), invocation)
         else:
@@ -185,7 +157,7 @@ class FunctionPool:
             if invocation in self._waiting:  # given up by the caller before a worker had it
                 self._waiting.remove(invocation)
 
-    def _grow_for(self, invocation: _Invocation) -> None:
+    def _grow_for(self, invocation: Invocation) -> None:
         if invocation in self._waiting:
             blocked = time.monotonic() - self._last_done > self._limits.blocked_after
             if not self._growing and (len(self._workers) < self._limits.busy_workers or blocked):
@@ -231,8 +203,7 @@ class FunctionPool:
 
     def _fail_waiting(self, reason: str) -> None:
         for invocation in self._waiting:
-            if not invocation.result.done():
-                invocation.result.set_exception(self._error("Runtime.Stopped", reason))
+            invocation.fail(self._error("Runtime.Stopped", reason))
         self._waiting.clear()
 
     async def _start(self) -> None:
@@ -240,10 +211,12 @@ class FunctionPool:
         read, write = os.pipe()
         worker = FunctionWorker()
         try:
-            sock = loopback_socket()
-            port = sock.getsockname()[1]
-            worker.listener = Listener(lambda request, respond: self._runtime_api(worker, request, respond))
-            await worker.listener.start([sock])
+            worker.api = RuntimeApi(
+                on_next=lambda respond: self._next(worker, respond),
+                on_outcome=lambda *outcome: self._outcome(worker, *outcome),
+                on_init_error=lambda body: self._init_failed(worker, body),
+            )
+            port = await worker.api.start()
             await loop.connect_read_pipe(
                 lambda: FunctionOutput(lambda line: self._output(worker, line)), os.fdopen(read, "rb", 0)
             )
@@ -285,22 +258,8 @@ class FunctionPool:
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
         }
 
-    # The Runtime API, from the worker's side
-
-    def _runtime_api(self, worker: FunctionWorker, request: Request, respond: Respond) -> None:
-        if not request.path.startswith(_API):
-            respond(Response(404))
-            return
-        call = request.path.removeprefix(_API)
-        if call == "invocation/next":
-            self._next(worker, respond)
-        elif call == "init/error":
-            respond(Response(202))
-            worker.init_error = self._reported(request.body)
-        else:
-            _, request_id, outcome = call.split("/", 2)
-            respond(Response(202))
-            self._outcome(worker, request_id, outcome, request.body)
+    def _init_failed(self, worker: FunctionWorker, body: bytes) -> None:
+        worker.init_error = self._reported(body)
 
     def _next(self, worker: FunctionWorker, respond: Respond) -> None:
         worker.next = respond
@@ -320,18 +279,15 @@ class FunctionPool:
         worker.current = None
         self._last_done = time.monotonic()
         worker.stop_timer()
-        if invocation.result.done():
-            return
         if outcome == "error":
-            invocation.result.set_exception(self._reported(body))
+            invocation.fail(self._reported(body))
         elif len(body) > MAX_RESULT:
-            invocation.result.set_exception(
-                self._error("Function.ResponseSizeTooLarge", f"{len(body)} bytes, over {MAX_RESULT}")
-            )
-        else:
+            too_large = f"{len(body)} bytes, over {MAX_RESULT}"
+            invocation.fail(self._error("Function.ResponseSizeTooLarge", too_large))
+        elif not invocation.result.done():
             invocation.result.set_result(json.loads(body) if body else None)
 
-    def _give(self, worker: FunctionWorker, invocation: _Invocation) -> None:
+    def _give(self, worker: FunctionWorker, invocation: Invocation) -> None:
         respond, worker.next = worker.next, None
         if respond is None:
             raise RuntimeError("an event was given to a worker that did not ask for one")
@@ -368,8 +324,8 @@ class FunctionPool:
         self._workers.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
-        if worker.listener is not None:
-            worker.listener.close()
+        if worker.api is not None:
+            worker.api.close()
         worker.stop_timer()
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         error = (
@@ -380,11 +336,10 @@ class FunctionPool:
             invocation = self._waiting.popleft()
         if invocation is not None:
             self._log(invocation.request_id, str(error))
-            if not invocation.result.done():
-                invocation.result.set_exception(error)
+            invocation.fail(error)
         elif not worker.stale and worker.init_error is None and self._waiting:
             # It ended before it took an event: the event that has waited longest gets the reason.
-            self._waiting.popleft().result.set_exception(error)
+            self._waiting.popleft().fail(error)
         if self._waiting and not self._workers and not self._growing:
             self.grow()
 

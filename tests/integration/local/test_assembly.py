@@ -10,12 +10,14 @@ import pytest
 
 from roomcast_dev.local.assembly import synthesize
 from roomcast_dev.local.console import Console
-from roomcast_dev.local.errors import NodeMissingError, SynthesisError
+from roomcast_dev.local.errors import NodeMissingError, SynthesisError, TemplateError
+from roomcast_dev.local.stack import LocalRun, Project
 
 APP = """
 import json, os, pathlib
 out = pathlib.Path(os.environ["CDK_OUTDIR"])
-(out / "manifest.json").write_text(json.dumps({"context": json.loads(os.environ["CDK_CONTEXT_JSON"])}))
+context = json.loads(os.environ["CDK_CONTEXT_JSON"])
+(out / "manifest.json").write_text(json.dumps({"artifacts": {}, "context": context}))
 with open("runs", "a") as runs:
     runs.write("x")
 """
@@ -77,3 +79,13 @@ async def test_without_node_a_cached_assembly_still_serves(
     (app / "app.py").write_text(APP + "# changed\n")
     with pytest.raises(NodeMissingError, match=r"Node\.js not found"):
         await run(app)
+
+
+async def test_a_project_may_keep_its_assemblies_elsewhere(app: Path, tmp_path: Path) -> None:
+    """As a checkout that cannot be written needs it."""
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-cache"
+    run_ = LocalRun(Project(app, cache=elsewhere))
+    with pytest.raises(TemplateError, match="exactly one WebSocket API"):
+        await run_.start()
+    assert len(list(elsewhere.iterdir())) == 1
+    assert not (app / "build").exists()
