@@ -78,13 +78,21 @@ class ManagementApi:
         self._stop: Callable[[], object] | None = None
 
     def post(
-        self, connection_ids: Iterable[str], body: bytes, *, budget: float = 10.0, rate: float | None = None
+        self,
+        connection_ids: Iterable[str],
+        body: bytes,
+        *,
+        budget: float = 10.0,
+        rate: float | None = None,
+        again: bool = False,
+        waits_for_slow: bool = True,
     ) -> PostReport:
         """Post one message to each connection, concurrently, and say what became of each.
 
         - 2xx is `sent`, 410 `gone`; 403, 413 and every other 4xx `failed`, without a retry.
         - 429 and 5xx are retried with full jitter, `PoolLimits.max_tries` times in all and within the
-          budget. While 429s come for many receivers, posts to all of them slow down and each gets
+          budget. A 429 is for one client that reads too slowly, unless so many receivers get one at their
+          first try that the account must be throttled: then all posts slow down, and each receiver gets
           `PoolLimits.throttled_tries`.
         - 403 after the credentials have rotated is retried once with the new ones.
         - An unanswered request is retried only if the server cannot have processed it: no byte was
@@ -97,11 +105,16 @@ class ManagementApi:
             budget: seconds until this returns. What is in flight then is `unknown`, what waits `failed`.
             rate: at most this many requests a second, together with all other calls of this object that
                 name the same rate; as fast as possible when left out.
+            again: the receivers are those that an earlier call left over, so their 429s say nothing about
+                the account.
+            waits_for_slow: whether to go on while only slow clients are left; else they end as `failed` with
+                the tries that they had while the others were served.
 
         Raises:
             ManagementApiError: there are no credentials or no region to sign with; nothing was posted.
         """
-        return self._run("POST", connection_ids, body, budget, rate)
+        options = {"again": again, "waits_for_slow": waits_for_slow}
+        return self._run("POST", connection_ids, body, budget, rate, **options)
 
     def delete(self, connection_ids: Iterable[str], *, budget: float = 10.0) -> PostReport:
         """Close connections from the server's side, concurrently: `sent` are those that it has closed, `gone`
@@ -141,14 +154,20 @@ class ManagementApi:
             stop()
 
     def _run(
-        self, method: str, connection_ids: Iterable[str], body: bytes, budget: float, rate: float | None
+        self,
+        method: str,
+        connection_ids: Iterable[str],
+        body: bytes,
+        budget: float,
+        rate: float | None,
+        **options: bool,
     ) -> PostReport:
         ids = dict.fromkeys(connection_ids)
         if not ids:
             return PostReport()
         ends = time.monotonic() + budget
         signer = Signer(method, self._callback_url, self._find_region(), body, self._frozen_credentials())
-        send = Send(ids, signer, self._frozen_credentials, ends, rate)
+        send = Send(ids, signer, self._frozen_credentials, ends, rate, **options)
         self._running_pool().add(send)
         report = send.done.result()
         if report.failed or report.unknown:

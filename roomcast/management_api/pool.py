@@ -20,6 +20,7 @@ from roomcast.management_api.pacing import Brake, Pace
 from roomcast.management_api.report import Failure, Outcome
 from roomcast.management_api.send import Post, Send
 from roomcast.management_api.wire import STALE, Wire
+from roomcast.plain_text import plain
 
 _POSTS_PER_CONNECTION = 4
 _SLOW = 0.02  # s; a request that is out for longer does not count on its connection coming free soon
@@ -246,14 +247,11 @@ class Pool:
         try:
             async with asyncio.timeout(self._limits.connect_timeout):
                 sock = await self._dialer.dial()
-        except (OSError, TimeoutError) as error:
-            self._opening -= 1
+        except Exception as error:  # noqa: BLE001  whatever it is, the receivers must be accounted for
             self._not_opened(error)
             return
-        except BaseException:
+        finally:
             self._opening -= 1
-            raise
-        self._opening -= 1
         self._open_failures = 0
         wire = Wire(self.loop, sock, on_response=self._answered, on_loss=self._lost, stale=self._limits.stale)
         self._wires.add(wire)
@@ -263,11 +261,12 @@ class Pool:
     def _not_opened(self, error: Exception) -> None:
         """Try again after a pause, or give up what waits if there is no way at all."""
         self._open_failures += 1
-        useless = isinstance(error, ssl.SSLCertVerificationError)
+        # A network may come back; a certificate and a name that cannot be one do not change by themselves.
+        useless = isinstance(error, ssl.SSLCertVerificationError) or not isinstance(error, OSError)
         if not self._wires and (useless or self._open_failures >= self._limits.max_tries):
             self._open_failures = 0
             for send in list(self._sends):
-                send.give_up(Failure(f"cannot connect: {_describe(error)}"))
+                send.give_up(Failure(plain(f"cannot connect: {type(error).__name__} {error}")))
                 self._forget(send)
             return
         pause = self._jittered(self._open_failures)
@@ -281,7 +280,8 @@ class Pool:
         now = self.loop.time()
         status = response.status
         wire.post = None
-        self._brake.count(now, post.connection_id if status == 429 else None)
+        first = post.tries == 0 and not post.send.again
+        self._brake.count(now, post.connection_id, throttled=status == 429, first=first)
         if 200 <= status < 300:
             self._settle(post, Outcome.SENT)
         elif status == 410:
@@ -336,8 +336,12 @@ class Pool:
 
     def _settle(self, post: Post, outcome: Outcome, failure: Failure | None = None) -> None:
         post.send.settle(post, outcome, failure)
-        if post.send.left == 0:
-            self._forget(post.send)
+        self._settled(post.send)
+
+    def _settled(self, send: Send) -> None:
+        send.give_up_slow()
+        if send.left == 0:
+            self._forget(send)
 
     def _retry(self, post: Post, failure: Failure, *, tries: int | None = None) -> None:
         send = post.send
@@ -351,6 +355,9 @@ class Pool:
             return
         send.waiting.add(post)
         self.loop.call_later(pause, self._again, post)
+        if failure.status == 429 and not failure.throttled:
+            send.slow[post] = failure
+            self._settled(send)
 
     def _jittered(self, tries: int) -> float:
         """Seconds to wait before the next try (full jitter)."""
@@ -360,6 +367,7 @@ class Pool:
     def _again(self, post: Post) -> None:
         if post in post.send.waiting:
             post.send.waiting.remove(post)
+            post.send.slow.pop(post, None)
             post.send.ready.append(post)
             self._pump()
 
@@ -394,7 +402,3 @@ class Pool:
             return False
         send.signer.use(fresh)
         return True
-
-
-def _describe(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__} {error}".split())

@@ -4,6 +4,7 @@ Lives on the pool's thread.
 """
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -11,6 +12,8 @@ from concurrent.futures import Future
 from roomcast.management_api.pacing import Pace
 from roomcast.management_api.report import Failure, Outcome, PostReport
 from roomcast.management_api.sigv4 import FrozenCredentials, Signer
+
+_FEW = 4  # receivers, who cannot put the brake on however many of them are slow
 
 
 class Post:
@@ -34,8 +37,11 @@ class Send:
         fetch_credentials: asked, in a thread, when the credentials were refused.
         deadline: seconds of the loop's clock (`time.monotonic`) at which it ends with what it has.
         rate: as in `ManagementApi.post`.
+        again: likewise.
+        waits_for_slow: likewise.
 
     Attributes:
+        slow: those of `waiting` whose last answer was a 429 for themselves.
         done: the report, once every receiver is settled.
     """
 
@@ -46,8 +52,18 @@ class Send:
         fetch_credentials: Callable[[], FrozenCredentials],
         deadline: float,
         rate: float | None,
+        *,
+        again: bool = False,
+        waits_for_slow: bool = True,
     ) -> None:
-        self.ready = deque(Post(self, connection_id) for connection_id in ids)
+        posts = [Post(self, connection_id) for connection_id in ids]
+        if len(posts) > _FEW:
+            # Slow clients that follow one another would look like a throttled account.
+            random.shuffle(posts)
+        self.ready = deque(posts)
+        self.again = again
+        self.waits_for_slow = waits_for_slow
+        self.slow: dict[Post, Failure] = {}
         self.waiting: set[Post] = set()  # for their next try, or for new credentials
         self.left = len(self.ready)
         self.deadline = deadline
@@ -67,10 +83,19 @@ class Send:
         if self.left == 0:
             self.done.set_result(self.report)
 
+    def give_up_slow(self) -> None:
+        """Settle the slow clients as failed, if nobody else is left and the send should not wait for them."""
+        if not self.waits_for_slow and self.left == len(self.slow):
+            for post, failure in list(self.slow.items()):
+                self.waiting.discard(post)
+                self.settle(post, Outcome.FAILED, failure)
+            self.slow.clear()
+
     def give_up(self, failure: Failure) -> None:
         """Settle everything that is not in flight as failed."""
         posts = [*self.ready, *self.waiting]
         self.ready.clear()
         self.waiting.clear()
+        self.slow.clear()
         for post in posts:
             self.settle(post, Outcome.FAILED, failure)

@@ -97,17 +97,22 @@ class FakeManagementApi:
         opened: how many TCP connections were accepted in all.
         stage: the path before `/@connections`.
         access_key: if set, requests signed with another one get 403 `ExpiredTokenException`.
+        limit: if set, the account's quota: requests a second, with a bucket of a tenth of that. What is over it
+            gets a 429, whoever it is for.
     """
 
     certificate: "Certificate | None" = None
     always: Reply = OK
     stage: str = "/local"
     access_key: str | None = None
+    limit: float | None = None
     requests: list[Request] = field(default_factory=list)
     delivered: defaultdict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     deleted: list[str] = field(default_factory=list)
     opened: int = 0
     port: int = 0
+    _tokens: float = 0.0
+    _filled_at: float = 0.0
     _scripts: dict[str, deque[Reply]] = field(default_factory=dict)
     _conversations: "set[_Conversation]" = field(default_factory=set)
 
@@ -161,6 +166,8 @@ class FakeManagementApi:
         self.requests.append(request)
         if self.access_key and f"Credential={self.access_key}/" not in request.headers["authorization"]:
             return Reply(403, "ExpiredTokenException")
+        if self.limit is not None and not self._take(request.at):
+            return THROTTLED
         script = self._scripts.get(request.connection_id)
         reply = (script.popleft() if len(script) > 1 else script[0]) if script else self.always
         if request.method == "DELETE" and reply == OK:
@@ -171,6 +178,15 @@ class FakeManagementApi:
             elif request.method == "POST":
                 self.delivered[request.connection_id].append(request.body)
         return reply
+
+    def _take(self, now: float) -> bool:
+        assert self.limit is not None
+        self._tokens = min(self.limit / 10, self._tokens + (now - self._filled_at) * self.limit)
+        self._filled_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
 
     def _serve(self, sock: socket.socket) -> None:
         context = self.certificate.server_context() if self.certificate else None

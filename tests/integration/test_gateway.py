@@ -494,3 +494,73 @@ def test_a_child_process_has_its_own_connections(connect: Callable[..., Manageme
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert gateway.post(["parent="], b"y").sent
         assert api.delivered == {"parent=": [b"x", b"y"], "child=": [b"x"]}
+
+
+@pytest.mark.parametrize("slow", [3, 50, 200])
+def test_slow_clients_hold_up_no_other_send_and_end_as_failed(
+    connect: Callable[..., ManagementApi], slow: int
+) -> None:
+    with FakeManagementApi() as api:
+        gateway = connect(api)
+        others = [f"c{number}=" for number in range(200)]
+        gateway.post(others, b"warm")
+        ids = [f"s{number}=" for number in range(1_000)]
+        for slow_id in ids[:slow]:
+            api.script(slow_id, THROTTLED)
+        reports: list[PostReport] = []
+        thread = threading.Thread(target=lambda: reports.append(gateway.post(ids, b"x")))
+        thread.start()
+        took = []
+        while thread.is_alive():
+            began = time.monotonic()
+            assert len(gateway.post(others, b"y").sent) == len(others)
+            took.append(time.monotonic() - began)
+        thread.join()
+        assert max(took) < 1.0  # 1.5 to 7.5 s when their retries passed for a throttled account
+        assert set(reports[0].failed) == set(ids[:slow])
+        assert set(reports[0].failures.values()) == {Failure("LimitExceededException", 429)}
+        assert {api.tries(slow_id) for slow_id in ids[:slow]} == {MAX_TRIES}
+
+
+def test_a_send_need_not_wait_for_slow_clients(connect: Callable[..., ManagementApi]) -> None:
+    with FakeManagementApi() as api:
+        gateway = connect(api)
+        ids = [f"c{number}=" for number in range(100)]
+        for slow_id in ids[:20]:
+            api.script(slow_id, THROTTLED)
+        gateway.post(ids[20:], b"warm")
+        began = time.monotonic()
+        report = gateway.post(ids, b"x", waits_for_slow=False)
+        assert time.monotonic() - began < 0.5
+        assert (len(report.sent), set(report.failed)) == (80, set(ids[:20]))
+        assert not any(failure.throttled for failure in report.failures.values())
+
+
+def test_an_account_at_its_limit_is_slowed_down_and_everybody_is_reached(
+    connect: Callable[..., ManagementApi],
+) -> None:
+    with FakeManagementApi(limit=500) as api:
+        ids = [f"c{number}=" for number in range(2_000)]
+        report = connect(api).post(ids, b"x", budget=30)
+        assert len(report.sent) == len(ids)
+        assert len(api.requests) < 3 * len(ids)
+
+
+@pytest.mark.parametrize(
+    "error", [UnicodeError("label too long"), ValueError("no host"), KeyError("x"), OverflowError("port")]
+)
+def test_whatever_goes_wrong_while_a_connection_is_opened_ends_the_send_at_once(
+    connect: Callable[..., ManagementApi], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fail(*_: object, **__: object) -> object:
+        raise error
+
+    with FakeManagementApi() as api:
+        gateway = connect(api)
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "getaddrinfo", fail)
+        began = time.monotonic()
+        report = gateway.post(ids(3), b"x")
+        assert time.monotonic() - began < 2
+    assert sorted(report.failed) == ids(3)
+    assert all(str(failure).startswith("cannot connect: ") for failure in report.failures.values())
+    gc.collect()  # a task whose exception nobody took would be reported here, as a warning
