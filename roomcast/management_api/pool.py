@@ -241,8 +241,6 @@ class Pool:
             self._opening += 1
             self._spawn(self.loop.create_task(self._open()))
 
-    # Opening connections.
-
     async def _open(self) -> None:
         try:
             async with asyncio.timeout(self._limits.connect_timeout):
@@ -331,8 +329,6 @@ class Pool:
         if wire in self._idle:
             self._idle.remove(wire)
         wire.close()
-
-    # What becomes of a post.
 
     def _settle(self, post: Post, outcome: Outcome, failure: Failure | None = None) -> None:
         post.send.settle(post, outcome, failure)

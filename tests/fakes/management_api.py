@@ -97,7 +97,7 @@ class FakeManagementApi:
         opened: how many TCP connections were accepted in all.
         stage: the path before `/@connections`.
         access_key: if set, requests signed with another one get 403 `ExpiredTokenException`.
-        limit: if set, the account's quota: requests a second, with a bucket of a tenth of that. What is over it
+        limit: if set, the account's quota: requests a second, with a bucket of a tenth. What is over it
             gets a 429, whoever it is for.
     """
 
