@@ -63,7 +63,7 @@ class Brake:
         self._retries = _Tally()  # of this step
         self._answers = _Tally()  # of this step, first tries and retries
         self._starts = self._ends = 0.0
-        self._succeeded_at = 0.0
+        self._succeeded_at = self._braked_at = 0.0
 
     def count(self, now: float, receiver: str, *, throttled: bool, first: bool) -> None:
         """Take note of one answer.
@@ -95,17 +95,17 @@ class Brake:
         seen = self._first.answers
         return self._first.throttled > self._SHARE * seen + self._SPREAD * math.sqrt(seen)
 
-    def _retries_meet_a_limit(self) -> bool:
-        """Whether retries fail often but not always, as they do at a limit. It never begins a brake."""
-        return 0.5 < self._retries.share < 0.8 and self._retries.answers >= 10
-
     def _step(self, now: float) -> None:
         took = max(now - self._starts, 0.001)
         rate = self._answers.answers / took
-        if self._is_over_share() or (self.pace is not None and self._retries_meet_a_limit()):
+        if self._is_over_share() or (self.pace is not None and self._still_throttled()):
+            if self.pace is None:
+                self._braked_at = now
             self.pace = Pace(max(self._FLOOR, rate / 2), now)
             self._forget_first(now)
-        elif self.pace is not None and (self._answers.share < 1 or now - self._succeeded_at > self._FORGETS):
+        elif self.pace is not None and (
+            self._answers.share < 1 or now - max(self._succeeded_at, self._braked_at) > self._FORGETS
+        ):
             faster = self.pace.rate * 1.25
             holds = rate > self.pace.rate / 4 and faster < self._CEILING
             self.pace = Pace(faster, now) if holds else None
@@ -113,6 +113,13 @@ class Brake:
         self._answers, self._retries = _Tally(), _Tally()
         self._starts = now
         self._ends = now + random.uniform(0.1, 0.3)  # noqa: S311  spreads load, guards nothing
+
+    def _still_throttled(self) -> bool:
+        """Whether retries go on to meet what has put the brake on: they fail often but not always, as they do
+        at a limit, or nobody at all has been served since. Retries alone never put it on."""
+        at_a_limit = 0.5 < self._retries.share < 0.8 and self._retries.answers >= 10
+        stuck = self._answers.share == 1 and self._succeeded_at < self._braked_at
+        return at_a_limit or stuck
 
     def _forget_first(self, now: float) -> None:
         self._first = _Tally()

@@ -8,6 +8,9 @@ import pytest
 
 from roomcast.management_api.pacing import Brake
 
+START = 1e6
+"""Seconds: a monotonic clock does not begin with the process."""
+
 
 def run(
     refuses: Callable[[int, float], bool], *, receivers: int = 2_000, seconds: float = 60, rate: float = 2_000
@@ -23,20 +26,20 @@ def run(
     Returns:
         The brake, its pace after each request, and when each receiver was served.
     """
-    brake, now, served, paces = Brake(), 0.0, dict[int, float](), list[float | None]()
+    brake, now, served, paces = Brake(), START, dict[int, float](), list[float | None]()
     order = list(range(receivers))
     random.shuffle(order)
-    waiting = [(0.0, number, receiver, 0) for number, receiver in enumerate(order)]
+    waiting = [(START, number, receiver, 0) for number, receiver in enumerate(order)]
     heapq.heapify(waiting)
     number = receivers
-    while waiting and now < seconds:
+    while waiting and now < START + seconds:
         due, _, receiver, tries = heapq.heappop(waiting)
         now = max(now, due) + 1 / (brake.pace.rate if brake.pace else rate)
-        refused = refuses(receiver, now)
+        refused = refuses(receiver, now - START)
         brake.count(now, str(receiver), throttled=refused, first=tries == 0)
         paces.append(brake.pace.rate if brake.pace else None)
         if not refused:
-            served[receiver] = now
+            served[receiver] = now - START
         elif tries + 1 < (12 if brake.is_on() else 5):
             number += 1
             pause = random.uniform(0, min(3.0, 0.1 * 2 ** (tries + 1)))
@@ -98,3 +101,11 @@ def test_a_brake_for_the_account_is_not_held_by_slow_clients() -> None:
     brake, paces, _ = run(lambda receiver, now: receiver < 1_000 or now < 0.3, receivers=20_000, seconds=200)
     assert any(paces)
     assert brake.pace is None
+
+
+def test_an_account_that_refuses_everything_stays_braked() -> None:
+    random.seed(3)
+    _, paces, served = run(lambda *_: True, receivers=20_000, seconds=4)
+    assert served == {}
+    assert paces[-1] == Brake._FLOOR
+    assert len(paces) < 2_000
