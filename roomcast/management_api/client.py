@@ -91,9 +91,9 @@ class ManagementApi:
 
         - 2xx is `sent`, 410 `gone`; 403, 413 and every other 4xx `failed`, without a retry.
         - 429 and 5xx are retried with full jitter, `PoolLimits.max_tries` times in all and within the
-          budget. A 429 is for one client that reads too slowly, unless so many receivers get one at their
-          first try that the account must be throttled: then all posts slow down, and each receiver gets
-          `PoolLimits.throttled_tries`.
+          budget. A 429 is for one client that reads too slowly, unless a large share of the receivers
+          gets one at the first try, as in an account that is throttled: then all posts slow down, and each
+          receiver gets `PoolLimits.throttled_tries`.
         - 403 after the credentials have rotated is retried once with the new ones.
         - An unanswered request is retried only if the server cannot have processed it: no byte was
           written, or the request went out on an idle connection that the server had already closed.

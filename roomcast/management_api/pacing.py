@@ -109,7 +109,7 @@ class Brake:
             faster = self.pace.rate * 1.25
             holds = rate > self.pace.rate / 4 and faster < self._CEILING
             self.pace = Pace(faster, now) if holds else None
-        # Else there was nothing but 429s, which tells no more than was known.
+        # Else there was nothing but 429s, which adds nothing to what was known.
         self._answers, self._retries = _Tally(), _Tally()
         self._starts = now
         self._ends = now + random.uniform(0.1, 0.3)  # noqa: S311  spreads load, guards nothing

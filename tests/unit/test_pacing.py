@@ -1,4 +1,4 @@
-"""The brake tells a throttled account from slow clients: by first tries, never by retries."""
+"""The brake distinguishes a throttled account from slow clients by first tries, never by retries."""
 
 import heapq
 import random
