@@ -116,7 +116,7 @@ class Brake:
 
     def _still_throttled(self) -> bool:
         """Whether retries go on to meet what has put the brake on: they fail often but not always, as they do
-        at a limit, or nobody at all has been served since. Retries alone never put it on."""
+        at a limit, or nobody at all has been served since. Retries by themselves never put it on."""
         at_a_limit = 0.5 < self._retries.share < 0.8 and self._retries.answers >= 10
         stuck = self._answers.share == 1 and self._succeeded_at < self._braked_at
         return at_a_limit or stuck
