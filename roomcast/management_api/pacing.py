@@ -64,6 +64,7 @@ class Brake:
         self._answers = _Tally()  # of this step, first tries and retries
         self._starts = self._ends = 0.0
         self._succeeded_at = self._braked_at = 0.0
+        self._slowed_at = -math.inf
 
     def count(self, now: float, receiver: str, *, throttled: bool, first: bool) -> None:
         """Take note of one answer.
@@ -98,9 +99,11 @@ class Brake:
     def _step(self, now: float) -> None:
         took = max(now - self._starts, 0.001)
         rate = self._answers.answers / took
-        if self._is_over_share() or (self.pace is not None and self._still_throttled()):
-            if self.pace is None:
+        lately = now - self._slowed_at < self._FORGETS
+        if self._is_over_share() or (lately and self._still_throttled()):
+            if not lately:
                 self._braked_at = now
+            self._slowed_at = now
             self.pace = Pace(max(self._FLOOR, rate / 2), now)
             self._forget_first(now)
         elif self.pace is not None and (
@@ -117,7 +120,7 @@ class Brake:
     def _still_throttled(self) -> bool:
         """Whether retries go on to meet what has put the brake on: they fail often but not always, as they do
         at a limit, or nobody at all has been served since. Retries by themselves never put it on."""
-        at_a_limit = 0.5 < self._retries.share < 0.8 and self._retries.answers >= 10
+        at_a_limit = 0.5 < self._retries.share < 1 and self._retries.answers >= 10
         stuck = self._answers.share == 1 and self._succeeded_at < self._braked_at
         return at_a_limit or stuck
 

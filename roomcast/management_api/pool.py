@@ -271,8 +271,6 @@ class Pool:
         self._open_after = self.loop.time() + pause
         self._wake_at(self._open_after)
 
-    # What came of a request.
-
     def _answered(self, wire: Wire, post: Post, response: Response, *, reusable: bool) -> None:
         """A whole response came."""
         now = self.loop.time()
@@ -284,7 +282,8 @@ class Pool:
             self._settle(post, Outcome.SENT)
         elif status == 410:
             self._settle(post, Outcome.GONE)
-        elif status == 429 and self._brake.is_on():
+        elif status == 429 and (post.throttled or self._brake.is_on()):
+            post.throttled = True
             failure = Failure(response.error, status, throttled=True)
             self._retry(post, failure, tries=self._limits.throttled_tries)
         elif status == 429 or status >= 500:

@@ -19,13 +19,14 @@ _FEW = 4  # receivers, who cannot put the brake on however many of them are slow
 class Post:
     """One receiver of one send."""
 
-    __slots__ = ("connection_id", "send", "signed_again", "tries")
+    __slots__ = ("connection_id", "send", "signed_again", "throttled", "tries")
 
     def __init__(self, send: "Send", connection_id: str) -> None:
         self.send = send
         self.connection_id = connection_id
         self.tries = 0
         self.signed_again = False
+        self.throttled = False  # whether it has met the account's limit, so that 429s are not about itself
 
 
 class Send:
