@@ -6,7 +6,7 @@ table, so that no invocation reads all receivers, and a retry repeats one part. 
 jobs*, with the envelope as it goes out. A small send has fewer levels: a sender in Python that has read all
 receivers, and they are at most `SendLimits.split`, puts the post jobs there itself.
 
-Lambda stops a queue that feeds itself after about 16 hops. The longest way here is 13: the send job, up to
+Lambda stops a queue that feeds itself after about 16 hops. The longest way here is 14: the send job, up to
 `MAX_SLICE_HOPS` slice jobs (a slice of more than `SLICE_RECEIVERS` goes on in another one), and up to
 `MAX_ROUNDS` post jobs, for receivers that were left over.
 """
@@ -27,7 +27,7 @@ from roomcast.store.receivers import Slice
 VERSION = 1
 MAX_JOB_RECEIVERS = 500
 """Of one post job as it is taken."""
-MAX_ROUNDS = 4
+MAX_ROUNDS = 5
 """Post jobs that may follow one another for receivers that were left over. Lambda stops a queue that feeds
 itself after about 16 hops."""
 MAX_SLICE_HOPS = 8

@@ -30,6 +30,8 @@ def post(
     budget: float = BUDGET,
     rate: float | None = None,
     retries_unknown: bool = False,
+    again: bool = False,
+    waits_for_slow: bool = True,
 ) -> PostReport:
     """Post to the receivers; prune those that are gone.
 
@@ -47,13 +49,17 @@ def post(
         rate: posts a second at most.
         retries_unknown: whether a receiver whose answer was lost gets the message once more. It drops the
             repeat.
+        again: as in `ManagementApi.post`.
+        waits_for_slow: likewise.
     """
     deadline = time.monotonic() + budget
-    report = management_api.post(receivers, body, budget=budget, rate=rate)
+    report = management_api.post(
+        receivers, body, budget=budget, rate=rate, again=again, waits_for_slow=waits_for_slow
+    )
     left = deadline - time.monotonic()
     if retries_unknown and report.unknown and left > 0:
-        again = list(report.unknown)
-        report.replace(again, management_api.post(again, body, budget=left, rate=rate))
+        doubtful = list(report.unknown)
+        report.replace(doubtful, management_api.post(doubtful, body, budget=left, rate=rate))
     retry_unopened(
         report,
         receivers,

@@ -14,6 +14,7 @@ from roomcast import aws, envelope, metrics, names
 from roomcast.connection import Receiver
 from roomcast.errors import InvalidSendError, JobError, RoomcastError
 from roomcast.management_api.client import ManagementApi
+from roomcast.management_api.report import Failure
 from roomcast.sending.job import (
     MAX_ROUNDS,
     MAX_SLICE_HOPS,
@@ -193,18 +194,23 @@ class Worker:
             clock=self._clock,
             budget=POST_BUDGET,
             rate=self._rate,
+            again=job.round > 0,
+            waits_for_slow=False,  # they get their other tries from smaller jobs, which hold up nobody
         )
-        left = [i for i, failure in report.failures.items() if failure.worth_another_try]
-        left += report.refused  # the worker itself may not post
-        log = _LOG.error if left and job.round + 1 >= MAX_ROUNDS else _LOG.info
+        last = job.round + 1 >= MAX_ROUNDS
+        left = {i: why for i, why in report.failures.items() if _comes_again(why, last=last)}
+        left |= {i: report.failures[i] for i in report.refused}  # the worker itself may not post
+        # One that was let down here and comes again is not counted yet.
+        failed, unknown = (sum(i not in left for i in ids) for ids in (report.failed, report.unknown))
+        log = _LOG.error if left and last else _LOG.info
         log(
             "posted id=%s round=%d sent=%d gone=%d failed=%d unknown=%d left=%d ms=%d",
             job.id,
             job.round,
             len(report.sent),
             len(report.gone),
-            len(report.failed),
-            len(report.unknown),
+            failed,
+            unknown,
             len(left),
             (time.monotonic() - began) * 1000,
         )
@@ -212,16 +218,22 @@ class Worker:
             {
                 "Sent": len(report.sent),
                 "Gone": len(report.gone),
-                "Failed": len(report.failed),
-                "Unknown": len(report.unknown),
+                "Failed": failed,
+                "Unknown": unknown,
                 "PublishToPost": (self._clock() - published_at) * 1000,
             }
         )
-        if left and len(left) == len(receivers):
+        only_slow = all(why.status == 429 and (job.round or not why.throttled) for why in left.values())
+        if left and len(left) == len(receivers) and not only_slow:
             raise _NotDoneError(next(iter(report.reasons)))
-        if left and job.round + 1 < MAX_ROUNDS:
+        if left and not last:
             smaller = replace(job, receivers=tuple(receivers[i] for i in left), round=job.round + 1)
             self._queue.put([smaller], delay=random.randint(1, 5 * 2**job.round))  # noqa: S311  as `_pause`
+
+
+def _comes_again(why: Failure, *, last: bool) -> bool:
+    """Whether a receiver is in the smaller job that follows: also a slow client, as long as one does."""
+    return why.worth_another_try or (why.status == 429 and not last)
 
 
 def _published_at(text: str) -> float:

@@ -16,6 +16,8 @@ import botocore.session
 import pytest
 
 from lambdas import fanout
+from roomcast import envelope
+from roomcast.connection import Receiver
 from roomcast.functions.cold_start import wiring
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.pool import PoolLimits
@@ -254,8 +256,35 @@ def test_one_slow_client_is_given_up_and_counted(
     with caplog.at_level(logging.INFO):
         pump.run()
     assert once(api, set(ids) - {ids[7]})
-    assert f"sent={JOB - 1} gone=0 failed=1 unknown=0 left=0" in caplog.text
-    assert len(pump.bodies) == 1
+    assert f"sent={JOB - 1} gone=0 failed=0 unknown=0 left=1" in caplog.text
+    assert "sent=0 gone=0 failed=1 unknown=0 left=0" in caplog.text
+    assert api.tries(ids[7]) >= MAX_ROUNDS
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.2])
+def test_any_number_of_slow_clients_is_given_up_and_is_no_dead_letter(
+    pump: Pump, api: FakeManagementApi, store: Store, caplog: pytest.LogCaptureFixture, share: float
+) -> None:
+    ids = people(store, 100)
+    slow = set(ids[: int(100 * share)])
+    for connection_id in slow:
+        api.script(connection_id, THROTTLED)
+    text = envelope.build("e", {}, id="x")
+    job = PostJob(
+        "x", None, text, tuple(Receiver(i, "2026-01-01T00:00:00.000Z") for i in ids), read_at=time.time()
+    )
+    pump.put(json.loads(job.dump()))
+    record = pump.receive()
+    assert record
+    began = time.monotonic()
+    assert fanout.handler({"Records": [record]}, None) == {"batchItemFailures": []}
+    assert time.monotonic() - began < 1.0  # 11 s, and the dead-letter queue, when they passed for the account
+    with caplog.at_level(logging.INFO):
+        pump.run()
+    assert once(api, set(ids) - slow)
+    assert f"sent=0 gone=0 failed={len(slow)} unknown=0 left=0" in caplog.text
+    assert min(api.tries(connection_id) for connection_id in slow) >= MAX_ROUNDS
+    assert pump.dead == []
 
 
 def test_an_outage_is_waited_out_on_the_queue(
