@@ -1,18 +1,12 @@
 /** The demo page in Chromium against the real local run. Screenshots go to build/screenshots/, to be looked at. */
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { CHROMIUM_FLAGS, find } from "./browsers.ts";
 import { LocalRun } from "./local-run.ts";
 
-const PLACES = [
-  process.env.CHROMIUM,
-  "/usr/bin/chromium",
-  "/usr/bin/chromium-browser",
-  "/usr/bin/google-chrome",
-  "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-];
 const SCREENSHOTS = join(import.meta.dirname, "..", "..", "..", "build", "screenshots");
 const HOSTILE = [
   "<img src=x onerror=\"window.hacked='img'\">",
@@ -29,21 +23,8 @@ let contexts: BrowserContext[];
 let complaints: string[];
 
 beforeAll(async () => {
-  const executablePath = PLACES.find((place) => place && existsSync(place));
-  if (!executablePath) throw new Error("there is no Chromium: install Debian's package chromium, or set CHROMIUM");
   run = await LocalRun.start();
-  browser = await chromium.launch({
-    executablePath,
-    args: [
-      "--no-sandbox", // in a container there is no other user to run as
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
+  browser = await chromium.launch({ executablePath: find("Chromium"), args: CHROMIUM_FLAGS });
 });
 afterAll(async () => {
   await browser?.close();
