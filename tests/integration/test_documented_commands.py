@@ -3,6 +3,7 @@
 `tests/e2e/test_deploy.py` runs the ones that change something.
 """
 
+import json
 import re
 import shlex
 import shutil
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
+from botocore import xform_name
 
 from roomcast_dev.cli.main import app
 from tests.aws_command import parse
@@ -37,6 +40,40 @@ def shown() -> list[str]:
 def steps() -> list[str]:
     """Each program of each pipe."""
     return sorted({step.strip() for command in shown() for step in command.split(" | ")})
+
+
+def blocks(language: str) -> list[str]:
+    """The blocks of a language on the page on deploying."""
+    text = (ROOT / "docs" / "deploying.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def test_the_policies_on_the_page_allow_what_a_pipeline_calls() -> None:
+    policy, trust = map(json.loads, blocks("json"))
+    assume, own = policy["Statement"]
+    assert assume["Action"] == "sts:AssumeRole"
+    assert assume["Resource"].endswith(":role/cdk-hnb659fds-*")
+    methods = {
+        xform_name(action.partition(":")[2])
+        for action in own["Action"]
+        if action.startswith("cloudformation:")
+    }
+    code = (ROOT / "roomcast_dev" / "cli" / "stack_state.py").read_text()
+    called = set(re.findall(r"cloudformation\.(\w+)\(", code)) - {"get_paginator"}
+    assert methods == called | set(re.findall(r'get_paginator\("(\w+)"\)', code))
+    condition = trust["Statement"][0]["Condition"]["StringEquals"]
+    assert condition["token.actions.githubusercontent.com:aud"] == "sts.amazonaws.com"
+
+
+def test_the_workflow_on_the_page_deploys_what_was_synthesized_once() -> None:
+    (text,) = blocks("yaml")
+    jobs = yaml.safe_load(text)["jobs"]
+    assert jobs["dev"]["steps"] == jobs["prod"]["steps"]
+    assert [jobs[name]["needs"] for name in ("dev", "prod")] == ["synthesize", "dev"]
+    assert yaml.safe_load(text)["permissions"] == {"contents": "read", "id-token": "write"}
+    runs = [step["run"] for step in jobs["prod"]["steps"] if "run" in step]
+    assert "make deploy-assembly STAGE=${{ vars.STAGE }} YES=1" in runs
+    assert not [run for run in runs if "synth" in run]
 
 
 def test_there_are_commands() -> None:
