@@ -5,11 +5,16 @@ The numbers are those of the review "What a real AWS account would say to the st
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
+import aws_cdk as cdk
 import pytest
+from aws_cdk import aws_iam as iam
 
-from tests.infra.conftest import KEY, RUNTIME, SETTINGS
+from stacks.stage import Stage
+from stacks.websocket_stack import WebSocketStack
+from tests.infra.conftest import CONTEXT, KEY, RUNTIME, SETTINGS
 from tests.infra.resources import Resources
 
 WATCHED = ["prod", "own-key", "given-key", "strict", "gradual"]
@@ -216,6 +221,27 @@ def test_backends_of_other_accounts_assume_a_role_that_may_send(resources: dict[
         for principal in _list(statement["Principal"]["AWS"])
     ]
     assert trusted == [f"arn:<partition>:iam::{account}:root" for account in ("111122223333", "444455556666")]
+
+
+def test_a_role_of_another_stack_can_be_allowed_to_send(
+    resources: dict[str, Resources], tmp_path: Path
+) -> None:
+    """aws.md 13: what CDK grants, CDK takes away again."""
+    app = cdk.App(outdir=str(tmp_path), context=CONTEXT)
+    stage = Stage.from_context("dev", SETTINGS)
+    stack = WebSocketStack(app, "dev", stage=stage)
+    backend = cdk.Stack(app, "backend")
+    stack.grant_send(iam.Role(backend, "Role", assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com")))
+    app.synth()
+    document = json.loads((tmp_path / "backend.template.json").read_text())
+    granted = {
+        action
+        for resource in document["Resources"].values()
+        if resource["Type"] == "AWS::IAM::Policy"
+        for statement in resource["Properties"]["PolicyDocument"]["Statement"]
+        for action in _list(statement["Action"])
+    }
+    assert granted == set().union(*resources["dev"].backend_rights().values())
 
 
 def test_a_count_that_fails_is_not_retried(resources: dict[str, Resources]) -> None:
