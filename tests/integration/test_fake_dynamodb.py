@@ -28,6 +28,7 @@ STEPS = st.one_of(
     st.tuples(st.just("grant"), ROOMS, USERS),
     st.tuples(st.just("revoke"), ROOMS, USERS),
     st.tuples(st.just("revoke_user"), USERS),
+    st.tuples(st.just("many_members"), ROOMS),
     st.tuples(st.just("extend"), CONNECTIONS, st.integers(1_000, 9_000)),
     st.tuples(st.just("ticket"), USERS),
     st.tuples(st.just("sleep"), st.integers(1, 40_000)),
@@ -68,6 +69,8 @@ class Twin:
                 self.store.members.grant(room, user)
             case ("revoke", room, user):
                 self.store.members.revoke(room, user)
+            case ("many_members", room):
+                self.store.members.note_size(room, 1_000)
             case ("revoke_user", user):
                 self.store.revocations.revoke(user)
             case ("extend", connection_id, seconds):
