@@ -3,8 +3,8 @@
 10,000 connections in DynamoDB Local are run for real: a send job on MiniStack's queue, five workers as the
 stack has them, each a process of its own with its share of the rate, and a fake management API that notes
 each arrival. With the constants measured there, 100,000 and 1,000,000 are simulated with the workers and the
-pace of the stage `prod`: they take jobs as they appear, one of them is busy with the enumeration first, and
-each keeps its pace.
+pace of the stage `prod`: they take jobs as they appear, the slices first and then the posts, and each keeps
+its pace.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from bench.peers.common import PEERS, ROOT, finish, options
 from roomcast.sending.job import SendLimits
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
+from roomcast.store.receivers import MAX_SLICES, SLICE_RECEIVERS
 from roomcast_dev.local.ministack.process import MiniStack
 from tests.builders import create_tables
 from tests.fakes.management_api import FakeManagementApi
@@ -42,38 +44,58 @@ class Constants:
     """What one run shows of the pipeline, in seconds.
 
     Attributes:
-        start: from the send to the worker that enumerates.
-        first: from there to the first post job on the queue.
-        per_receiver: of the enumeration.
-        fetch: to receive a post job and to delete it.
+        start: from the send to the worker that takes the send job.
+        sliced: from there until the slice jobs are on the queue.
+        per_receiver: of the enumeration of a slice.
+        fetch: to receive a job and to delete it.
         post: what a post job takes beyond its paced posts.
     """
 
     start: float
-    first: float
+    sliced: float
     per_receiver: float
     fetch: float
     post: float
 
 
-def simulate(receivers: int, constants: Constants, count: int, rate: int) -> float:
-    """Seconds until the last receiver has it."""
-    enumerated = constants.start + max(constants.first, receivers * constants.per_receiver)
-    # (free at, the pace's next slot) of each worker; the first one enumerates.
-    workers = [(enumerated, 0.0), *[(constants.start, 0.0)] * (count - 1)]
-    heapq.heapify(workers)
-    last = 0.0
-    for job in range(-(-receivers // SendLimits().job_receivers)):
-        posts = min(SendLimits().job_receivers, receivers - job * SendLimits().job_receivers)
-        enumeration = (job + 1) * SendLimits().job_receivers * constants.per_receiver
-        queued = constants.start + max(constants.first, enumeration)
+def simulate(slices: Sequence[int], constants: Constants, count: int, rate: int) -> float:
+    """Seconds until the last receiver has it.
+
+    Args:
+        slices: how many receivers each has. Their jobs are on the queue before any post job, so all workers
+            enumerate first.
+        constants: of the pipeline.
+        count: of workers.
+        rate: posts a second of one worker.
+    """
+    size = SendLimits().job_receivers
+    workers = [(constants.start, 0.0)] * count  # free at, the pace's next slot
+    free, slot = heapq.heappop(workers)
+    sliced = free + constants.sliced
+    heapq.heappush(workers, (sliced, slot))
+    queued: list[tuple[float, int]] = []
+    for receivers in slices:
         free, slot = heapq.heappop(workers)
-        begins = max(free, queued) + constants.fetch
+        begins = max(free, sliced) + constants.fetch
+        for start in range(0, receivers, size):
+            posts = min(size, receivers - start)
+            queued.append((begins + (start + posts) * constants.per_receiver, posts))
+        heapq.heappush(workers, (begins + receivers * constants.per_receiver, slot))
+    last = 0.0
+    for at, posts in sorted(queued):
+        free, slot = heapq.heappop(workers)
+        begins = max(free, at) + constants.fetch
         slot = max(slot, begins - SLACK) + posts / rate
         ends = max(begins, slot) + constants.post
         last = max(last, ends)
         heapq.heappush(workers, (ends, slot))
     return last
+
+
+def even_slices(receivers: int) -> list[int]:
+    """A broadcast's slices, all of one size."""
+    count = min(MAX_SLICES, -(-receivers // SLICE_RECEIVERS))
+    return [receivers // count] * count
 
 
 async def measure() -> tuple[float, Constants]:
@@ -111,7 +133,7 @@ async def measure() -> tuple[float, Constants]:
                 assert worker.stdout.readline() == "ready\n"
             store = Store(Tables(dynamodb, "connections", "rooms"))
             for _ in range(10):  # DynamoDB is warm; a Java process that has just started is not
-                assert sum(map(len, store.receivers.pages_of_everybody(4))) == RECEIVERS
+                assert sum(1 for _ in store.receivers.of_everybody()) == RECEIVERS
             job = {"version": 1, "to": {"all": True}, "event": "notice", "data": {"text": "x" * 200}}
             began = time.monotonic()
             sqs.send_message(QueueUrl=url, MessageBody=json.dumps(job))
@@ -139,15 +161,16 @@ def _rest(worker: "subprocess.Popen[str]") -> list[str]:
 
 
 def _constants(began: float, lines: list[dict[str, float]]) -> Constants:
-    [enumeration] = [line for line in lines if not line["receivers"]]
+    send, *slices = sorted(
+        (line for line in lines if not line["receivers"]), key=lambda line: line["received"]
+    )
     posts = [line for line in lines if line["receivers"]]
-    first = min(line["received"] for line in posts) - enumeration["received"]
     # What a full job takes beyond 100 posts at the pace; less where it makes up for time lost before.
     beyond = [line["done"] - line["received"] - line["receivers"] / RATE for line in posts]
     return Constants(
-        start=enumeration["received"] - began,
-        first=first,
-        per_receiver=(enumeration["done"] - enumeration["received"]) / RECEIVERS,
+        start=send["received"] - began,
+        sliced=send["done"] - send["received"],
+        per_receiver=sum(line["done"] - line["received"] for line in slices) / RECEIVERS,
         fetch=statistics.mean(line["deleted"] - line["done"] for line in posts) * 2,
         post=max(0.0, statistics.median(beyond)),
     )
@@ -183,12 +206,15 @@ def main() -> None:
     print(f"jobs of {SendLimits().job_receivers}; {constants}")
     floor = RECEIVERS / (WORKERS * RATE)
     figures = {"over_floor_10k": took / floor}
-    simulated = simulate(RECEIVERS, constants, WORKERS, RATE)
+    simulated = simulate(even_slices(RECEIVERS), constants, WORKERS, RATE)
     print(f"   10,000 measured   {took:8.2f} s, floor {floor:8.2f} s: {WORKERS} workers, {RATE} posts/s each")
     print(f"   10,000 simulated  {simulated:8.2f} s: how well the simulation does")
     workers, pace = PROD["fanout_concurrency"], PROD["fanout_rate"]
     for size, receivers in (("100k", 100_000), ("1m", 1_000_000)):
-        seconds, floor = simulate(receivers, constants, workers, pace), receivers / (workers * pace)
+        seconds, floor = (
+            simulate(even_slices(receivers), constants, workers, pace),
+            receivers / (workers * pace),
+        )
         print(
             f"{receivers:9,} simulated  {seconds:8.2f} s, floor {floor:8.2f} s: "
             f"{workers} workers, {pace} posts/s each"

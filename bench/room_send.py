@@ -132,7 +132,7 @@ def main() -> None:
             filled = connections
             for size in ROOMS:
                 room = Room("chat", str(size))
-                query = min(_take(meter, store.room_receivers, room) for _ in range(3))
+                query = min(_take(meter, store.receivers.of_room, room) for _ in range(3))
                 scan = None
                 if size == 100 or not chosen.quick:
                     scan = _take(meter, lambda room: landinghub(client, room.name), room)
