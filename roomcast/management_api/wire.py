@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from typing import Protocol
 
 from roomcast.management_api.http1 import BadResponseError, Response, parse_response
@@ -39,13 +40,14 @@ class Wire:
 
     __slots__ = (
         "_data",
+        "_idle_since",
+        "_idle_since_wall",
         "_loop",
         "_on_loss",
         "_on_response",
         "_out",
         "_stale",
         "began",
-        "idle_since",
         "post",
         "sock",
         "was_idle",
@@ -75,9 +77,23 @@ class Wire:
         self.idle_since = loop.time()
         loop.add_reader(sock, self._readable)
 
+    @property
+    def idle_since(self) -> float:
+        """When it became idle, in seconds of the loop's clock."""
+        return self._idle_since
+
+    @idle_since.setter
+    def idle_since(self, now: float) -> None:
+        self._idle_since, self._idle_since_wall = now, time.time()
+
+    def _idle(self, now: float) -> float:
+        """Seconds for which it has been idle. The loop's clock may stand still in a frozen function; the
+        wall clock goes on."""
+        return max(now - self._idle_since, time.time() - self._idle_since_wall)
+
     def is_usable(self, now: float) -> bool:
         """Whether an idle connection may still be posted to."""
-        idle = now - self.idle_since
+        idle = self._idle(now)
         if not self._stale < idle < MAX_IDLE:
             return idle <= self._stale
         try:
@@ -91,7 +107,7 @@ class Wire:
     def start(self, post: Post, now: float) -> None:
         """Send the request of `post`."""
         self.post = post
-        self.was_idle = now - self.idle_since > self._stale
+        self.was_idle = self._idle(now) > self._stale
         self.idle_since = self.began = now
         self.written = False
         request = post.send.signer.request(post.connection_id)

@@ -294,6 +294,21 @@ def test_where_nobody_is_there_the_url_is_wrong_and_nothing_is_pruned(
     assert "is it this stage's URL?" in caplog.text
 
 
+def test_a_connection_that_opens_late_is_not_pruned_by_a_clock_that_is_ahead(
+    service: tuple[WebSocketService, World], api: FakeManagementApi
+) -> None:
+    """`$connect` takes nine of its ten seconds, and the backend's clock is ten seconds ahead."""
+    _, world = service
+    management_api = ManagementApi(api.endpoint, region="x", credentials=Credentials("AKID", "SECRET"))
+    ahead = WebSocketService(world.store, management_api, clock=lambda: NOW + 9 + 10)
+    world.store.connections.connect("opening=", identity("u2"))
+    api.script("opening=", GONE)
+    assert ahead.send_to_user("u2", "e", {}).gone == 1
+    api.script("opening=", OK)
+    assert ahead.send_to_user("u2", "e", {}).sent == 1
+    management_api.close()
+
+
 def test_a_reset_loses_no_message(service: tuple[WebSocketService, World], api: FakeManagementApi) -> None:
     """An answer that is lost is `unknown`; it goes out once more, and the receiver drops a repeat."""
     sender, world = service

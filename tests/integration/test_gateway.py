@@ -410,6 +410,17 @@ def test_a_wrong_url_is_refused_when_the_gateway_is_made() -> None:
         ManagementApi("localhost:3001")
 
 
+def test_a_connection_that_was_idle_while_the_clock_stood_still_is_not_used_again(
+    api: FakeManagementApi, gateway: ManagementApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function that is frozen for an hour, and whose monotonic clock does not know."""
+    check(gateway.post(["a="], b"before"), ["a="])
+    opened, wall = api.opened, time.time()
+    monkeypatch.setattr("roomcast.management_api.wire.time.time", lambda: wall + 3600)
+    assert gateway.post(["a="], b"after").sent == ["a="]
+    assert api.opened == opened + 1
+
+
 def test_delete_and_look_tell_which_connections_were_there(
     api: FakeManagementApi, gateway: ManagementApi
 ) -> None:
