@@ -53,6 +53,9 @@ class ManagementApi:
     Nothing is opened, looked up or imported from botocore before the first call. One object serves any
     number of threads; make one and keep it, its connections stay warm. After `fork` it starts anew.
 
+    Attributes:
+        has_sent: whether a post has ever succeeded, so that the URL is known to be that of a stage in use.
+
     Raises:
         SettingsError: the URL has none of the four forms.
     """
@@ -73,6 +76,7 @@ class ManagementApi:
         self._session = session
         self._ssl_context = ssl_context
         self._limits = limits
+        self.has_sent = False
         self._lock = threading.Lock()
         self._pool: Pool | None = None
         self._stop: Callable[[], object] | None = None
@@ -170,6 +174,8 @@ class ManagementApi:
         send = Send(ids, signer, self._frozen_credentials, ends, rate, **options)
         self._running_pool().add(send)
         report = send.done.result()
+        if method == "POST" and report.sent:
+            self.has_sent = True
         if report.failed or report.unknown:
             _LOG.warning(
                 "%s to %d connections at %s: %d sent, %d gone, %d failed, %d unknown (%s)",

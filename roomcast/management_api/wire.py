@@ -87,8 +87,8 @@ class Wire:
         self._idle_since, self._idle_since_wall = now, time.time()
 
     def _idle(self, now: float) -> float:
-        """Seconds for which it has been idle. The loop's clock may stand still in a frozen function; the
-        wall clock goes on."""
+        """Seconds for which it has been idle. The loop's clock may stop in a frozen function, the wall clock
+        does not."""
         return max(now - self._idle_since, time.time() - self._idle_since_wall)
 
     def is_usable(self, now: float) -> bool:

@@ -4,6 +4,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from roomcast import aws
 from roomcast.connection import Receiver
 from roomcast.management_api.client import ManagementApi
@@ -69,14 +71,16 @@ def post(
     )
     now = clock()
     gone = [receivers[i] for i in report.gone if not receivers[i].young(now)]
-    if len(gone) >= _ALL_GONE and len(gone) == len(receivers):
+    unsure = len(gone) >= _ALL_GONE and len(gone) == len(receivers) and not management_api.has_sent
+    if unsure:
         _LOG.error(
-            "all %d receivers are gone at %s: is it this stage's URL? Nothing is pruned",
+            "all %d receivers are gone at %s, where no post has succeeded yet: is it this stage's URL? "
+            "The connections are kept, and only members without one are pruned",
             len(gone),
             management_api.url,
         )
-    elif gone:
-        _prune(store, gone, [room] if room else [], deadline)
+    if gone:
+        _prune(store, gone, [room] if room else [], deadline, only_orphans=unsure)
     return report
 
 
@@ -108,7 +112,10 @@ def retry_unopened(
         report.replace(young, again(young, left))
 
 
-def _prune(store: Store, gone: list[Receiver], rooms: list[str], deadline: float) -> None:
+def _prune(
+    store: Store, gone: list[Receiver], rooms: list[str], deadline: float, *, only_orphans: bool
+) -> None:
+    """Forget those that are gone; of `only_orphans`, members whose connection is not kept."""
     pruned = []
 
     def prune(receiver: Receiver) -> None:
@@ -117,7 +124,13 @@ def _prune(store: Store, gone: list[Receiver], rooms: list[str], deadline: float
             pruned.append(receiver)
 
     with aws.within(min(_PRUNE_SECONDS, deadline - time.monotonic())):
-        failures = side_by_side(prune, gone)
+        try:
+            kept = store.receivers.still(gone, None) if only_orphans else {}
+        except (ClientError, BotoCoreError) as error:
+            failures: list[Exception] = [error]
+        else:
+            gone = [receiver for receiver in gone if receiver.connection_id not in kept]
+            failures = side_by_side(prune, gone)
     if len(pruned) < len(gone):
         why = ascii(str(failures[0])) if failures else "out of time"
         _LOG.warning("%d of %d that are gone are not pruned yet: %s", len(gone) - len(pruned), len(gone), why)

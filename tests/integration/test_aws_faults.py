@@ -292,6 +292,12 @@ def test_where_nobody_is_there_the_url_is_wrong_and_nothing_is_pruned(
     assert sender.broadcast("e", {}).gone == 31
     assert world.rows() == before
     assert "is it this stage's URL?" in caplog.text
+    # Once a post has succeeded the URL is right, and they are gone indeed.
+    api.script("c1=", OK)
+    assert sender.send_to_connection("c1=", "e", {}).sent == 1
+    api.script("c1=", GONE)
+    assert sender.broadcast("e", {}).gone == 31
+    assert list(world.store.receivers.of_everybody()) == []
 
 
 def test_a_connection_that_opens_late_is_not_pruned_by_a_clock_that_is_ahead(

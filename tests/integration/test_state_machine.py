@@ -132,6 +132,8 @@ class Browser:
 class ManagementApiModel:
     """API Gateway with its three states."""
 
+    url, has_sent = "https://model.test", True
+
     def __init__(self, browsers: dict[str, Browser]) -> None:
         self._browsers = browsers
 
