@@ -21,7 +21,7 @@ test: setup  ## unit, integration, infra, e2e, the client; with the branch cover
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 	npm test --workspace client
 
-test-slow: setup templates  ## what takes long: a deployment into MiniStack, Chromium, Firefox, npm tools, DynamoDB Local (Java), the wheel
+test-slow: setup templates  ## what takes long: a deployment into MiniStack, Chromium, DynamoDB Local (Java), the wheel
 	$(PYTEST) -m "slow or dynamodb_local" --deselect tests/infra/test_clean_templates.py
 	npm run test:real --workspace client
 

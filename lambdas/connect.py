@@ -14,17 +14,20 @@ _REFUSED = {403: "RefusedOrigin", 429: "RefusedLimit"}
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001
-    """Answer 200 and keep the connection, or refuse it with a status, and with the reason only in the log."""
+    """Answer 200 and keep the connection, or refuse it with a status, and with the reason only in the log.
+
+    With `explain=1` bad credentials are answered 200 too, and nothing is kept.
+    """
     connection_id = event["requestContext"]["connectionId"]
     query = event.get("queryStringParameters") or {}
+    asked = handshake.Handshake(connection_id, query, event.get("headers") or {})
     try:
-        subprotocol = handshake.admit(
-            wiring(), handshake.Handshake(connection_id, query, event.get("headers") or {})
-        )
+        kept = handshake.admit(wiring(), asked)
     except HandshakeError as error:
         log.warning("refused connectionId=%s status=%d reason=%s", connection_id, error.status, error.reason)
         if error.status < 500:
             metrics.emit({_REFUSED.get(error.status, "RefusedCredentials"): 1})
         return {"statusCode": error.status}
-    metrics.emit({"Connected": 1})
-    return {"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else {}}
+    metrics.emit({"Connected" if kept else "RefusedCredentials": 1})
+    headers = {"Sec-WebSocket-Protocol": asked.subprotocol} if asked.subprotocol else {}
+    return {"statusCode": 200, "headers": headers}

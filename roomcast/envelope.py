@@ -82,6 +82,7 @@ def build(
     id: str | None = None,  # noqa: A002  the key's name on the wire
     room: str | None = None,
     reply_to: str | None = None,
+    connection: Mapping[str, object] | None = None,
     now: float | None = None,
 ) -> str:
     """Write one envelope as compact JSON.
@@ -93,6 +94,7 @@ def build(
         id: the send's id, from `new_id()`; a receiver drops an id that it has seen.
         room: the room that was sent to.
         reply_to: the `id` of the action that this answers.
+        connection: what the client should know about its connection.
         now: epoch seconds for `timestamp`; the clock when left out.
 
     Raises:
@@ -103,7 +105,7 @@ def build(
     if not _is_name(event):
         raise InvalidDataError(event, data, f"the name must be a string of 1 to {MAX_NAME_CHARS} characters")
     envelope: dict[str, object] = {"event": event, "data": data, "timestamp": timestamp(now)}
-    beside = {"id": id, "room": room, "replyTo": reply_to}
+    beside = {"id": id, "room": room, "replyTo": reply_to, "connection": connection}
     envelope.update({key: value for key, value in beside.items() if value is not None})
     try:
         text = _ENCODER.encode(envelope)

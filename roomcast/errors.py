@@ -47,10 +47,12 @@ class AuthError(RefusedError):
 
     Attributes:
         reason: why, in a few words for the log, as one plain line. Never contains the token.
+        code: `expired`, or `invalid` for anything else: what a client may know.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, code: str = "invalid") -> None:
         self.reason = plain(reason, _REASON_CHARS)
+        self.code = code
         super().__init__(self.reason)
 
 

@@ -116,6 +116,7 @@ class Settings:
         when_over_max: `WEBSOCKET_OVER_MAX_CONNECTIONS`: `close_oldest` or `refuse_new`.
         actions_per_second: `WEBSOCKET_ACTIONS_PER_SECOND`, for each connection.
         actions_burst: `WEBSOCKET_ACTIONS_BURST`, how many of them may come at once.
+        connect_rate: `WEBSOCKET_CONNECT_RATE`, how many connects a second the stage takes.
     """
 
     connections_table: str
@@ -133,6 +134,7 @@ class Settings:
     when_over_max: str = "close_oldest"
     actions_per_second: int = 20
     actions_burst: int = 40
+    connect_rate: int = 500
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -171,6 +173,7 @@ class Settings:
             when_over_max=_choice(env, "WEBSOCKET_OVER_MAX_CONNECTIONS", "close_oldest", "refuse_new"),
             actions_per_second=_count(env, "WEBSOCKET_ACTIONS_PER_SECOND", 20),
             actions_burst=_count(env, "WEBSOCKET_ACTIONS_BURST", 40),
+            connect_rate=_count(env, "WEBSOCKET_CONNECT_RATE", 500),
         )
 
     def __repr__(self) -> str:

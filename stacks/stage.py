@@ -62,7 +62,10 @@ class Stage:
     )
     throttle_burst: int = setting(whole(1, 50_000), "how many more it takes at once")
     connect_rate: int = setting(
-        whole(1, 100_000), "connects a second; a connect costs more than a message, so give it a lower limit"
+        whole(1, 100_000),
+        "connects a second; a connect costs more than a message, so give it a lower limit. Clients are told "
+        "to spread their reconnects so that they stay under it",
+        env="WEBSOCKET_CONNECT_RATE",
     )
     connect_burst: int = setting(whole(1, 50_000), "how many more connects it takes at once")
     fanout_concurrency: int = setting(

@@ -102,7 +102,7 @@ class WebSocketApi(Construct):
         tables.grant_user_index(connect.role)
         tables.grant_rooms(connect.role, "BatchWriteItem", "ConditionCheckItem", "DeleteItem", "GetItem")
         jwt_secret.grant_read(connect.role)
-        self.grant_manage_connections(connect.role, "DELETE", "GET")
+        self.grant_manage_connections(connect.role, "DELETE", "GET", "POST")
 
         disconnect = function(
             "OnDisconnect", "Disconnect", "Deletes a closed connection.", {}, stage.reserved_connects

@@ -23,8 +23,6 @@ export interface Request {
   timeout: number;
   /** The application does not hear the reply as an event. */
   quiet?: boolean;
-  /** Goes before those that wait. */
-  urgent?: boolean;
   /** Epoch milliseconds after which it is not sent any more. Until then it outlives a connection that ends before. */
   expires?: number;
   done(error: RoomcastError | undefined, data?: any): void;
@@ -47,11 +45,11 @@ export interface Connection {
   idle?: number;
   /** What is known of the rooms on it. */
   readonly facts: Map<string, Fact>;
-  /** Room questions that were not answered, which makes the pauses longer. */
-  tries: number;
-  /** Another connection has taken its place. */
-  retired?: boolean;
+  /** It is to be in the wanted rooms: from its opening until another takes its place. */
+  joins?: boolean;
   request(request: Request): void;
+  /** A question of the client itself: quiet, and before whatever waits. */
+  ask(action: string, data: object | undefined, timeout: number, done: Request["done"]): void;
   /** Gives a message to the action that it answers, if any; true when the application is not to hear of it. */
   settle(envelope: Envelope): boolean | undefined;
   /** Pings; without a pong the connection is ended. */
@@ -78,16 +76,15 @@ export function frame(action: string, data?: object): Pick<Request, "id" | "acti
   const id = `${++sequence}`;
   const text = JSON.stringify({ ...data, action, id });
   // TextEncoder is missing in some test environments and old runtimes.
-  let bytes = 0;
-  for (const character of text) {
-    const point = character.codePointAt(0)!;
-    bytes += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
-  }
+  const bytes = encodeURIComponent(text).replace(/%../g, "%").length;
   if (bytes > MAX_BYTES) {
     throw new RoomcastError("too_large", `${action} has ${bytes} bytes, the limit is ${MAX_BYTES}`);
   }
   return { id, action, text };
 }
+
+export const refuse = ({ action, done }: Request, code: string, why: string, data?: ServerError): void =>
+  done(new RoomcastError(code, `${action}: ${why}`, data));
 
 export const isError = ({ event }: Envelope): boolean => /(^|:)error$/.test(event);
 
@@ -117,10 +114,12 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
     timers.stop(id);
     sent.delete(id);
   };
-  function fail(request: Request, code: string, why: string, data?: ServerError) {
+  const fail = (request: Request, code: string, why: string, data?: ServerError) => {
     take(request);
-    request.done(new RoomcastError(code, `${request.action}: ${why}`, data));
-  }
+    refuse(request, code, why, data);
+  };
+
+  const lose = (request: Request) => fail(request, "connection_lost", "the connection was lost");
 
   /** Sends as many as the pace allows. */
   function flush() {
@@ -131,7 +130,7 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
     while (lane[0] && allowance >= 1) {
       const request = lane.shift()!;
       if (request.expires! <= now) {
-        fail(request, "timeout", "it could not be sent in time");
+        fail(request, "timeout", "not sent in time");
         continue;
       }
       allowance--;
@@ -144,7 +143,7 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
         return connection.end("it takes no message", 0);
       }
     }
-    if (lane[0]) timers.start("pause", (1_000 * (1 - allowance)) / rate, flush);
+    if (lane[0]) timers.start("pause", Math.ceil((1_000 * (1 - allowance)) / rate), flush);
     connection.busy = now;
     on.traffic(connection);
   }
@@ -156,12 +155,16 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
     since: 0,
     heard: 0,
     busy: 0,
-    tries: 0,
     facts: new Map(),
 
     request(request) {
-      if (over) return fail(request, "connection_lost", "the connection was lost");
-      lane[request.urgent ? "unshift" : "push"](request);
+      if (over) return lose(request);
+      lane.push(request);
+      flush();
+    },
+
+    ask(action, data, timeout, done) {
+      lane.unshift({ ...frame(action, data), timeout, quiet: true, done });
       flush();
     },
 
@@ -180,12 +183,13 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
         lane.unshift(request);
         if (isEnd(code)) {
           connection.end(data.message, 0);
-        } else if (!timers.has("limited")) {
+        } else {
           // Each of a burst is answered so, which is one reason to slow down.
+          const now = Date.now();
+          if (counted <= now) rate = Math.max(1, rate / 2);
+          allowance = 0;
           const wait = (+data.retryAfter! || 1) * 1_000 * (1 + Math.random() / 2);
-          rate = Math.max(1, rate / 2);
-          allowance = 1;
-          timers.start("limited", wait, () => {});
+          counted = now + wait;
           timers.start("pause", wait, flush);
         }
         return true;
@@ -196,15 +200,9 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
     },
 
     ping(answered) {
-      connection.request({
-        ...frame("ping"),
-        timeout: LIVENESS_TIMEOUT,
-        quiet: true,
-        urgent: true,
-        done(error) {
-          if (!error) answered?.();
-          else if (error.code === "timeout") connection.end("no reply to a ping", 0);
-        },
+      connection.ask("ping", undefined, LIVENESS_TIMEOUT, (error) => {
+        if (!error) answered?.();
+        else if (error.code === "timeout") connection.end("no reply to a ping", 0);
       });
     },
 
@@ -224,7 +222,7 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
       socket.close(1000);
       const unsent = lane.filter(({ expires }) => expires);
       for (const request of [...sent.values(), ...lane]) {
-        if (!unsent.includes(request)) fail(request, "connection_lost", "the connection was lost");
+        if (!unsent.includes(request)) lose(request);
       }
       on.ended(connection, code, reason, unsent);
     },

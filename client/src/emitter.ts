@@ -15,24 +15,25 @@ export function report(error: unknown): void {
 }
 
 export function createEmitter(): Emitter {
-  const entries: Record<string, { listener: Listener; once: boolean }[]> = Object.create(null);
-  const remove = (event: string, gone: (entry: { listener: Listener }) => boolean) => {
-    entries[event] = entries[event]?.filter((entry) => !gone(entry)) ?? [];
+  let entries: { event: string; listener: Listener; once: boolean }[] = [];
+  const remove = (gone: (entry: (typeof entries)[number]) => boolean) => {
+    entries = entries.filter((entry) => !gone(entry));
   };
   return {
     on(event, listener, once = false) {
-      const own = { listener, once };
-      (entries[event] ??= []).push(own);
-      return () => remove(event, (entry) => entry === own);
+      const own = { event, listener, once };
+      // A new array each time: an event that is being handed out goes to those who listened when it came.
+      entries = [...entries, own];
+      return () => remove((entry) => entry === own);
     },
-    off: (event, listener) => remove(event, (entry) => !listener || entry.listener === listener),
+    off: (event, listener) => remove((entry) => entry.event === event && (!listener || entry.listener === listener)),
     emit(event, data, envelope) {
-      for (const entry of [...(entries[event] ?? [])]) {
-        if (entry.once) remove(event, (other) => other === entry);
+      for (const entry of entries) {
+        if (entry.event !== event) continue;
+        if (entry.once) remove((other) => other === entry);
         try {
           // A listener may be an async function.
-          const result = entry.listener(data, envelope) as PromiseLike<unknown> | undefined;
-          if (typeof result?.then === "function") result.then(undefined, report);
+          (entry.listener(data, envelope) as PromiseLike<unknown> | undefined)?.then?.(undefined, report);
         } catch (error) {
           report(error);
         }

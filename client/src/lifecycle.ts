@@ -67,21 +67,17 @@ export interface Events {
 
 /** What is to be done. */
 export interface Effects {
-  /** Whether to listen to the page. */
-  watch: [on: boolean];
-  wait: [milliseconds: number];
+  /** Milliseconds until `waited`, which begins the next attempt, or `rotate`, which begins a handover. */
+  later: [event: "waited" | "rotate", milliseconds: number];
   ask: [id: number];
   open: [id: number, explain: boolean];
   check: [id: number];
   join: [id: number];
   adopt: [id: number, replaces: number];
-  end: [id: number, reason: string];
-  /** Nothing of the first user is kept. */
-  forget: [reason: string];
+  /** Nothing of the first user is kept; `id` is the first user's connection, if any. */
+  forget: [id: number, reason: string];
   /** All connections end, and everything that waits is rejected. */
   stop: [code: StopCode, reason: string];
-  /** Milliseconds until the next handover. */
-  rotate: [milliseconds: number];
   retry: [delay: number, reason: string];
   state: [state: State, code: StateCode, reason: string];
 }
@@ -109,80 +105,99 @@ const OFFLINE = 30_000;
 
 export const start: Model = { phase: "off", current: 0, next: 0, last: 0, failures: 0, refusals: 0, woken: false };
 
-type Step = [Model, ...Effect[]];
-type Handler<E extends keyof Events> = (model: Model, world: World, ...values: Events[E]) => Step;
+/** Changes the draft of the next model, and says what is to be done. */
+type Handler<E extends keyof Events> = (draft: Model, world: World, ...values: Events[E]) => Effect[] | void;
 type Transitions = { [E in keyof Events]?: Handler<E> };
 
 const REQUESTED = "the application asked for it";
 
-const connect = (model: Model, reason = REQUESTED): Step => [
-  { ...model, phase: "waiting", failures: 0, refusals: 0 },
-  ["watch", true],
-  ["state", "connecting", "requested", reason],
-  ["wait", 0],
-];
-
-function stop(model: Model, code: StopCode, reason: string): Step {
-  const parked = code === "connection_limit";
+function connect(draft: Model, reason: string): Effect[] {
+  Object.assign(draft, { phase: "waiting", failures: 0, refusals: 0 });
   return [
-    { ...model, phase: parked ? "parked" : "off", current: 0, next: 0 },
-    ["watch", parked],
+    ["state", "connecting", "requested", reason],
+    ["later", "waited", 0],
+  ];
+}
+
+function stop(draft: Model, code: StopCode, reason: string): Effect[] {
+  draft.phase = code === "connection_limit" ? "parked" : "off";
+  draft.current = draft.next = 0;
+  return [
     ["stop", code, reason],
     ["state", "disconnected", code, reason],
   ];
 }
 
-function ask(model: Model): Step {
-  const id = model.last + 1;
-  return [{ ...model, phase: "asking", next: id, last: id, woken: false }, ["ask", id]];
+function ask(draft: Model): Effect[] {
+  draft.phase = "asking";
+  draft.next = ++draft.last;
+  draft.woken = false;
+  return [["ask", draft.next]];
 }
 
-const hurry = (model: Model, { random }: World): Step => [model, ["wait", random() * QUICK]];
+const hurry = (_: Model, { random }: World): Effect[] => [["later", "waited", random() * QUICK]];
 
-const join = (model: Model): Step => [{ ...model, phase: "joining", refusals: 0 }, ["join", model.next]];
+function join(draft: Model): Effect[] {
+  draft.phase = "joining";
+  draft.refusals = 0;
+  return [["join", draft.next]];
+}
 
 /** Only the server can prove that it was the token: a page never sees the status of a handshake. */
 const explains = ({ refusals }: Model, { maxRefusals }: World) => refusals > 0 && refusals % maxRefusals === 0;
 
 /** The attempt has come to nothing. */
-function fail(model: Model, world: World, reason: string): Step {
-  const { random, spread, offline } = world;
-  const next = { ...model, next: 0, refusals: model.refusals + (model.phase === "opening" ? 1 : 0) };
+function fail(draft: Model, { random, spread, offline }: World, reason: string): Effect[] {
+  if (draft.phase === "opening") draft.refusals++;
+  draft.next = 0;
+  draft.phase = draft.current ? "settled" : "waiting";
   // The connection in use is still good.
-  if (next.current) return [{ ...next, phase: "settled" }, ["rotate", (0.5 + random()) * 60_000]];
-  const usual = backoff(++next.failures, spread, random());
-  const delay = next.woken ? random() * QUICK : offline ? Math.max(usual, OFFLINE) : usual;
-  return [{ ...next, phase: "waiting" }, ["retry", delay, reason], ["wait", delay]];
+  if (draft.current) return [["later", "rotate", (0.5 + random()) * 60_000]];
+  const usual = backoff(++draft.failures, spread, random());
+  const delay = draft.woken ? random() * QUICK : offline ? Math.max(usual, OFFLINE) : usual;
+  return [
+    ["retry", delay, reason],
+    ["later", "waited", delay],
+  ];
 }
 
 /** The connection in use is gone; an attempt that is under way goes on. */
-function lose(model: Model, { random, spread }: World, code: number, reason: string, lasted: number): Step {
-  const next = { ...model, current: 0, failures: lasted < MIN_UPTIME ? model.failures + 1 : 0 };
-  const told: Effect = ["state", "connecting", code ? "lost" : "no_reply", reason];
-  if (model.phase !== "settled") return [next, told];
-  // Its own trouble is nobody else's at this moment.
-  const delay = backoff(next.failures, code ? spread : QUICK, random());
-  return [{ ...next, phase: "waiting" }, told, ["wait", delay]];
+function lose(draft: Model, { random, spread }: World, code: number, reason: string, lasted: number): Effect[] {
+  draft.current = 0;
+  draft.failures = lasted < MIN_UPTIME ? draft.failures + 1 : 0;
+  const effects: Effect[] = [["state", "connecting", code ? "lost" : "no_reply", reason]];
+  if (draft.phase === "settled") {
+    draft.phase = "waiting";
+    // Its own trouble is nobody else's at this moment.
+    effects.push(["later", "waited", backoff(draft.failures, code ? spread : QUICK, random())]);
+  }
+  return effects;
 }
 
 /** What may come in any phase between `connect` and `disconnect`. */
 const always: Transitions = {
-  disconnect: (model) => stop(model, "requested", REQUESTED),
-  replaced: (model, _, reason) => stop(model, "connection_limit", reason),
-  closed: (model, world, id, ...rest) =>
-    id === model.current ? lose(model, world, ...rest) : id === model.next ? fail(model, world, rest[1]) : [model],
-  failed: (model, world, _, reason) => fail(model, world, reason),
-  wake: (model) => [{ ...model, woken: true }],
+  disconnect: (draft) => stop(draft, "requested", REQUESTED),
+  replaced: (draft, _, reason) => stop(draft, "connection_limit", reason),
+  closed(draft, world, id, code, reason, lasted) {
+    if (id === draft.current) return lose(draft, world, code, reason, lasted);
+    if (id === draft.next) return fail(draft, world, reason);
+  },
+  failed: (draft, world, _, reason) => fail(draft, world, reason),
+  wake(draft) {
+    draft.woken = true;
+  },
 };
 
+const off: Transitions = { connect: (draft) => connect(draft, REQUESTED) };
+
 export const transitions: { [P in Phase]: Transitions } = {
-  off: {
-    connect: (model) => connect(model),
-  },
+  off,
   parked: {
-    connect: (model) => connect(model),
-    wake: (model, _, shown) => (shown ? connect(model, "the page was shown") : [model]),
+    ...off,
     disconnect: always.disconnect!,
+    wake(draft, _, shown) {
+      if (shown) return connect(draft, "the page was shown");
+    },
   },
   waiting: {
     ...always,
@@ -192,40 +207,43 @@ export const transitions: { [P in Phase]: Transitions } = {
   },
   asking: {
     ...always,
-    no_token: (model) => stop(model, "auth_failed", "there is no token"),
-    credentials: (model, world, id, otherUser) => {
-      const next: Model = { ...model, phase: "opening" };
-      const open: Effect = ["open", id, explains(model, world)];
-      if (!otherUser) return [next, open];
+    no_token: (draft) => stop(draft, "auth_failed", "there is no token"),
+    credentials(draft, world, id, otherUser) {
+      const { current } = draft;
       const reason = "the token is another user's";
-      const told: Effect[] = model.current
-        ? [
-            ["end", model.current, reason],
-            ["state", "connecting", "user_changed", reason],
-          ]
-        : [];
-      return [{ ...next, current: 0 }, ...told, ["forget", reason], open];
+      const effects: Effect[] = [];
+      draft.phase = "opening";
+      if (otherUser) {
+        draft.current = 0;
+        effects.push(["forget", current, reason]);
+        if (current) effects.push(["state", "connecting", "user_changed", reason]);
+      }
+      return [...effects, ["open", id, explains(draft, world)]];
     },
   },
   opening: {
     ...always,
-    opened: (model, world, id) =>
-      explains(model, world) ? [{ ...model, phase: "checking" }, ["check", id]] : join(model),
+    opened(draft, world, id) {
+      if (!explains(draft, world)) return join(draft);
+      draft.phase = "checking";
+      return [["check", id]];
+    },
   },
   checking: {
     ...always,
-    checked: (model, _, __, valid, reason) => (valid ? join(model) : stop(model, "auth_failed", reason)),
+    checked: (draft, _, __, valid, reason) => (valid ? join(draft) : stop(draft, "auth_failed", reason)),
   },
   joining: {
     ...always,
-    ready: (model, { random }, id) => {
-      const told: Effect[] = model.current ? [] : [["state", "connected", "opened", "the connection is open"]];
-      return [
-        { ...model, phase: "settled", current: id, next: 0 },
-        ["adopt", id, model.current],
-        ["rotate", ROTATE_AFTER + random() * ROTATE_SPREAD],
-        ...told,
+    ready(draft, { random }, id) {
+      const replaces = draft.current;
+      Object.assign(draft, { phase: "settled", current: id, next: 0 });
+      const effects: Effect[] = [
+        ["adopt", id, replaces],
+        ["later", "rotate", ROTATE_AFTER + random() * ROTATE_SPREAD],
       ];
+      if (!replaces) effects.push(["state", "connected", "opened", "the connection is open"]);
+      return effects;
     },
   },
   settled: {
@@ -235,10 +253,16 @@ export const transitions: { [P in Phase]: Transitions } = {
 };
 
 /** The next model, and what is to be done. An event that means nothing in this phase changes nothing. */
-export function step<E extends keyof Events>(model: Model, world: World, event: E, ...values: Events[E]): Step {
-  if (typeof values[0] === "number" && values[0] !== model.next && event !== "closed") return [model];
+export function step<E extends keyof Events>(
+  model: Model,
+  world: World,
+  event: E,
+  ...values: Events[E]
+): [Model, Effect[]] {
+  const draft = { ...model };
+  if (typeof values[0] === "number" && values[0] !== model.next && event !== "closed") return [draft, []];
   const handler = transitions[model.phase][event] as Handler<E> | undefined;
-  return handler ? handler(model, world, ...values) : [model];
+  return [draft, handler?.(draft, world, ...values) ?? []];
 }
 
 /** What the application is told. */

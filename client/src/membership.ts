@@ -1,31 +1,33 @@
 /** Keeps each connection in the rooms that the application wants: asks, hears the answers, asks again. */
 import { type Connection, frame } from "./connection.ts";
 import { type Joined, RoomcastError, type Room, type RoomsChange } from "./protocol.ts";
-import { complete, type Intent, isRoom, plan, type Verb, waiting } from "./rooms.ts";
+import { type Intent, isRoom, plan, type Verb, waiting } from "./rooms.ts";
 
-export interface World {
-  replyTimeout(): number;
-  emit(event: string, data: object): void;
-  /** The connection has an answer for every wanted room. */
-  completed(connection: Connection): void;
-}
+/** A question that was not answered in time is put again after this many milliseconds. */
+const AGAIN = 5_000;
 
-const PAUSE = 1_000;
-const MAX_PAUSE = 30_000;
-
-export function createMembership({ replyTimeout, emit, completed }: World) {
+/**
+ * `connections` are all that there are, `current` the one in use; `completed` is told of one that has an answer for every
+ * wanted room.
+ */
+export function createMembership(
+  connections: ReadonlyMap<number, Connection>,
+  current: () => Connection | undefined,
+  replyTimeout: () => number,
+  emit: (event: string, data: object) => void,
+  completed: (connection: Connection) => void,
+) {
   const intents = new Map<string, Intent>();
-  const connections = new Set<Connection>();
-  let current: Connection | undefined;
   let told = " ";
 
+  /** Asks for what is missing, on every connection, and tells what has changed. */
   function sync() {
-    for (const connection of connections) {
-      for (const [room, verb] of plan(intents, connection.facts, !connection.retired)) ask(connection, room, verb);
+    for (const connection of connections.values()) {
+      for (const [room, verb] of plan(intents, connection.facts, connection.joins)) ask(connection, room, verb);
     }
-    for (const [room, intent] of intents) {
-      if (intent.wanted || [...connections].some(({ facts }) => facts.has(room))) continue;
-      intent.leave?.resolve();
+    for (const [room, { wanted, leave }] of intents) {
+      if (wanted || [...connections.values()].some(({ facts }) => facts.has(room))) continue;
+      leave?.resolve();
       intents.delete(room);
     }
     const { wanted, joined } = own;
@@ -42,7 +44,7 @@ export function createMembership({ replyTimeout, emit, completed }: World) {
       ...frame(action, data),
       timeout: replyTimeout(),
       // At a handover the application hears nothing.
-      quiet: !!current && connection !== current,
+      quiet: !!current() && connection !== current(),
       done(error, reply) {
         if (error?.code === "connection_lost") return;
         answered(connection, room, verb, error, reply);
@@ -53,35 +55,38 @@ export function createMembership({ replyTimeout, emit, completed }: World) {
   }
 
   function answered(
-    connection: Connection,
+    { facts, timers }: Connection,
     room: string,
     verb: Verb,
     error: RoomcastError | undefined,
     reply: unknown,
   ) {
-    const { facts } = connection;
     const intent = intents.get(room)!;
-    const joins = verb === "join";
-    facts.delete(room);
-    if (!error) {
-      if (!joins) return;
+    const late = error?.code === "timeout";
+    if (late) {
+      // It may have been carried out or not: it is asked about again, but not at once.
+      timers.start(room, AGAIN, () => {
+        facts.set(room, "unknown");
+        sync();
+      });
+    } else if (verb === "join" && !error) {
       facts.set(room, "joined");
+    } else {
+      facts.delete(room);
+    }
+    if (verb === "leave") {
+      if (!error) return;
+      intent.leave?.reject(error);
+      delete intent.leave;
+    } else if (intent.wanted) {
       // Whoever waits now, not who waited when it was asked.
-      if (!intent.wanted) return;
-      intent.confirmed = true;
-      intent.join!.resolve(reply);
-      return;
+      if (!error) {
+        intent.confirmed = true;
+        intent.join!.resolve(reply);
+      } else if (!late || !intent.confirmed) {
+        lose(room, intent, error);
+      }
     }
-    if (error.code === "timeout") {
-      facts.set(room, "paused");
-      connection.timers.start(room, Math.min(MAX_PAUSE, PAUSE * 2 ** connection.tries++), () =>
-        touch(room, connection),
-      );
-      if (joins && intent.confirmed) return;
-    }
-    if (joins) return void (intent.wanted && lose(room, intent, error));
-    intent.leave?.reject(error);
-    delete intent.leave;
   }
 
   function lose(room: string, intent: Intent, error: RoomcastError) {
@@ -90,50 +95,28 @@ export function createMembership({ replyTimeout, emit, completed }: World) {
     emit("client:room_lost", { room, code: error.code, message: error.message });
   }
 
-  /** Asks about a room again that was not answered for. */
-  function touch(room: string, ...touched: Connection[]) {
-    for (const { facts } of touched) if (facts.get(room) === "paused") facts.set(room, "unknown");
-    sync();
-  }
-
   const own = {
     get wanted() {
       return [...intents.keys()].filter((room) => intents.get(room)!.wanted) as Room[];
     },
     /** Of the wanted rooms those that the connection in use is in. */
     get joined() {
-      return own.wanted.filter((room) => current?.facts.get(room) === "joined");
+      return own.wanted.filter((room) => current()?.facts.get(room) === "joined");
     },
-    /** Joins the wanted rooms on a connection. */
-    enter(connection: Connection) {
-      connections.add(connection);
-      sync();
-    },
-    /** The connection is the one in use. */
-    use(connection: Connection) {
-      if (current) current.retired = true;
-      current = connection;
-      sync();
-    },
-    /** The connection is gone, and in no room. */
-    drop(connection: Connection) {
-      connections.delete(connection);
-      if (connection === current) current = undefined;
-      sync();
-    },
+    sync,
     /** Whether a connection has an answer for every wanted room. */
-    complete: ({ facts }: Connection) => complete(intents, facts),
+    complete: ({ facts }: Connection) => own.wanted.every((room) => facts.get(room) === "joined"),
     join(room: Room): Promise<Joined> {
       if (!isRoom(room)) {
         const refused = waiting();
-        refused.reject(new RoomcastError("unknown_room", `${room} is neither "dashboard" nor "chat_room_..."`));
+        refused.reject(new RoomcastError("unknown_room", `${room} is not "dashboard" or "chat_room_..."`));
         return refused.promise;
       }
       const intent = intents.get(room) ?? ({} as Intent);
       if (!intent.wanted) {
         intent.leave?.resolve();
         intents.set(room, { wanted: true, join: waiting() });
-        touch(room, ...connections);
+        sync();
       }
       return intents.get(room)!.join!.promise;
     },
@@ -147,7 +130,7 @@ export function createMembership({ replyTimeout, emit, completed }: World) {
       // A room that nothing is known of is left already.
       intents.set(room, intent);
       const { promise } = (intent.leave ??= waiting());
-      touch(room, ...connections);
+      sync();
       return promise;
     },
     /** Rejects whoever waits. The rooms are wanted still, or forgotten. */

@@ -23,9 +23,7 @@ export type Fact =
   | "asked"
   | "joined"
   /** No answer came: it may be in or out. */
-  | "unknown"
-  /** As `unknown`, and not asked about again yet. */
-  | "paused";
+  | "unknown";
 
 export interface Waiting {
   promise: Promise<any>;
@@ -51,23 +49,13 @@ export type Verb = "join" | "leave";
 export function plan(
   intents: ReadonlyMap<string, Intent>,
   facts: ReadonlyMap<string, Fact>,
-  joins: boolean,
+  joins: boolean | undefined,
 ): [room: string, verb: Verb][] {
   const steps: [string, Verb][] = [];
   for (const [room, { wanted }] of intents) {
     const fact = facts.get(room);
-    const unknown = fact === "unknown";
-    if (wanted ? joins && (!fact || unknown) : unknown || fact === "joined")
-      steps.push([room, wanted ? "join" : "leave"]);
+    const open = fact !== "asked";
+    if (wanted ? joins && open && fact !== "joined" : open && fact) steps.push([room, wanted ? "join" : "leave"]);
   }
   return steps;
-}
-
-/** Whether every wanted room has been answered for. */
-export function complete(intents: ReadonlyMap<string, Intent>, facts: ReadonlyMap<string, Fact>): boolean {
-  for (const [room, { wanted }] of intents) {
-    const fact = facts.get(room);
-    if (wanted && fact !== "joined" && fact !== "paused") return false;
-  }
-  return true;
 }

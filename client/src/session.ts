@@ -6,6 +6,7 @@ import {
   type Handlers,
   isEnd,
   openConnection,
+  refuse,
   type Request,
   type WebSocketClass,
 } from "./connection.ts";
@@ -21,8 +22,6 @@ import { createTimers } from "./timers.ts";
 import { offline, watch } from "./wake.ts";
 
 const SUBPROTOCOL = "landinghub.v1";
-/** How long `getToken` and `url` may take. */
-const CALLBACK_TIMEOUT = 30_000;
 /** A new connection on which nothing at all is answered for this long is of no use. */
 const SILENCE = 10_000;
 /** When the other rooms have been answered for, those that have not are waited for this much longer. */
@@ -36,8 +35,6 @@ const UNKNOWN_SPREAD = 32_000;
 const MAX_SPREAD = 60 * 60_000;
 const REMEMBERED_IDS = 1_000;
 
-const isAmount = (value: unknown): value is number => typeof value === "number" && value >= 0;
-
 /** A rejection that nobody handles is not to end a process. */
 function quiet<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
@@ -49,7 +46,7 @@ function makeSocket(WebSocket: WebSocketClass, url: string, protocols: string[] 
   try {
     return protocols ? new WebSocket(url, protocols) : new WebSocket(url);
   } catch {
-    throw new TypeError("the WebSocket could not be made of this url and this token");
+    throw new TypeError("no WebSocket takes this url and token");
   }
 }
 
@@ -59,7 +56,6 @@ export function createSession(options: ClientOptions) {
   const connections = new Map<number, Connection>();
   const seen = new Set<string>();
   const emissions: Parameters<Emitter["emit"]>[] = [];
-  let emitting = false;
   let queue: Request[] = [];
   let model = start;
   let target: unknown;
@@ -71,15 +67,12 @@ export function createSession(options: ClientOptions) {
 
   const replyTimeout = () => options.replyTimeout ?? 10_000;
   const current = () => connections.get(model.current);
-  const getToken = () => options.getToken();
 
   /** Every listener hears the events in one order, whatever a listener does meanwhile. */
   function emit(...emission: Parameters<Emitter["emit"]>) {
     emissions.push(emission);
-    if (emitting) return;
-    emitting = true;
-    for (let next = emissions.shift(); next; next = emissions.shift()) hand(...next);
-    emitting = false;
+    if (emissions.length > 1) return;
+    for (; emissions[0]; emissions.shift()) hand(...emissions[0]);
   }
 
   function dispatch<E extends keyof Events>(event: E, ...values: Events[E]) {
@@ -90,26 +83,26 @@ export function createSession(options: ClientOptions) {
       spread: options.reconnectWindow ?? spread ?? QUICK,
     };
     const previous = publicState(model);
-    const [next, ...effects] = step(model, world, event, ...values);
+    const [next, effects] = step(model, world, event, ...values);
     model = next;
+    const listens = next.phase !== "off";
+    if (listens !== !!unwatch) {
+      unwatch?.();
+      unwatch = listens ? watch(wake) : undefined;
+    }
     for (const [effect, ...values] of effects) {
       (carryOut[effect] as (...values: unknown[]) => void)(...values, previous);
     }
   }
 
   const carryOut: { [E in keyof Effects]: (...values: [...Effects[E], previous: State]) => void } = {
-    watch(on) {
-      unwatch?.();
-      unwatch = on ? watch(wake) : undefined;
-    },
-    wait: (milliseconds) => timers.start("wait", milliseconds, () => dispatch("waited")),
-    rotate: (milliseconds) => timers.start("rotate", milliseconds, () => dispatch("rotate")),
-    end: (id, reason) => connections.get(id)?.end(reason),
+    later: (event, milliseconds) => timers.start(event, milliseconds, () => dispatch(event)),
     retry: (delay, reason) => emit("client:retry", { delay, reason: scrub(reason, token) }),
     state: (state, code, reason, previous) =>
       emit("client:state", { state, previous, code, reason: scrub(reason, token) }),
-    forget(reason) {
+    forget(id, reason) {
       seen.clear();
+      connections.get(id)?.end(reason);
       reject("user_changed", reason, true);
     },
     stop(code, reason) {
@@ -121,9 +114,8 @@ export function createSession(options: ClientOptions) {
     },
     async ask(id) {
       try {
-        const { url } = options;
-        target = typeof url === "function" ? await ask(url, "url", timers, CALLBACK_TIMEOUT) : url;
-        const given = await ask(getToken, "getToken", timers, CALLBACK_TIMEOUT);
+        target = await ask(options, "url", timers);
+        const given = await ask(options, "getToken", timers);
         if (id !== model.next) return;
         if (!given) return dispatch("no_token", id);
         token = `${given}`;
@@ -138,51 +130,47 @@ export function createSession(options: ClientOptions) {
     /** Whether it was the token that earlier handshakes were refused for. */
     check(id) {
       const connection = connections.get(id)!;
-      connection.request({
-        ...frame("auth:check", { [options.sendTokenAs === "ticket" ? "ticket" : "token"]: token }),
-        timeout: replyTimeout(),
-        quiet: true,
-        done(error, data) {
-          // A server that does not know the question has let this token in.
-          if (error?.code === "unknown_action") dispatch("checked", id, true, "");
-          else if (typeof data?.valid !== "boolean") connection.end("the server does not say why it refused");
-          else dispatch("checked", id, data.valid, `the token is refused: ${data.code}`);
-        },
+      const credential = { [options.sendTokenAs === "ticket" ? "ticket" : "token"]: token };
+      connection.ask("auth:check", credential, replyTimeout(), (error, data) => {
+        // A server that does not know the question has let this token in.
+        const valid = error?.code === "unknown_action" || data?.valid;
+        if (typeof valid !== "boolean") connection.end("the server does not say why it refuses");
+        else dispatch("checked", id, valid, `the token is refused: ${data?.code}`);
       });
     },
     join(id) {
       const connection = connections.get(id)!;
-      connection.timers.start("gate", Math.min(replyTimeout(), SILENCE), () => connection.end("nothing is answered"));
-      rooms.enter(connection);
+      connection.timers.start("gate", Math.min(replyTimeout(), SILENCE), () =>
+        connection.ping(() => dispatch("ready", id)),
+      );
+      connection.joins = true;
+      rooms.sync();
       // Not at once: a connection that is closed as soon as it is open is not told as one.
       if (rooms.complete(connection)) void Promise.resolve().then(() => dispatch("ready", id));
     },
     adopt(id, replaces) {
       const connection = connections.get(id)!;
       const old = connections.get(replaces);
-      timers.stop("wait");
+      timers.stop("waited");
       connection.timers.stop("gate");
-      old?.timers.start("overlap", OVERLAP, () => old.end("replaced"));
-      rooms.use(connection);
+      if (old) {
+        old.joins = false;
+        old.timers.start("overlap", OVERLAP, () => old.end("replaced"));
+      }
+      rooms.sync();
       for (const request of queue.splice(0)) {
         timers.stop(request.id);
         connection.request(request);
       }
-      const left = connection.ends! - Date.now();
+      const left = readToken(token).ends! - Date.now();
       // A token that has just been let in and seems past is one that this machine's clock is wrong about.
-      if (left > 0) renew(connection, left);
+      if (!connection.ends && left > 0) renew(connection, left);
       connection.timers.start("introduce", INTRODUCE, () => connection.answered || connection.ping());
     },
   };
 
-  const rooms = createMembership({ replyTimeout, emit, completed: ({ id }) => dispatch("ready", id) });
-
-  const renew = renewal({
-    askToken: (own, milliseconds) => ask(getToken, "getToken", own, milliseconds),
-    rotate: () => dispatch("rotate"),
-    isCurrent: (connection) => connection === current(),
-    handover: () => options.sendTokenAs === "ticket",
-  });
+  const rooms = createMembership(connections, current, replyTimeout, emit, ({ id }) => dispatch("ready", id));
+  const renew = renewal(options, current, () => dispatch("rotate"));
 
   function reject(code: string, reason: string, forget: boolean) {
     const error = new RoomcastError(code, reason);
@@ -206,11 +194,8 @@ export function createSession(options: ClientOptions) {
       const protocols = way === "subprotocol" && [SUBPROTOCOL, token];
       const url = address(target, !protocols && `${way}=${encodeURIComponent(token)}`, explain && "explain=1");
       const WebSocket = options.WebSocket ?? globalThis.WebSocket;
-      if (!WebSocket) throw new TypeError("there is no WebSocket here: give one to createClient");
-      const connection = openConnection(id, token, makeSocket(WebSocket, url, protocols), handlers);
-      const { ends } = readToken(token);
-      if (ends) connection.ends = ends;
-      connections.set(id, connection);
+      if (!WebSocket) throw new TypeError("there is no WebSocket: give one to createClient");
+      connections.set(id, openConnection(id, token, makeSocket(WebSocket, url, protocols), handlers));
     } catch (error) {
       dispatch("failed", id, message(error));
     }
@@ -232,12 +217,12 @@ export function createSession(options: ClientOptions) {
     ended(connection, code, reason, unsent) {
       const { id, since, busy, idle } = connection;
       connections.delete(id);
-      rooms.drop(connection);
       for (const request of unsent) enqueue(request);
       const now = Date.now();
       if (idle) alive = idleness.died(alive, idle, false);
       else if (code === 1006 && since && !offline()) alive = idleness.died(alive, now - busy, true);
       dispatch("closed", id, code, reason, since && Math.abs(now - since));
+      rooms.sync();
     },
   };
 
@@ -257,10 +242,7 @@ export function createSession(options: ClientOptions) {
     if (id) {
       if (seen.has(id)) return;
       seen.add(id);
-      for (const oldest of seen) {
-        if (seen.size <= REMEMBERED_IDS) break;
-        seen.delete(oldest);
-      }
+      if (seen.size > REMEMBERED_IDS) seen.delete(seen.values().next().value!);
     }
     if (envelope.replyTo) hear(connection, envelope);
     const settled = connection.settle(envelope);
@@ -283,24 +265,19 @@ export function createSession(options: ClientOptions) {
     if (!facts && !/^(pong$|\w+:joined)/.test(event)) return;
     connection.answered = true;
     const { expiresIn, spread: told } = facts ?? {};
-    spread = isAmount(told) ? Math.min(MAX_SPREAD, told) : (spread ?? UNKNOWN_SPREAD);
-    if (isAmount(expiresIn)) {
-      connection.ends = Date.now() + expiresIn * 1_000;
-      renew(connection, expiresIn * 1_000);
-    }
+    spread = told! > 0 ? Math.min(MAX_SPREAD, told!) : (spread ?? UNKNOWN_SPREAD);
+    if (typeof expiresIn === "number") renew(connection, expiresIn * 1_000);
   }
 
   /** Keeps an action until there is a connection, for as long as a reply may take. */
   function enqueue(request: Request) {
-    const { id, action, done } = request;
-    const fail = (code: string, why: string) => done(new RoomcastError(code, `${action}: ${why}`));
-    if (publicState(model) === "disconnected") return fail("disconnected", "the client is not connecting");
+    if (client.state === "disconnected") return refuse(request, "disconnected", "the client is not connecting");
     const limit = options.queueLimit ?? 100;
-    if (queue.length >= limit) return fail("queue_full", `${limit} actions are waiting already`);
+    if (queue.length >= limit) return refuse(request, "queue_full", `${limit} actions are waiting already`);
     queue.push(request);
-    timers.start(id, request.expires! - Date.now(), () => {
+    timers.start(request.id, request.expires! - Date.now(), () => {
       queue = queue.filter((one) => one !== request);
-      fail("timeout", "there was no connection in time");
+      refuse(request, "timeout", "no connection in time");
     });
   }
 

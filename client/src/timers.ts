@@ -23,11 +23,9 @@ export function createTimers(): Timers {
       running.set(name, setTimeout(fire, Math.min(milliseconds, LONGEST)));
     },
     stop(name) {
-      for (const [one, timer] of running) {
-        if (name === undefined || one === name) {
-          clearTimeout(timer);
-          running.delete(one);
-        }
+      for (const one of name ? [name] : [...running.keys()]) {
+        clearTimeout(running.get(one));
+        running.delete(one);
       }
     },
     has: (name) => running.has(name),

@@ -1,4 +1,5 @@
 /** What is known of a token without its key, and what the application is asked for. */
+import type { ClientOptions } from "./client.ts";
 import { RoomcastError } from "./protocol.ts";
 import type { Timers } from "./timers.ts";
 
@@ -14,46 +15,48 @@ export function readToken(token: string): { user?: string; ends?: number } {
 }
 
 /** A text that is made to be shown or logged, without the token that may be in it. */
-export function scrub(text: unknown, token?: string): string {
-  let clean = `${text}`;
-  for (const secret of token && token.length > 7 ? [token, encodeURIComponent(token)] : [])
-    clean = clean.split(secret).join("[token]");
-  return clean.replace(/eyJ[\w-]+\.[\w.-]*/g, "[token]");
+export function scrub(text: unknown, token = ""): string {
+  const clean = `${text}`.replace(/eyJ[\w-]+\.[\w.-]*/g, "[token]");
+  return token.length > 7 ? clean.split(token).join("[token]") : clean;
 }
 
 /** What a thrown value says; an application may throw anything. */
 export function message(thrown: any): string {
-  try {
-    return `${thrown.message ?? thrown}`;
-  } catch {
-    return "it failed without a reason";
-  }
+  const said = thrown?.message ?? thrown;
+  return typeof said === "string" ? said : "it failed without a reason";
 }
 
+/** How long an application's answer may take, in milliseconds. */
+const LIMIT = 30_000;
 let questions = 0;
 
 /** Asks the application, and gives up after some time: it may throw anything, or never answer. */
-export function ask<T>(
-  question: () => T | PromiseLike<T>,
-  name: string,
+export function ask<Name extends "url" | "getToken">(
+  options: ClientOptions,
+  name: Name,
   timers: Timers,
-  milliseconds: number,
-): Promise<T> {
+  milliseconds = LIMIT,
+): Promise<unknown> {
   const timer = `${name} ${++questions}`;
-  return new Promise<T>((resolve, reject) => {
+  return new Promise((resolve, reject) => {
     timers.start(timer, milliseconds, () =>
       reject(new RoomcastError("timeout", `${name} has not answered within ${milliseconds / 1_000} s`)),
     );
-    new Promise<T>((settle) => settle(question())).then(resolve, reject).then(() => timers.stop(timer));
+    new Promise((settle) => {
+      const value = options[name] as unknown;
+      settle(typeof value === "function" ? options[name as "getToken"]() : value);
+    })
+      .then(resolve, reject)
+      .then(() => timers.stop(timer));
   });
 }
 
 /** The address with what is to be added to it, or one clear line about what is wrong. */
 export function address(url: unknown, ...parameters: (string | false)[]): string {
-  if (!url) throw new TypeError("there is no url: it is the wss:// address of the backend");
+  if (!url) throw new TypeError("there is no url: give the wss:// address");
   let whole = `${url}`.replace(/^http/, "ws");
   if (!/^wss?:\/\/[^\s"'#]+$/i.test(whole)) {
-    throw new TypeError(`the url ${scrub(url)} is not wss://..., or it holds quotes, spaces or "#"`);
+    throw new TypeError(`the url ${scrub(url)} must be wss://..., without quotes, spaces and "#"`);
   }
   for (const parameter of parameters) if (parameter) whole += (whole.includes("?") ? "&" : "?") + parameter;
   return whole;

@@ -5,28 +5,31 @@ const SLEPT = 90_000;
 
 /** Calls back at each of these until it is ended; `shown`: the person has turned to this page. */
 export function watch(wake: (shown: boolean) => void): () => void {
-  const ends: (() => void)[] = [];
-  const listen = (target: any, event: string, listener: () => void) => {
-    if (!target?.addEventListener) return;
-    target.addEventListener(event, listener);
-    ends.push(() => target.removeEventListener?.(event, listener));
-  };
-  const changed = () => wake(false);
   const { document, navigator } = globalThis as any;
-  for (const event of ["online", "offline", "pageshow"]) listen(globalThis, event, changed);
-  listen(document, "resume", changed);
-  listen(document, "visibilitychange", () => document.visibilityState === "visible" && wake(true));
-  listen(navigator?.connection, "change", changed);
+  const listeners = [
+    [globalThis, "online"],
+    [globalThis, "offline"],
+    [globalThis, "pageshow"],
+    [document, "resume"],
+    [document, "visibilitychange"],
+    [navigator?.connection, "change"],
+  ].map(([target, event]) => {
+    const listener = () => {
+      const shown = event === "visibilitychange";
+      if (!shown || document.visibilityState === "visible") wake(shown);
+    };
+    target?.addEventListener?.(event, listener);
+    return () => target?.removeEventListener?.(event, listener);
+  });
   let before = Date.now();
   const clock = setInterval(() => {
-    const now = Date.now();
-    const slept = now - before > SLEPT;
-    before = now;
-    if (slept) wake(false);
+    const gap = Date.now() - before;
+    before += gap;
+    if (gap > SLEPT) wake(false);
   }, 30_000);
   return () => {
     clearInterval(clock);
-    for (const end of ends) end();
+    for (const end of listeners) end();
   };
 }
 

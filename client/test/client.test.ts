@@ -277,7 +277,7 @@ describe("reconnecting", () => {
     await pass(510);
     expect(server.last.actions).toEqual(["dashboard:join"]);
     expect(client.state).toBe("connecting");
-    await pass(10 * SECOND + 10);
+    await pass(15 * SECOND + 10);
     expect(server.connections[1]!.state).toBe("closed");
     expect(client.state).toBe("connecting");
     server.answer = reply;

@@ -63,7 +63,7 @@ describe("what the backend builds is what is heard", () => {
     if (data?.code === "rate_limited" && replyTo) {
       // Not carried out: it is not told, but sent again after that time.
       const before = server.last.received.length;
-      await vi.advanceTimersByTimeAsync(1_500 * data.retryAfter);
+      await vi.advanceTimersByTimeAsync(1_500 * data.retryAfter + 200);
       expect(heard).toEqual([]);
       expect(server.last.received.slice(before)).toEqual([server.last.received[1]]);
       client.disconnect();

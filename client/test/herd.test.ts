@@ -1,8 +1,9 @@
 /** What thousands of clients do together: to a server that cuts them all, and to API Gateway's connect quota. */
 import { expect, test, vi } from "vitest";
 import { createClient } from "../src/index.ts";
-import { type Effect, type Events, type Model, publicState, start, step } from "../src/lifecycle.ts";
+import { type Effect, type Effects, type Events, type Model, publicState, start, step } from "../src/lifecycle.ts";
 import { FakeServer } from "../src/testing.ts";
+import { dice } from "./dice.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 
 /** What API Gateway lets in, for a whole account. */
@@ -10,16 +11,6 @@ const CONNECTS_PER_SECOND = 500;
 /** Milliseconds of spread that the server says for each open connection: 400 connects a second. */
 const SPREAD_PER_CLIENT = 2.5;
 const MINUTE = 60_000;
-
-/** Math.random with a beginning, so that this test comes out the same every time (mulberry32). */
-function dice(state: number): () => number {
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** The most handshakes within any second, wherever that second begins. */
 function busiestSecond(times: number[]): number {
@@ -90,17 +81,19 @@ function simulate(count: number, { fails, told }: { fails: number; told: number 
   const timers = new Map<number, object>();
 
   function happen<E extends keyof Events>(client: number, event: E, ...values: Events[E]) {
-    const [next, ...effects] = step(models[client]!, world, event, ...values);
+    const [next, effects] = step(models[client]!, world, event, ...values);
     models[client] = next;
     for (const effect of effects) carryOut(client, effect);
   }
 
   function carryOut(client: number, [effect, ...values]: Effect) {
     const id = values[0] as number;
-    if (effect === "wait") {
+    if (effect === "later") {
+      const [event, milliseconds] = values as Effects["later"];
+      if (event !== "waited") return;
       const timer = {};
       timers.set(client, timer);
-      later(id, () => timers.get(client) === timer && happen(client, "waited"));
+      later(milliseconds, () => timers.get(client) === timer && happen(client, event));
     } else if (effect === "ask") later(1, () => happen(client, "credentials", id, false));
     else if (effect === "open") {
       if (values[1]) explained++;

@@ -5,11 +5,13 @@ or takes a connection's id from the client.
 """
 
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from roomcast import aws, envelope, names
-from roomcast.connection import Connection
+from roomcast.connection import Connection, Identity
 from roomcast.envelope import Action
 from roomcast.errors import (
     ActionError,
@@ -21,15 +23,21 @@ from roomcast.errors import (
 from roomcast.store.rate import Rate
 from roomcast.wiring import Wiring
 
+MIN_SPREAD_MS = 1000
+"""Milliseconds over which the clients of a small stage spread their reconnects."""
+CONNECT_SHARE = 0.8
+"""Of the stage's connects a second, the share that clients coming back may take."""
 MAX_ROOMS = 50
 """Of one connection. Not exact for joins at the same time; it bounds what a disconnect has to delete."""
 
 _CLOSE_SECONDS = 1.0  # for each of the two requests that close a connection; the function has 10
+UNAVAILABLE = "Tokens cannot be checked at the moment; try again"
 
 log = logging.getLogger(__name__)
 
-Reply = tuple[str, Mapping[str, object]]
-"""The name of the event that answers, and its data."""
+Reply = tuple[str, Mapping[str, object]] | tuple[str, Mapping[str, object], float]
+"""The name of the event that answers, its data, and, where the client is to hear of it, when the right to the
+connection ends (epoch seconds)."""
 
 
 @aws.within(aws.PATIENCE)
@@ -52,11 +60,14 @@ def handle(wiring: Wiring, connection_id: str, body: object) -> str | None:
         connection = _admit(wiring, connection_id)  # counts a message that is not an action too
         if isinstance(message, ActionError):
             raise message
-        event, data = _ACTIONS.get(name, _unknown)(wiring, connection, message.fields)
+        event, data, *until = _ACTIONS.get(name, _unknown)(wiring, connection, message.fields)
     except ActionError as error:
         log.info("refused connectionId=%s action=%s code=%s", connection_id, ascii(name), error.code)
-        event = "chat:error" if name in _CHAT_ACTIONS and not error.closes else "error"
-        data = {"code": error.code, "message": error.message, **error.fields}
+        if isinstance(message, Action) and name == "auth:check" and error.code == "unknown_connection":
+            event, data = _why(wiring, message.fields)
+        else:
+            event = "chat:error" if name in _CHAT_ACTIONS and not error.closes else "error"
+            data = {"code": error.code, "message": error.message, **error.fields}
         reply_to = message.id if isinstance(message, Action) else message.reply_to
         text = envelope.build(event, data, reply_to=reply_to)
         if not error.closes:
@@ -64,7 +75,36 @@ def handle(wiring: Wiring, connection_id: str, body: object) -> str | None:
         _close(wiring, connection_id, text)
         return None
     log.info("action connectionId=%s action=%s", connection_id, name)
-    return envelope.build(event, data, reply_to=message.id)
+    facts = _facts(wiring, *until) if until else None
+    return envelope.build(event, data, reply_to=message.id, connection=facts)
+
+
+def _facts(wiring: Wiring, expires_at: float) -> Mapping[str, object]:
+    """What a client should know of its connection, in relative times: its clock may be wrong.
+
+    `expiresIn`: seconds until its token ends. `spread`: milliseconds over which the stage's clients must
+    spread their reconnects to stay under its connects a second.
+    """
+    connects = CONNECT_SHARE * wiring.settings.connect_rate
+    spread = math.ceil(wiring.store.size.last() * 1000 / connects)
+    return {"expiresIn": max(0, int(expires_at - time.time())), "spread": max(MIN_SPREAD_MS, spread)}
+
+
+def _why(wiring: Wiring, fields: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+    """Say whether the token of a client that was not let in is good, and if not, why. Nothing else is proof.
+
+    A ticket cannot be looked at twice: a client with one that was let in would be known.
+    """
+    try:
+        identity = _authenticate(wiring, fields)
+    except AuthError as error:
+        return "auth:checked", {"valid": False, "code": error.code}
+    except KeysUnavailableError as error:
+        log.warning("unavailable reason=%s", error.reason)
+        return "error", {"code": "unavailable", "message": UNAVAILABLE}
+    if wiring.store.revocations.includes(identity):
+        return "auth:checked", {"valid": False, "code": "revoked"}
+    return "auth:checked", {"valid": True}
 
 
 def _close(wiring: Wiring, connection_id: str, text: str) -> None:
@@ -108,7 +148,11 @@ def _admit(wiring: Wiring, connection_id: str) -> Connection:
 def _join_dashboard(wiring: Wiring, connection: Connection, _: Mapping[str, object]) -> Reply:
     room = names.dashboard(connection.role, connection.user_id)
     _join(wiring, connection, room)
-    return "dashboard:joined", {"success": True, "userRole": connection.role, "room": room.name}
+    return (
+        "dashboard:joined",
+        {"success": True, "userRole": connection.role, "room": room.name},
+        connection.expires_at,
+    )
 
 
 def _leave_dashboard(wiring: Wiring, connection: Connection, _: Mapping[str, object]) -> Reply:
@@ -124,7 +168,7 @@ def _refresh_dashboard(_: Wiring, connection: Connection, __: Mapping[str, objec
 def _join_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     room = _chat_room(fields)
     _join(wiring, connection, room)
-    return "chat:joined_room", {"roomId": room.key, "success": True}
+    return "chat:joined_room", {"roomId": room.key, "success": True}, connection.expires_at
 
 
 def _leave_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
@@ -133,33 +177,40 @@ def _leave_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, obj
     return "chat:left_room", {"roomId": room.key, "success": True}
 
 
-def _ping(_: Wiring, __: Connection, ___: Mapping[str, object]) -> Reply:
-    return "pong", {"timestamp": envelope.timestamp()}
+def _ping(_: Wiring, connection: Connection, __: Mapping[str, object]) -> Reply:
+    return "pong", {"timestamp": envelope.timestamp()}, connection.expires_at
+
+
+def _check_token(_: Wiring, __: Connection, ___: Mapping[str, object]) -> Reply:
+    """A connection that is known has been let in."""
+    return "auth:checked", {"valid": True}
 
 
 def _refresh_token(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
-    from roomcast.tokens.authentication import authenticate  # with PyJWT, which no other action needs
     from roomcast.tokens.key_set import COLD_RETRY_SECONDS
 
-    token = fields.get("token")
     try:
-        identity = authenticate(
-            token if isinstance(token, str) else None, wiring.keys, wiring.settings.token_rules
-        )
+        identity = _authenticate(wiring, fields)
     except AuthError as error:
         log.warning("refused connectionId=%s reason=%s", connection.connection_id, error.reason)
         raise ActionError("invalid_token", "The token is not valid") from None
     except KeysUnavailableError as error:
         log.warning("unavailable connectionId=%s reason=%s", connection.connection_id, error.reason)
-        raise ActionError(
-            "unavailable", "Tokens cannot be checked at the moment; try again", retryAfter=COLD_RETRY_SECONDS
-        ) from None
+        raise ActionError("unavailable", UNAVAILABLE, retryAfter=COLD_RETRY_SECONDS) from None
     # Another role would mean other rooms: that is what a new connection is for.
     if (identity.user_id, identity.role) != (connection.user_id, connection.role):
         raise ActionError("invalid_token", "The token is for another user or role")
     if not wiring.store.connections.extend(connection, identity):
         raise ActionError("invalid_token", "The token is older than the user's revocation")
-    return "auth:refreshed", {"success": True, "expiresAt": envelope.timestamp(identity.expires_at)}
+    refreshed = {"success": True, "expiresAt": envelope.timestamp(identity.expires_at)}
+    return "auth:refreshed", refreshed, identity.expires_at
+
+
+def _authenticate(wiring: Wiring, fields: Mapping[str, object]) -> Identity:
+    from roomcast.tokens.authentication import authenticate  # with PyJWT, which no other action needs
+
+    token = fields.get("token")
+    return authenticate(token if isinstance(token, str) else None, wiring.keys, wiring.settings.token_rules)
 
 
 def _unknown(_: Wiring, __: Connection, ___: Mapping[str, object]) -> Reply:
@@ -173,6 +224,7 @@ _ACTIONS: Mapping[str, Callable[[Wiring, Connection, Mapping[str, object]], Repl
         "dashboard:refresh": _refresh_dashboard,
         "chat:join_room": _join_chat,
         "chat:leave_room": _leave_chat,
+        "auth:check": _check_token,
         "auth:refresh": _refresh_token,
         "ping": _ping,
     }

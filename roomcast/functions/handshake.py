@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from roomcast import aws, origins
+from roomcast import aws, envelope, origins
 from roomcast.connection import Identity, Receiver
 from roomcast.errors import AuthError, HandshakeError, KeysUnavailableError, ManagementApiError
 from roomcast.tokens.authentication import authenticate
@@ -45,6 +45,16 @@ class Handshake:
         return next((value for key, value in self.headers.items() if key.lower() == name), None)
 
     @property
+    def asks_why(self) -> bool:
+        """Whether the client asks to be told why it is refused: a page never sees a handshake's status."""
+        return self.query.get("explain") == "1"
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What to answer with: ours, if the client offers it."""
+        return SUBPROTOCOL if SUBPROTOCOL in self.subprotocols else None
+
+    @property
     def subprotocols(self) -> list[str]:
         """What the client offers in `Sec-WebSocket-Protocol`."""
         offered = (self.header("sec-websocket-protocol") or "").split(",")
@@ -52,17 +62,29 @@ class Handshake:
 
 
 @aws.within(aws.PATIENCE)
-def admit(wiring: Wiring, handshake: Handshake) -> str | None:
+def admit(wiring: Wiring, handshake: Handshake) -> bool:
     """Let a client in and keep its connection.
 
     Returns:
-        The subprotocol to answer with, if it offered ours.
+        Whether it is kept. False where the credentials are refused and the client asks why: it is let in as
+        nobody, which gets nothing and joins nothing, and may ask `auth:check` once.
 
     Raises:
         HandshakeError: 403 for its origin, 401 for its credentials, 429 for one connection too many; 503
             if no key can be read to check the credentials with.
     """
     _check_origin(wiring, handshake.header("origin"))
+    try:
+        _keep(wiring, handshake)
+    except HandshakeError as error:
+        if error.status != 401 or not handshake.asks_why:
+            raise
+        log.warning("let in to ask why connectionId=%s reason=%s", handshake.connection_id, error.reason)
+        return False
+    return True
+
+
+def _keep(wiring: Wiring, handshake: Handshake) -> None:
     identity, ticket = _identity(wiring, handshake)
     kept = wiring.store.connections.connect(handshake.connection_id, identity, ticket)
     if kept == "revoked":
@@ -74,7 +96,6 @@ def admit(wiring: Wiring, handshake: Handshake) -> str | None:
     log.info(
         "%s connectionId=%s userId=%s role=%s", kept, handshake.connection_id, identity.user_id, identity.role
     )
-    return SUBPROTOCOL if SUBPROTOCOL in handshake.subprotocols else None
 
 
 def _check_origin(wiring: Wiring, origin: str | None) -> None:
@@ -140,6 +161,8 @@ def _keep_to_limit(wiring: Wiring, connection_id: str, user_id: str) -> None:
                 if mine and len(others) - len(gone) < limit:
                     mine = None
             else:
+                if over:  # or they would come back at once, and close the next
+                    wiring.management_api.post(list(over), _replaced().encode(), budget=_CLOSE_SECONDS)
                 gone = _gone(wiring, over, "delete")
             for closed in gone:
                 log.info("closed connectionId=%s userId=%s", closed, user_id)
@@ -151,6 +174,12 @@ def _keep_to_limit(wiring: Wiring, connection_id: str, user_id: str) -> None:
         return
     if mine:
         raise HandshakeError(429, f"the user has {limit} connections")
+
+
+def _replaced() -> str:
+    """The last event of a connection that is closed for a newer one."""
+    message = "A newer connection of this user was let in"
+    return envelope.build("error", {"code": "connection_limit", "message": message})
 
 
 def _gone(wiring: Wiring, receivers: Mapping[str, Receiver], how: Literal["look", "delete"]) -> set[str]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from roomcast.store.rate import Admissions
     from roomcast.store.receivers import Receivers
     from roomcast.store.revocations import Revocations
+    from roomcast.store.size import Size
     from roomcast.store.tickets import Tickets
 
 
@@ -98,6 +99,13 @@ class Store:
         from roomcast.store.revocations import Revocations
 
         return Revocations(self.tables)
+
+    @functools.cached_property
+    def size(self) -> "Size":
+        """How many connections there are."""
+        from roomcast.store.size import Size
+
+        return Size(self.tables)
 
     @functools.cached_property
     def tickets(self) -> "Tickets":

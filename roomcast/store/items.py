@@ -13,6 +13,7 @@ connection has ended, or may not begin.
 | `grant#{room}#{userId}` | `grant` | a grant |
 | `user#{userId}` | `revoked` | since when the user is kept out |
 | `ticket#{hash}` | `ticket` | a one-time ticket |
+| `stage#size` | `size` | how many connections there are |
 
 No name of a room and no user id holds a `#`. Grants, revocations and tickets have a hash of their own each,
 so that they load no room's partition: DynamoDB writes 1,000 units a second to one.

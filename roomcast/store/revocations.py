@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from roomcast import aws
+from roomcast.connection import Identity
 from roomcast.store.dynamodb import Tables
 from roomcast.store.items import USER, member_key, number
 
@@ -25,6 +27,16 @@ class Revocations:
         """Let the user in again with any good token. Twice is the same as once."""
         key = member_key(USER + user_id, "revoked")
         self._tables.write(self._tables.client.delete_item, TableName=self._tables.rooms, Key=key)
+
+    def includes(self, identity: Identity) -> bool:
+        """Whether the user was revoked after the token was issued."""
+        item = aws.call(
+            self._tables.client.get_item,
+            TableName=self._tables.rooms,
+            Key=member_key(USER + identity.user_id, "revoked"),
+            ConsistentRead=True,
+        ).get("Item")
+        return item is not None and int(item["notBefore"]["N"]) >= identity.issued_at
 
 
 def unless_revoked(tables: Tables, user_id: str, issued_at: int) -> dict[str, Any]:

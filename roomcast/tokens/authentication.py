@@ -122,6 +122,8 @@ def _claims(token: str, keys: tuple[Any, ...], rules: TokenRules) -> Mapping[str
             )
         except (jwt.InvalidSignatureError, jwt.InvalidKeyError):
             continue
+        except jwt.ExpiredSignatureError as error:
+            raise AuthError(f"{type(error).__name__}: {error}", "expired") from None
         except jwt.PyJWTError as error:
             raise AuthError(f"{type(error).__name__}: {error}") from None
         # What JSON can hide in a token.

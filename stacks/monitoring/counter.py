@@ -31,6 +31,7 @@ def counter(scope: Construct, *, shared: Shared, tables: Tables) -> Function:
         "Serverless-LambdaAsyncFailureDestination",
     )
     tables.grant_connections(function.role, "Scan")
+    tables.grant_rooms(function.role, "PutItem")
     rule = events.Rule(scope, "Schedule", schedule=events.Schedule.rate(cdk.Duration.minutes(15)))
     rule.add_target(targets.LambdaFunction(function.function, retry_attempts=0))
     accept(rule, "A count that is missed is followed by another.", "Serverless-EventBusDLQ")

@@ -55,6 +55,7 @@ RIGHTS = {
         },
         f"{MANAGEMENT_API}/DELETE/@connections/*": {"execute-api:ManageConnections"},
         f"{MANAGEMENT_API}/GET/@connections/*": {"execute-api:ManageConnections"},
+        f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
         "JwtSecret/Secret": {"secretsmanager:GetSecretValue"},
         "WebSocket/OnConnect/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
     },
@@ -95,6 +96,7 @@ RIGHTS = {
 WATCHED = {
     "Count": {
         CONNECTIONS: {"dynamodb:Scan"},
+        ROOMS: {"dynamodb:PutItem"},
         "Monitoring/Counter/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
     }
 }
@@ -120,7 +122,7 @@ def test_every_function_is_in_the_list(resources: dict[str, Resources], stage: s
     assert names == set(RIGHTS) | (set(WATCHED) if stage == "prod" else set())
 
 
-def test_who_counts_may_read_the_connections_and_nothing_else(resources: dict[str, Resources]) -> None:
+def test_who_counts_may_read_the_connections_and_keep_the_count(resources: dict[str, Resources]) -> None:
     assert resources["prod"].rights("Count") == WATCHED["Count"]
 
 
@@ -259,6 +261,7 @@ def talking(backend: Backend) -> None:
     default.handler(message_event("c1=", action="auth:refresh", token=token(ttl=7200)), None)
     default.handler(message_event("c1=", action="dashboard:leave"), None)
     default.handler(message_event("unknown="), None)  # is told so, and closed
+    default.handler(message_event("unknown=", action="auth:check", token=token()), None)  # revoked?
 
 
 def run_job(body: str) -> None:

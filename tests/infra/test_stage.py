@@ -312,7 +312,7 @@ def test_the_functions_read_every_variable_that_a_setting_names_and_no_other() -
 def test_a_setting_left_out_is_what_the_functions_take_for_it() -> None:
     names = {"WEBSOCKET_CONNECTIONS_TABLE": "c", "WEBSOCKET_ROOMS_TABLE": "r"}
     stage = Stage.from_settings("local", GOOD | {"allowed_origins": ["*"], "fanout_rate": 600})
-    told = stage.environment("clients") | stage.environment("worker")
+    told = stage.environment("clients") | stage.environment("worker") | {"WEBSOCKET_CONNECT_RATE": "500"}
     # Origins have no default in a stage; without the variable no page is let in.
     asked = {"WEBSOCKET_ALLOWED_ORIGINS": "*"}
     assert Settings.from_env(names | told) == Settings.from_env(names | asked)

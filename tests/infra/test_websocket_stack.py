@@ -149,6 +149,7 @@ GATE = {
     "WEBSOCKET_OVER_MAX_CONNECTIONS": "close_oldest",
     "WEBSOCKET_ACTIONS_PER_SECOND": "20",
     "WEBSOCKET_ACTIONS_BURST": "40",
+    "WEBSOCKET_CONNECT_RATE": "300",
 }
 FANOUT = {
     "WEBSOCKET_API_ENDPOINT": "https://WebSocket/Api.execute-api.<region>.<urlsuffix>/{}",
@@ -187,7 +188,14 @@ def test_a_stage_says_who_is_let_in_and_how_much_a_client_may_do(resources: dict
 
 def test_a_setting_left_out_means_what_the_library_means_by_it(resources: dict[str, Resources]) -> None:
     told = Settings.from_env(resources["prod"].environment("Connect"))
-    names = ("connections_table", "rooms_table", "callback_url", "jwt_secret_name", "allowed_origins")
+    names = (
+        "connections_table",
+        "rooms_table",
+        "callback_url",
+        "jwt_secret_name",
+        "allowed_origins",
+        "connect_rate",
+    )
     assert told == Settings(**{name: getattr(told, name) for name in names})
 
 

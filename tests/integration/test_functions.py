@@ -7,8 +7,9 @@ from typing import Any
 
 import jwt
 import pytest
+from botocore.exceptions import ClientError
 
-from lambdas import connect, default, disconnect
+from lambdas import connect, count, default, disconnect
 from roomcast import WebSocketService
 from roomcast.functions.actions import MAX_ROOMS
 from roomcast.functions.cold_start import wiring
@@ -62,6 +63,137 @@ def test_a_secret_is_rotated_without_a_refused_connect(secrets: Any) -> None:
     for number, secret in enumerate((OTHER_SECRET, SECRET)):
         event = connect_event(f"c{number}", token=token(secret=secret))
         assert connect.handler(event, None)["statusCode"] == 200
+
+
+@pytest.mark.parametrize("way", ["query", "subprotocol"])
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (token(ttl=-60), "expired"),
+        (token(secret=OTHER_SECRET), "invalid"),
+        ("x", "invalid"),
+        (token(), "revoked"),
+    ],
+)
+def test_a_refused_client_that_asks_why_is_let_in_as_nobody_and_told(
+    way: str, bad: str, code: str, rows: Any, store: Store, api: FakeManagementApi
+) -> None:
+    store.revocations.revoke("u1")
+    headers = {"Sec-WebSocket-Protocol": f"landinghub.v1, {bad}"} if way == "subprotocol" else {}
+    query = {"explain": "1"} | ({"token": bad} if way == "query" else {})
+    event = connect_event("c1=", headers, **query)
+    answered = {"Sec-WebSocket-Protocol": "landinghub.v1"} if headers else {}
+    assert connect.handler(event, None) == {"statusCode": 200, "headers": answered}
+    assert rows("connections") == []
+    asked = message_event("c1=", action="auth:check", token=bad, id="7")
+    assert default.handler(asked, None) == {"statusCode": 200}
+    (post, delete) = api.requests
+    envelope = json.loads(post.body)
+    assert (envelope["event"], envelope["data"]) == ("auth:checked", {"valid": False, "code": code})
+    assert envelope["replyTo"] == "7"
+    assert delete.method == "DELETE"
+    assert [row for row in rows("connections") if row.get("userId")] == []
+
+
+def test_nobody_joins_nothing_and_gets_nothing(service: WebSocketService, api: FakeManagementApi) -> None:
+    connect.handler(connect_event(token=token(ttl=-60), explain="1"), None)
+    for action in ("dashboard:join", "ping", "auth:refresh"):
+        assert default.handler(message_event(action=action, token=token()), None) == {"statusCode": 200}
+        assert json.loads(api.requests[-2].body)["data"]["code"] == "unknown_connection"
+        assert api.requests[-1].method == "DELETE"
+    assert service.broadcast("e", {}).sent == 0
+    assert service.send_to_user("u1", "e", {}).sent == 0
+
+
+def test_a_good_token_that_asks_why_is_a_connection_as_any_other(rows: Any) -> None:
+    assert connect.handler(connect_event(token=token(), explain="1"), None)["statusCode"] == 200
+    assert len(rows("connections")) == 1
+    assert said(action="auth:check", token=token()) == ("auth:checked", {"valid": True})
+    assert said(action="dashboard:join")[0] == "dashboard:joined"
+
+
+def test_a_used_ticket_is_told_as_invalid_and_a_good_one_is_let_in(
+    service: WebSocketService, api: FakeManagementApi
+) -> None:
+    ticket = service.create_ticket("u1")
+    assert connect.handler(connect_event("c1=", ticket=ticket, explain="1"), None)["statusCode"] == 200
+    assert said("c1=", action="auth:check", ticket=ticket) == ("auth:checked", {"valid": True})
+    connect.handler(connect_event("c2=", ticket=ticket, explain="1"), None)
+    default.handler(message_event("c2=", action="auth:check", ticket=ticket), None)
+    assert json.loads(api.requests[-2].body)["data"] == {"valid": False, "code": "invalid"}
+
+
+@pytest.mark.parametrize("explain", ["", "0", "true", "11"])
+def test_without_the_question_a_bad_token_is_a_401(explain: str) -> None:
+    assert connect.handler(connect_event(token="x", explain=explain), None) == {"statusCode": 401}
+
+
+def test_another_origin_or_one_connection_too_many_is_refused_whether_or_not_it_asks_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WEBSOCKET_ALLOWED_ORIGINS", "https://app.example.org")
+    monkeypatch.setenv("WEBSOCKET_MAX_CONNECTIONS_PER_USER", "1")
+    monkeypatch.setenv("WEBSOCKET_OVER_MAX_CONNECTIONS", "refuse_new")
+    wiring.cache_clear()
+    let_in("c1=")
+    event = connect_event("c2=", {"Origin": "https://evil.example.org"}, token=token(), explain="1")
+    assert connect.handler(event, None) == {"statusCode": 403}
+    assert connect.handler(connect_event("c3=", token=token(), explain="1"), None) == {"statusCode": 429}
+
+
+def facts(**fields: Any) -> Any:
+    return json.loads(default.handler(message_event(**fields), None)["body"]).get("connection")
+
+
+def test_joins_pings_and_new_tokens_are_answered_with_what_a_client_should_know(store: Store) -> None:
+    store.connections.connect("c1=", identity(expires_at=time.time() + 100))
+    store.members.grant(Room("chat", "r1"), "u1")
+    for action in ("dashboard:join", "ping", "chat:join_room"):
+        assert facts(action=action, roomId="r1") == {"expiresIn": pytest.approx(99, abs=2), "spread": 1000}
+    refreshed = facts(action="auth:refresh", token=token(ttl=3600))
+    assert refreshed["expiresIn"] == pytest.approx(3609, abs=2)
+    assert facts(action="ping")["expiresIn"] == pytest.approx(3609, abs=2)
+    for action in ("dashboard:refresh", "dashboard:leave", "nothing"):
+        assert facts(action=action) is None
+
+
+def test_the_spread_is_what_the_counted_connections_need_under_the_stages_connect_rate(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBSOCKET_CONNECT_RATE", "300")
+    let_in()
+    for counted, spread in ((10, 1000), (240, 1000), (10_000, 41_667), (100_000, 416_667)):
+        store.size.put(counted)
+        wiring.cache_clear()
+        assert facts(action="ping")["spread"] == spread
+
+
+def test_the_count_is_kept_for_the_clients(store: Store) -> None:
+    let_in("c1=")
+    let_in("c2=", "u2")
+    count.handler({}, None)
+    assert store.size.last() == 2
+
+
+def test_the_size_is_read_once_a_minute_and_a_read_that_fails_changes_nothing(
+    dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_800_000_000.0]
+    size = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: now[0])).size
+    size.put(7)
+    assert size.last() == 7
+    size.put(8)
+    now[0] += 59
+    assert size.last() == 7
+    now[0] += 1
+    assert size.last() == 8
+    now[0] += 60
+
+    def fails(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "InternalServerError", "Message": ""}}, "GetItem")
+
+    monkeypatch.setattr(dynamodb, "get_item", fails)
+    assert size.last() == 8
 
 
 def test_an_admin_joins_refreshes_and_leaves_the_admin_dashboard() -> None:
@@ -197,6 +329,7 @@ def test_the_usual_action_is_one_call_to_dynamodb(
 ) -> None:
     monkeypatch.setattr(wiring(), "store", store)
     let_in()
+    store.size.last()  # read once a minute
     calls: list[str] = []
 
     def note(model: Any, **_: object) -> None:
@@ -345,6 +478,19 @@ def test_while_no_key_can_be_read_nobody_is_told_that_a_token_is_bad(
     assert connect.handler(connect_event(token=token()), None)["statusCode"] == 200
 
 
+def test_while_no_key_can_be_read_who_asks_why_is_not_told_that_the_token_is_bad(
+    secrets: Any, api: FakeManagementApi
+) -> None:
+    connect.handler(connect_event(token="x", explain="1"), None)
+    wiring.cache_clear()
+    secrets.delete_secret(SecretId="jwt", ForceDeleteWithoutRecovery=True)
+    assert connect.handler(connect_event("c2=", token=token(), explain="1"), None) == {"statusCode": 503}
+    default.handler(message_event("c1=", action="auth:check", token=token()), None)
+    secrets.create_secret(Name="jwt", SecretString=SECRET)
+    told = json.loads(api.requests[-2].body)
+    assert (told["event"], told["data"]["code"]) == ("error", "unavailable")
+
+
 def test_while_no_key_can_be_read_a_refresh_may_be_tried_again(secrets: Any) -> None:
     let_in()
     wiring.cache_clear()
@@ -370,6 +516,10 @@ def test_one_connection_too_many_closes_the_oldest(
         time.sleep(0.002)  # connectedAt counts milliseconds
     assert api.deleted == ["c1="]
     assert {row["connectionId"] for row in rows("connections")} == {"c2=", "c3="}
+    # It is told why, or it would come back at once and close the next (S67).
+    told = [json.loads(request.body) for request in api.requests if request.method == "POST"]
+    assert [envelope["data"]["code"] for envelope in told] == ["connection_limit"]
+    assert "id" not in told[0]
 
 
 def test_one_connection_too_many_is_refused_where_the_stage_says_so(

@@ -104,7 +104,9 @@ def test_the_protocol_lists_the_error_codes_of_the_code() -> None:
     used = {
         code
         for source in sources
-        for code in re.findall(r"ActionError\(\s*\"([a-z_]+)\"", source.read_text())
+        for code in re.findall(
+            r"(?:ActionError\(\s*|\"error\", \{\"code\": )\"([a-z_]+)\"", source.read_text()
+        )
     }
     assert listed == used
 

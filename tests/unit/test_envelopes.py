@@ -32,4 +32,5 @@ def test_what_is_no_action_has_its_code(sample: dict[str, Any]) -> None:
 @pytest.mark.parametrize("sample", SAMPLES["events"], ids=lambda sample: sample["about"])
 def test_what_is_built_is_what_the_client_hears(sample: dict[str, Any]) -> None:
     beside = {"id": sample.get("id"), "room": sample.get("room"), "reply_to": sample.get("replyTo")}
+    beside["connection"] = sample.get("connection")
     assert envelope.build(sample["event"], sample["data"], now=NOW, **beside) == sample["text"]
