@@ -68,7 +68,7 @@ conform: setup  ## ask STAGE, or STAGE=local, what the stand-in is asked, and pr
 logs: setup  ## follow the logs of STAGE
 	$(BIN)/roomcast logs --stage $(STAGE) --follow
 
-bench: setup  ## every claim, measured beside its peer
+bench: setup  ## every claim, measured next to its peer
 	for script in bench/*.py; do $(BIN)/python $$script --quick || exit 1; done
 
 package: setup  ## the wheel and the npm package, in dist/
@@ -78,7 +78,7 @@ audit: setup  ## known faults of the pinned packages; needs registries that answ
 	$(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit==2.10.1
 	.venv-audit/bin/pip-audit --requirement requirements-dev.txt --no-deps --disable-pip && npm audit
 
-bench-local: setup  ## the local gateway beside serverless-offline, MiniStack and Socket.IO
+bench-local: setup  ## the local gateway compared with serverless-offline, MiniStack and Socket.IO
 	$(BIN)/python bench/local_gateway.py
 
 lock: setup  ## resolve pyproject.toml into the pinned requirements files
