@@ -7,6 +7,7 @@ from roomcast import metrics
 from roomcast.errors import HandshakeError
 from roomcast.functions import handshake
 from roomcast.functions.cold_start import wiring
+from roomcast.plain_text import plain
 
 log = logging.getLogger("roomcast")
 
@@ -24,7 +25,9 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     try:
         kept = handshake.admit(wiring(), asked)
     except HandshakeError as error:
-        log.warning("refused connectionId=%s status=%d reason=%s", connection_id, error.status, error.reason)
+        log.warning(
+            "refused connectionId=%s status=%d reason=%s", plain(connection_id), error.status, error.reason
+        )
         if error.status < 500:
             metrics.emit({_REFUSED.get(error.status, "RefusedCredentials"): 1})
         return {"statusCode": error.status}

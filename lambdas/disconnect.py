@@ -5,6 +5,7 @@ from typing import Any
 
 from roomcast import aws, metrics
 from roomcast.functions.cold_start import wiring
+from roomcast.plain_text import plain
 
 log = logging.getLogger("roomcast")
 
@@ -16,6 +17,6 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     with aws.within(aws.PATIENCE):
         wiring().store.connections.disconnect(request["connectionId"], accepted_at)
     code = request.get("disconnectStatusCode")
-    log.info("disconnected connectionId=%s code=%s", request["connectionId"], code)
+    log.info("disconnected connectionId=%s code=%s", plain(request["connectionId"]), code)
     metrics.emit({"Disconnected": 1})
     return {"statusCode": 200}

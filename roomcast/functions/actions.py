@@ -20,6 +20,7 @@ from roomcast.errors import (
     KeysUnavailableError,
     ManagementApiError,
 )
+from roomcast.plain_text import plain
 from roomcast.store.rate import Rate
 from roomcast.wiring import Wiring
 
@@ -62,7 +63,7 @@ def handle(wiring: Wiring, connection_id: str, body: object) -> str | None:
             raise message
         event, data, *until = _ACTIONS.get(name, _unknown)(wiring, connection, message.fields)
     except ActionError as error:
-        log.info("refused connectionId=%s action=%s code=%s", connection_id, ascii(name), error.code)
+        log.info("refused connectionId=%s action=%s code=%s", plain(connection_id), plain(name), error.code)
         if isinstance(message, Action) and name == "auth:check" and error.code == "unknown_connection":
             event, data = _why(wiring, message.fields)
         else:
@@ -74,7 +75,7 @@ def handle(wiring: Wiring, connection_id: str, body: object) -> str | None:
             return text
         _close(wiring, connection_id, text)
         return None
-    log.info("action connectionId=%s action=%s", connection_id, name)
+    log.info("action connectionId=%s action=%s", plain(connection_id), name)
     facts = _facts(wiring, *until) if until else None
     return envelope.build(event, data, reply_to=message.id, connection=facts)
 
@@ -117,7 +118,7 @@ def _close(wiring: Wiring, connection_id: str, text: str) -> None:
         api.post([connection_id], text.encode(), budget=_CLOSE_SECONDS)
         api.delete([connection_id], budget=_CLOSE_SECONDS)
     except ManagementApiError as error:
-        log.warning("not closed connectionId=%s: %s", connection_id, ascii(str(error)))
+        log.warning("not closed connectionId=%s: %s", plain(connection_id), plain(error))
 
 
 def _read(body: object) -> Action | ActionError:
@@ -134,7 +135,9 @@ def _admit(wiring: Wiring, connection_id: str) -> Connection:
     if admission is None:
         raise ActionError("unknown_connection", "This connection has ended; connect again", closes=True)
     if admission.verdict == "expired":
-        raise ActionError("token_expired", "The token has expired; connect with a new one", closes=True)
+        # Not closed: DELETE closes with 1000, which LandingHub's client takes for the user's own wish and
+        # never comes back from. API Gateway closes it later, with 1001; until then the rate bounds its cost.
+        raise ActionError("token_expired", "The token has expired; connect with a new one")
     if admission.verdict != "ok":
         raise ActionError(
             "rate_limited",

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from roomcast import aws, envelope, origins
 from roomcast.connection import Identity, Receiver
 from roomcast.errors import AuthError, HandshakeError, KeysUnavailableError, ManagementApiError
+from roomcast.plain_text import plain
 from roomcast.tokens.authentication import authenticate
 from roomcast.wiring import Wiring
 
@@ -94,7 +95,11 @@ def _keep(wiring: Wiring, handshake: Handshake) -> None:
     if kept == "connected":
         _keep_to_limit(wiring, handshake.connection_id, identity.user_id)
     log.info(
-        "%s connectionId=%s userId=%s role=%s", kept, handshake.connection_id, identity.user_id, identity.role
+        "%s connectionId=%s userId=%s role=%s",
+        kept,
+        plain(handshake.connection_id),
+        identity.user_id,
+        identity.role,
     )
 
 
@@ -162,7 +167,7 @@ def _keep_to_limit(wiring: Wiring, connection_id: str, user_id: str) -> None:
                     mine = None
             else:
                 if over:  # or they would come back at once, and close the next
-                    wiring.management_api.post(list(over), _replaced().encode(), budget=_CLOSE_SECONDS)
+                    wiring.management_api.post(list(over), _replaced().encode(), budget=_CLOSE_SECONDS, waits_for_slow=False)
                 gone = _gone(wiring, over, "delete")
             for closed in gone:
                 log.info("closed connectionId=%s userId=%s", closed, user_id)
@@ -170,7 +175,7 @@ def _keep_to_limit(wiring: Wiring, connection_id: str, user_id: str) -> None:
             if mine:
                 store.connections.disconnect(connection_id, accepted_at=0)
     except (ClientError, BotoCoreError, ManagementApiError) as error:
-        log.warning("the limit of connections was not looked at userId=%s: %s", user_id, ascii(str(error)))
+        log.warning("the limit of connections was not looked at userId=%s: %s", user_id, plain(error))
         return
     if mine:
         raise HandshakeError(429, f"the user has {limit} connections")

@@ -10,6 +10,7 @@ from roomcast import aws
 from roomcast.connection import Receiver
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.report import PostReport
+from roomcast.plain_text import plain
 from roomcast.store import Store
 from roomcast.store.dynamodb import side_by_side
 
@@ -132,5 +133,5 @@ def _prune(
             gone = [receiver for receiver in gone if receiver.connection_id not in kept]
             failures = side_by_side(prune, gone)
     if len(pruned) < len(gone):
-        why = ascii(str(failures[0])) if failures else "out of time"
+        why = plain(failures[0]) if failures else "out of time"
         _LOG.warning("%d of %d that are gone are not pruned yet: %s", len(gone) - len(pruned), len(gone), why)

@@ -36,7 +36,7 @@ class Admission:
 
     Attributes:
         connection: who acts.
-        verdict: `ok`, or why the action is refused; with `expired` and `flooding` the connection is to be
+        verdict: `ok`, or why the action is refused; with `flooding` the connection is to be
             closed.
         retry_after: seconds until an action would be let through again.
     """
@@ -86,11 +86,9 @@ class Admissions:
         connection = to_connection(item)
         if connection.ttl * 1000 <= now:
             return None
-        if connection.expires_at * 1000 <= now:
-            return Admission(connection, "expired")
         over = float(item["tat"]["N"]) - now - rate.burst * rate.interval
         if over <= 0:
-            return Admission(connection, "ok")
+            return Admission(connection, "expired" if connection.expires_at * 1000 <= now else "ok")
         verdict: Literal["flooding", "rate_limited"] = (
             "flooding" if over > rate.debt * rate.interval else "rate_limited"
         )

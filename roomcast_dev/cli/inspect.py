@@ -17,6 +17,7 @@ from roomcast import Settings
 from roomcast import names as rooms
 from roomcast.connection import Connection
 from roomcast.names import Role
+from roomcast.plain_text import plain
 from roomcast.store.dynamodb import Tables
 from roomcast.store.listing import Listing
 from roomcast_dev.cli.options import spread
@@ -199,7 +200,7 @@ def _table(place: str, what: Things, connections: Sequence[Connection], limit: i
         )
     for line in lines:
         # Names come from tokens: Rich would read `[...]` in a plain string as markup.
-        table.add_row(*map(Text, line))
+        table.add_row(*map(Text, map(plain, line)))
     if total > len(lines):
         table.caption = f"and {total - len(lines):,} more; --limit 0 shows all"
         table.caption_justify = "left"

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import boto3
 import typer
 
+from roomcast.plain_text import plain
 from roomcast_dev.cli import target
 
 POLL_SECONDS = 2.0
@@ -58,9 +59,13 @@ def _new(client: Any, groups: list[str], start: int, seen: dict[str, int]) -> It
 
 
 def _readable(message: str) -> str:
-    """A line as a person reads it: the functions write theirs as JSON."""
+    """A line as a person reads it: the functions write theirs as JSON.
+
+    What strangers may have had a part in can neither steer the terminal nor look like another entry.
+    """
     try:
         parts = json.loads(message)
-        return f"{parts['level']:<7} {parts['message']}"
+        return plain(f"{parts['level']:<7} {parts['message']}")
     except (ValueError, KeyError, TypeError):
-        return message.rstrip()
+        # A traceback has lines of its own; those after the first are set in.
+        return "\n         ".join(map(plain, message.rstrip().split("\n")))

@@ -19,6 +19,7 @@ from botocore.exceptions import (
 )
 
 from roomcast import RoomcastError
+from roomcast.plain_text import plain
 from roomcast_dev.cli import (
     approve,
     cost,
@@ -189,4 +190,4 @@ def main() -> None:
 
 
 def _complain(message: str) -> None:
-    print("roomcast:", " ".join(message.split()), file=sys.stderr)
+    print("roomcast:", plain(" ".join(message.split())), file=sys.stderr)

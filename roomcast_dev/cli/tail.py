@@ -12,6 +12,7 @@ from websockets.typing import Origin
 
 from roomcast import names as rooms
 from roomcast.names import Role, Room
+from roomcast.plain_text import plain
 from roomcast_dev.cli.options import spread
 from roomcast_dev.cli.target import Place
 
@@ -108,6 +109,4 @@ def _follow(socket: ClientConnection, room: Room | None) -> None:
         if "replyTo" in envelope or (room is not None and envelope.get("room") != room.name):
             continue
         data = json.dumps(envelope.get("data"), ensure_ascii=False, separators=(",", ":"))
-        # `isprintable`: what a backend was told to send must not steer this terminal.
-        line = f"{envelope.get('timestamp')}  {envelope.get('event')}  {data}"
-        print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), flush=True)
+        print(plain(f"{envelope.get('timestamp')}  {envelope.get('event')}  {data}"), flush=True)

@@ -27,6 +27,7 @@ from tests.builders import (
     token,
 )
 from tests.fakes.management_api import FakeManagementApi
+from tests.unit.test_auth import raw_signed
 
 pytestmark = pytest.mark.usefixtures("functions")
 
@@ -297,13 +298,57 @@ def closed_with(api: FakeManagementApi, connection_id: str = "c1=") -> tuple[str
     return envelope["event"], envelope["data"]["code"], envelope.get("replyTo")
 
 
-def test_an_action_after_the_tokens_end_closes_the_connection(
+def test_an_action_after_the_tokens_end_is_refused_and_the_connection_is_left_to_api_gateway(
     api: FakeManagementApi, store: Store, rows: Any
 ) -> None:
     store.connections.connect("c1=", identity(expires_at=time.time() - 1))
-    assert default.handler(message_event(action="dashboard:join", id="1"), None) == {"statusCode": 200}
-    assert closed_with(api) == ("error", "token_expired", "1")
+    for _ in range(2):
+        event, data = said(action="dashboard:join", id="1")
+        assert (event, data["code"]) == ("error", "token_expired")
     assert rows("rooms") == []
+    assert api.requests == []
+
+
+class SocketJs:
+    """What LandingHub's socket.js, unmodified, does when its WebSocket closes."""
+
+    def __init__(self) -> None:
+        self.comes_back = False
+
+    def onclose(self, code: int) -> None:
+        if code != 1000:
+            self.comes_back = True
+
+
+def test_landinghubs_client_survives_the_end_of_its_token_and_stays_out_over_the_limit(
+    api: FakeManagementApi, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBSOCKET_MAX_CONNECTIONS_PER_USER", "1")
+    wiring.cache_clear()
+    store.connections.connect("c1=", identity(expires_at=time.time() - 1))
+    expired, put_out = SocketJs(), SocketJs()
+    assert said("c1=", action="ping")[1]["code"] == "token_expired"
+    for closed_by_us in api.deleted:
+        expired.onclose({"c1=": 1000}[closed_by_us])
+    expired.onclose(1001)  # API Gateway's own, after ten idle minutes or two hours
+    assert expired.comes_back
+    let_in("c2=", "u2")
+    let_in("c3=", "u2")
+    assert api.deleted == ["c2="]
+    put_out.onclose(1000)
+    assert not put_out.comes_back
+
+
+def test_an_expired_connection_that_floods_is_closed(
+    api: FakeManagementApi, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBSOCKET_ACTIONS_PER_SECOND", "1")
+    monkeypatch.setenv("WEBSOCKET_ACTIONS_BURST", "3")
+    wiring.cache_clear()
+    store.connections.connect("c1=", identity(expires_at=time.time() - 1))
+    said_ = [default.handler(message_event(action="ping", id="1"), None) for _ in range(100)]
+    assert {"statusCode": 200} in said_
+    assert closed_with(api) == ("error", "rate_limited", "1")
 
 
 def test_too_many_actions_are_refused_and_a_flood_closes_the_connection(
@@ -515,6 +560,7 @@ def test_one_connection_too_many_closes_the_oldest(
         let_in(connection_id)
         time.sleep(0.002)  # connectedAt counts milliseconds
     assert api.deleted == ["c1="]
+    assert closed_with(api, "c1=") == ("error", "connection_limit", None)
     assert {row["connectionId"] for row in rows("connections")} == {"c2=", "c3="}
     # It is told why, or it would come back at once and close the next (S67).
     told = [json.loads(request.body) for request in api.requests if request.method == "POST"]
@@ -577,3 +623,44 @@ def test_no_body_and_no_token_is_logged(caplog: pytest.LogCaptureFixture) -> Non
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("roomcast")]
     assert any(line.startswith("connected") for line in lines)
     assert not [line for line in lines if mark in line or "secret-words" in line]
+
+
+HOSTILE = "x\x1b[2J\x1b]0;t\x07\r\nconnected userId=admin\x9b31m\u202e\u2028\x00"
+
+
+def test_nothing_that_a_stranger_wrote_reaches_a_log_line_as_it_is(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBSOCKET_ALLOWED_ORIGINS", "https://a.example")
+    wiring.cache_clear()
+    let_in("c1=")
+    crit = jwt.encode({"userId": "u1"}, SECRET, headers={"crit": [HOSTILE]})
+    good: dict[str, Any] = {"userId": "u1", "exp": 9999999999}
+    queries: list[dict[str, str]] = [{"token": crit}, {"token": HOSTILE}, {"ticket": HOSTILE}]
+    for claims in (
+        {"userId": HOSTILE},
+        {"exp": HOSTILE},
+        {"aud": HOSTILE},
+        {"iss": HOSTILE},
+        {"name": HOSTILE},
+    ):
+        unsigned = raw_signed(json.dumps(good | claims))
+        queries.append({"token": unsigned})
+    with caplog.at_level(logging.DEBUG, logger="roomcast"):
+        for number, query in enumerate(queries):
+            connect.handler(connect_event(f"{HOSTILE}{number}", {}, **query), None)
+        for headers in (
+            {"Origin": HOSTILE},
+            {"Origin": f"https://{HOSTILE}"},
+            {"Sec-WebSocket-Protocol": f"landinghub.v1, {HOSTILE}"},
+            {"User-Agent": HOSTILE},
+        ):
+            connect.handler(connect_event(HOSTILE, headers), None)
+        for fields in ({"action": HOSTILE}, {"action": "ping", "id": HOSTILE}, {"action": "chat:join_room"}):
+            default.handler(message_event("c1=", **{"roomId": HOSTILE, **fields}), None)
+            default.handler(message_event(HOSTILE, **fields), None)
+        default.handler(message_event("c1=", action="auth:refresh", token=crit), None)
+        disconnect.handler(disconnect_event(HOSTILE), None)
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("roomcast")]
+    assert len(lines) > 10
+    assert [line for line in lines if not line.isprintable()] == []

@@ -48,3 +48,17 @@ def test_a_stage_without_logs_is_told_so(roomcast: Roomcast, monkeypatch: pytest
     answer = roomcast("logs", "--stage", "prod")
     assert answer.code != 0
     assert "this stage has no logs" in answer.err
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_line_neither_steers_the_terminal_nor_looks_like_another(
+    roomcast: Roomcast, cloudwatch_logs: Any, as_json: bool
+) -> None:
+    forged = "12:00:00 INFO    connected"
+    text = f"refused reason=\x1b[2J\x1b]0;t\x07\r{forged}\x9b31m\u202e\u2028\n{forged}"
+    message = json.dumps({"level": "INFO", "message": text}) if as_json else text
+    event = [{"timestamp": int(time.time() * 1000), "message": message}]
+    cloudwatch_logs.put_log_events(logGroupName="connect-logs", logStreamName="s", logEvents=event)
+    lines = roomcast("logs", "--stage", "prod").out.removesuffix("\n").split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert [line for line in lines if line.startswith(forged)] == []
