@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from roomcast import aws, envelope, origins
 from roomcast.connection import Identity, Receiver
-from roomcast.errors import AuthError, HandshakeError, KeysUnavailableError, ManagementApiError
+from roomcast.errors import ActionError, AuthError, HandshakeError, KeysUnavailableError, ManagementApiError
 from roomcast.plain_text import plain
 from roomcast.tokens.authentication import authenticate
 from roomcast.wiring import Wiring

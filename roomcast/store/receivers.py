@@ -114,6 +114,15 @@ class Receivers:
         for page in self._scan(Slice(), None, page_size):
             yield from page.receivers
 
+    def of_admins(self) -> Iterator[Receiver]:
+        """The connections of admins: a Scan of the connections table that returns only theirs."""
+        only: dict[str, Any] = {
+            "FilterExpression": "userRole = :admin",
+            "ExpressionAttributeValues": {":admin": {"S": "admin"}},
+        }
+        for page in self._scan(Slice(), None, **only):
+            yield from page.receivers
+
     def slices_of_room(self, room: Room) -> list[Slice]:
         """The parts of a room: one, or one for each partition of a large room."""
         note = aws.call(
@@ -197,7 +206,11 @@ class Receivers:
         return sum(counts)
 
     def _scan(
-        self, part: Slice, cursor: Mapping[str, Any] | None, page_size: int | None = None
+        self,
+        part: Slice,
+        cursor: Mapping[str, Any] | None,
+        page_size: int | None = None,
+        **only: Any,
     ) -> Iterator[Page]:
         start = {"ExclusiveStartKey": cursor} if cursor else {}
         pages = self._tables.pages(
@@ -210,6 +223,7 @@ class Receivers:
             TotalSegments=part.of,
             **start,
             **limit(page_size),
+            **only,
         )
         for page in pages:
             receivers = [to_receiver(item) for item in self._tables.alive(page["Items"])]

@@ -188,3 +188,13 @@ def test_a_ticket_has_the_labels_that_a_token_would_have(service: WebSocketServi
     who = store.tickets.read(ticket)
     assert who
     assert (who.name, who.email) == ("山田\u3000太郎", "x" * 256)
+
+
+def test_all_admins_get_what_is_sent_to_them_joined_or_not(
+    service: WebSocketService, store: Store, api: FakeManagementApi
+) -> None:
+    for number in range(2):
+        store.connections.connect(f"a{number}=", identity(f"admin{number}", "admin"))
+    report = service.send_to_admins("admin:status", {"n": 1}, id="once")
+    assert (counts(report), report.id) == ({"sent": 2}, "once")
+    assert set(api.delivered) == {"a0=", "a1="}
