@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from roomcast import aws, envelope, origins
 from roomcast.connection import Identity, Receiver
-from roomcast.errors import ActionError, AuthError, HandshakeError, KeysUnavailableError, ManagementApiError
+from roomcast.errors import AuthError, HandshakeError, KeysUnavailableError, ManagementApiError
 from roomcast.plain_text import plain
 from roomcast.tokens.authentication import authenticate
 from roomcast.wiring import Wiring
@@ -167,7 +167,9 @@ def _keep_to_limit(wiring: Wiring, connection_id: str, user_id: str) -> None:
                     mine = None
             else:
                 if over:  # or they would come back at once, and close the next
-                    wiring.management_api.post(list(over), _replaced().encode(), budget=_CLOSE_SECONDS, waits_for_slow=False)
+                    wiring.management_api.post(
+                        list(over), _replaced().encode(), budget=_CLOSE_SECONDS, waits_for_slow=False
+                    )
                 gone = _gone(wiring, over, "delete")
             for closed in gone:
                 log.info("closed connectionId=%s userId=%s", closed, user_id)
