@@ -20,10 +20,12 @@ from roomcast.service import WebSocketService
 from roomcast.settings import Settings
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
+from roomcast.store.large_rooms import MANY_MEMBERS
 from roomcast.store.rate import Rate
 from tests.builders import create_tables, disconnect_event
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
 from tests.fakes.management_api import GONE, OK, RESET, RESET_WITHIN_ANSWER, FakeManagementApi
+from tests.support.dynamodb_local import dynamodb_local
 
 CHAT, DASHBOARD = Room("chat", "r1"), Room("dashboard_user", "u1")
 NOW = 1_800_000_000.0
@@ -42,16 +44,19 @@ class World:
     store: Store
 
     @classmethod
-    def make(cls) -> "World":
-        dynamodb: Any = FakeDynamoDB()
+    def make(cls, client: Any = None, *, spread: bool = False) -> "World":
+        dynamodb: Any = client or FakeDynamoDB()
         create_tables(dynamodb)
         store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: NOW))
         world = cls(dynamodb, store)
+        if spread:
+            store.members.note_size(CHAT, MANY_MEMBERS)
         store.members.grant(CHAT, "u1")
         store.connections.connect("c1=", identity())
         assert store.members.join(world.connection(), CHAT, needs_grant=True)
         store.tickets.put("ticket", identity("u2"))
-        dynamodb.calls.clear()
+        if client is None:
+            dynamodb.calls.clear()
         return world
 
     def connection(self) -> Connection:
@@ -63,7 +68,9 @@ class World:
         tables = [self.dynamodb.scan(TableName=name)["Items"] for name in ("connections", "rooms")]
         # A lost answer may count one action twice.
         return sorted(
-            repr(sorted((k, v) for k, v in item.items() if k != "tat")) for table in tables for item in table
+            repr(sorted((k, sorted(v.items())) for k, v in item.items() if k != "tat"))
+            for table in tables
+            for item in table
         )
 
 
@@ -95,6 +102,20 @@ OPERATIONS: dict[str, Callable[[World], object]] = {
 @pytest.fixture
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+@pytest.mark.dynamodb_local
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("spread", [False, True])
+def test_dynamodb_itself_takes_every_operation_and_answers_as_the_fake(spread: bool) -> None:
+    """Expressions that a fake may take too lightly, for rooms in one partition and for large ones."""
+    with dynamodb_local() as client:
+        for operation, do in OPERATIONS.items():
+            worlds = World.make(spread=spread), World.make(client, spread=spread)
+            results = [(do(world), world.rows()) for world in worlds]
+            assert results[0] == results[1], operation
+            for table in ("connections", "rooms"):
+                client.delete_table(TableName=table)
 
 
 def at_calls(fault: Fault, numbers: range) -> Callable[[str], Fault | None]:
