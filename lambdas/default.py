@@ -8,5 +8,7 @@ from roomcast.functions.cold_start import wiring
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001
     """Do the action and answer with its event, which the route response carries to the client."""
-    reply = actions.handle(wiring(), event["requestContext"]["connectionId"], event.get("body"))
+    request = event["requestContext"]
+    at = request.get("requestTimeEpoch")
+    reply = actions.handle(wiring(), request["connectionId"], event.get("body"), at)
     return {"statusCode": 200, "body": reply} if reply is not None else {"statusCode": 200}

@@ -46,6 +46,8 @@ class Connection:
         name: of the user, to show.
         issued_at: epoch seconds at which its token was issued; 0 where that is not known.
         spread: those of the rooms in which it is a member of one of the room's partitions.
+        asked: when the client asked for the action at hand, so that later actions are greater; empty where
+            that is not known.
     """
 
     connection_id: str
@@ -58,6 +60,7 @@ class Connection:
     name: str = ""
     issued_at: int = 0
     spread: frozenset[str] = frozenset()
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from roomcast import aws, envelope, names
@@ -31,6 +32,7 @@ CONNECT_SHARE = 0.8
 MAX_ROOMS = 50
 """Of one connection. Not exact for joins at the same time; it bounds what a disconnect has to delete."""
 
+_MAX_DIGITS = 15  # of an id that is a number
 _CLOSE_SECONDS = 1.0  # for each of the two requests that close a connection; the function has 10
 UNAVAILABLE = "Tokens cannot be checked at the moment; try again"
 
@@ -42,13 +44,14 @@ connection ends (epoch seconds)."""
 
 
 @aws.within(aws.PATIENCE)
-def handle(wiring: Wiring, connection_id: str, body: object) -> str | None:
+def handle(wiring: Wiring, connection_id: str, body: object, at: int | None = None) -> str | None:
     """Do what one message of a client asks for.
 
     Args:
         wiring: of the stage.
         connection_id: who asks, as API Gateway says.
         body: the message as it came.
+        at: epoch milliseconds at which API Gateway received it.
 
     Returns:
         The reply's envelope, or an `error` event (`chat:error` for the actions on chat rooms) whose data has
@@ -61,6 +64,7 @@ def handle(wiring: Wiring, connection_id: str, body: object) -> str | None:
         connection = _admit(wiring, connection_id)  # counts a message that is not an action too
         if isinstance(message, ActionError):
             raise message
+        connection = replace(connection, asked=_asked(at, message.id))
         event, data, *until = _ACTIONS.get(name, _unknown)(wiring, connection, message.fields)
     except ActionError as error:
         log.info("refused connectionId=%s action=%s code=%s", plain(connection_id), plain(name), error.code)
@@ -121,6 +125,15 @@ def _close(wiring: Wiring, connection_id: str, text: str) -> None:
         log.warning("not closed connectionId=%s: %s", plain(connection_id), plain(error))
 
 
+def _asked(at: int | None, id_: str | None) -> str:
+    """Order an action among those of its connection: by the time, and within a millisecond by the client's id
+    where that is a number."""
+    if at is None:
+        return ""
+    number = id_ if id_ and id_.isascii() and id_.isdigit() and len(id_) <= _MAX_DIGITS else "0"
+    return f"{at:015d}.{int(number):0{_MAX_DIGITS}d}"
+
+
 def _read(body: object) -> Action | ActionError:
     try:
         return envelope.parse(body)
@@ -160,7 +173,7 @@ def _join_dashboard(wiring: Wiring, connection: Connection, _: Mapping[str, obje
 
 def _leave_dashboard(wiring: Wiring, connection: Connection, _: Mapping[str, object]) -> Reply:
     room = names.dashboard(connection.role, connection.user_id)
-    wiring.store.members.leave(connection.connection_id, room)
+    wiring.store.members.leave(connection.connection_id, room, connection.asked)
     return "dashboard:left", {"success": True, "room": room.name}
 
 
@@ -176,7 +189,7 @@ def _join_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, obje
 
 def _leave_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     room = _chat_room(fields)
-    wiring.store.members.leave(connection.connection_id, room)
+    wiring.store.members.leave(connection.connection_id, room, connection.asked)
     return "chat:left_room", {"roomId": room.key, "success": True}
 
 

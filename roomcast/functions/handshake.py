@@ -22,6 +22,7 @@ SUBPROTOCOL = "landinghub.v1"
 """Offered next to a token in `Sec-WebSocket-Protocol`, and the only one in the reply."""
 
 _BAD_TICKET = "the ticket is unknown, used or too old"
+_GOODBYE_SECONDS = 0.7  # for the last event of a connection that is closed for a newer one
 _CLOSE_SECONDS = 1.0  # for what is asked of the management API; the function has 10
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ def _keep_to_limit(wiring: Wiring, connection_id: str, user_id: str) -> None:
             else:
                 if over:  # or they would come back at once, and close the next
                     wiring.management_api.post(
-                        list(over), _replaced().encode(), budget=_CLOSE_SECONDS, waits_for_slow=False
+                        list(over), _replaced().encode(), budget=_GOODBYE_SECONDS, waits_for_slow=False
                     )
                 gone = _gone(wiring, over, "delete")
             for closed in gone:

@@ -1,6 +1,8 @@
 """Members of rooms and the grants to join them."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -24,6 +26,10 @@ from roomcast.store.items import (
 from roomcast.store.large_rooms import MANY_MEMBERS, LargeRooms, member_pages, partitions
 from roomcast.store.revocations import unless_revoked
 
+# API Gateway runs actions of one connection at the same time. The item notes the last join or leave, and one
+# for the same room that was asked for before it changes nothing.
+_NOTE = " SET lastRoom = :room, lastAsked = :asked"
+_IN_ORDER = " AND (attribute_not_exists(lastAsked) OR lastRoom <> :room OR lastAsked <= :asked)"
 _SPREADS_AFTER = 1.0  # s of throttling by a room's only partition
 
 
@@ -47,8 +53,8 @@ class Members:
             needs_grant: whether the connection's user must have a grant for it.
 
         Returns:
-            False where the connection is gone, its user was revoked, or the grant is missing: nothing is
-            changed.
+            True also where the connection has asked to leave after this. False where the connection is gone,
+            its user was revoked, or the grant is missing. Then nothing is changed.
         """
         is_member = room.name in connection.rooms
         spread = room.name in connection.spread if is_member else self._large.takes(room)
@@ -62,9 +68,12 @@ class Members:
                         )
                 except ConditionFailedError as error:
                     item = error.item
+                    if not error.index and _is_superseded(item, room.name, connection.asked):
+                        return True
                     if error.index or item.get("connectedAt", {}).get("S") != connection.connected_at:
                         return False
-                    connection = to_connection(item)  # it was refreshed, or is a member at the other place
+                    # It was refreshed, or is a member at the other place.
+                    connection = replace(to_connection(item), asked=connection.asked)
                     if room.name in connection.rooms:
                         spread, may_spread = room.name in connection.spread, False
                 except (ClientError, BotoCoreError) as error:
@@ -77,9 +86,16 @@ class Members:
                 else:
                     return True
 
-    def leave(self, connection_id: str, room: Room) -> None:
-        """End a membership. Leaving a room that one is not in does nothing."""
-        self._remove_member(connection_id, room.name)
+    def leave(self, connection_id: str, room: Room, asked: str = "") -> None:
+        """End a membership. Leaving a room that one is not in does nothing, and so does a leave that comes
+        after a join that was asked for later.
+
+        Args:
+            connection_id: whose.
+            room: which.
+            asked: as in `Connection`.
+        """
+        self._remove_member(connection_id, room.name, asked)
 
     def grant(self, room: Room, user_id: str) -> None:
         """Give a user the right to join a room."""
@@ -125,23 +141,26 @@ class Members:
         self, connection: Connection, room: Room, *, needs_grant: bool, spread: bool
     ) -> list[dict[str, Any]]:
         """The writes of a join: the connection's item first."""
+        asked = connection.asked
         expires_at = number(connection.expires_at)
         update: Any = {
             "TableName": self._tables.connections,
             "Key": connection_key(connection.connection_id),
-            "UpdateExpression": "ADD rooms :rooms" + ", spread :rooms" * spread,
+            "UpdateExpression": "ADD rooms :rooms" + ", spread :rooms" * spread + _NOTE * bool(asked),
             # A member is in one place only, wherever an earlier join has put it.
             "ConditionExpression": "connectedAt = :connectedAt AND expiresAt = :expiresAt AND "
             + (
                 "(NOT contains(rooms, :room) OR contains(spread, :room))"
                 if spread
                 else "NOT contains(spread, :room)"
-            ),
+            )
+            + _IN_ORDER * bool(asked),
             "ExpressionAttributeValues": {
                 ":room": {"S": room.name},
                 ":rooms": {"SS": [room.name]},
                 ":connectedAt": {"S": connection.connected_at},
                 ":expiresAt": expires_at,
+                **({":asked": {"S": asked}} if asked else {}),
             },
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
@@ -166,7 +185,7 @@ class Members:
             writes.append({"ConditionCheck": grant})
         return writes
 
-    def _remove_member(self, connection_id: str, room: str) -> None:
+    def _remove_member(self, connection_id: str, room: str, asked: str = "") -> None:
         """End a membership, in one transaction: between two writes a join could come, and leave a member that
         no item names."""
         spread = False
@@ -176,17 +195,24 @@ class Members:
             update: Any = {
                 "TableName": self._tables.connections,
                 "Key": connection_key(connection_id),
-                "UpdateExpression": "DELETE rooms :rooms, spread :rooms",
+                "UpdateExpression": "DELETE rooms :rooms, spread :rooms" + _NOTE * bool(asked),
                 # An update must not create the item.
                 "ConditionExpression": "attribute_exists(userId) AND "
                 + "NOT " * (not spread)
-                + "contains(spread, :room)",
-                "ExpressionAttributeValues": {":room": {"S": room}, ":rooms": {"SS": [room]}},
+                + "contains(spread, :room)"
+                + _IN_ORDER * bool(asked),
+                "ExpressionAttributeValues": {
+                    ":room": {"S": room},
+                    ":rooms": {"SS": [room]},
+                    **({":asked": {"S": asked}} if asked else {}),
+                },
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             }
             try:
                 self._tables.transact({"Delete": delete}, {"Update": update})
             except ConditionFailedError as error:
+                if _is_superseded(error.item, room, asked):
+                    return
                 if "userId" in error.item:
                     spread = room in rooms_of(error.item, "spread")
                     continue
@@ -194,3 +220,9 @@ class Members:
                     key = membership_key(room, connection_id, spread=place)
                     self._tables.write(self._tables.client.delete_item, TableName=self._tables.rooms, Key=key)
             return
+
+
+def _is_superseded(item: Mapping[str, Any], room: str, asked: str) -> bool:
+    """Whether the connection has asked for something later about that room."""
+    last = item.get("lastAsked", {}).get("S", "")
+    return bool(asked) and last > asked and bool(item["lastRoom"]["S"] == room)

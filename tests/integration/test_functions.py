@@ -664,3 +664,25 @@ def test_nothing_that_a_stranger_wrote_reaches_a_log_line_as_it_is(
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("roomcast")]
     assert len(lines) > 10
     assert [line for line in lines if not line.isprintable()] == []
+
+
+@pytest.mark.parametrize("last", ["join", "leave"])
+@pytest.mark.parametrize("same_moment", [True, False])
+def test_actions_that_overtake_each_other_end_as_the_client_asked_last(
+    store: Store, rows: Any, last: str, same_moment: bool
+) -> None:
+    let_in(role="admin")
+    first = "leave" if last == "join" else "join"
+    later = message_event(action=f"chat:{last}_room", roomId="r1", id="10")
+    sooner = message_event(action=f"chat:{first}_room", roomId="r1", id="9")
+    other = message_event(action="chat:join_room", roomId="r2", id="8")
+    for number, event in enumerate((other, sooner, later)):
+        event["requestContext"]["requestTimeEpoch"] = 1_800_000_000_000 + (0 if same_moment else number)
+    for event in (other, later, sooner, sooner):  # API Gateway runs them at the same time
+        answer = json.loads(default.handler(event, None)["body"])
+        assert answer["data"]["success"] is True
+    rooms = {row["room"] for row in rows("rooms") if row["member"].startswith("connection#")}
+    assert rooms == ({"chat_room_r1", "chat_room_r2"} if last == "join" else {"chat_room_r2"})
+    connection = store.connections.get("c1=")
+    assert connection
+    assert connection.rooms == rooms
