@@ -109,8 +109,9 @@ class Brake:
         elif self.pace is not None and (
             self._answers.share < 1 or now - max(self._succeeded_at, self._braked_at) > self._FORGETS
         ):
-            faster = self.pace.rate * 1.25
-            holds = rate > self.pace.rate / 4 and faster < self._CEILING
+            faster = self.pace.rate * (1.25 if rate > self.pace.rate / 2 or not lately else 1)
+            # Retries wait before they come, all at once: a pace that nobody reaches may still be needed.
+            holds = (lately or rate > self.pace.rate / 4) and faster < self._CEILING
             self.pace = Pace(faster, now) if holds else None
         # Else there was nothing but 429s, which adds nothing to what was known.
         self._answers, self._retries = _Tally(), _Tally()
