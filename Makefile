@@ -9,7 +9,7 @@ OUTPUTS ?= cdk.out/$(STAGE).outputs.json
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 COMPILE := $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras
 
-.PHONY: setup dev test test-slow test-all test-313 lint templates check synth deploy deploy-assembly deploy-account destroy logs conform package bench bench-local audit lock docs
+.PHONY: setup dev nightly test test-slow test-all test-313 lint templates check synth deploy deploy-assembly deploy-account destroy logs conform package bench bench-local audit lock docs
 
 setup:  ## the virtual environment, the node packages, the built client, both sides at once
 	@$(MAKE) --no-print-directory -j2 .venv/.done client/dist/index.js
@@ -40,6 +40,10 @@ check: lint templates test  ## all three: run this before you hand in a change
 
 docs: setup  ## write the tables of the documentation that come from the code
 	$(BIN)/python -m stacks.reference
+
+nightly: setup  ## 10,000 random examples of the state machine; it prints its seed
+	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "ROOMCAST_SEED=$$seed"; \
+		ROOMCAST_SEED=$$seed ROOMCAST_EXAMPLES=10000 $(BIN)/pytest -m slow tests/integration/test_state_machine.py
 
 synth: setup  ## write the template of STAGE to cdk.out/STAGE: no account, no network
 	npx cdk synth --quiet -c stage=$(STAGE) --output cdk.out/$(STAGE)

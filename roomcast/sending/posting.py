@@ -62,7 +62,10 @@ def post(
     left = deadline - time.monotonic()
     if retries_unknown and report.unknown and left > 0:
         doubtful = list(report.unknown)
-        report.replace(doubtful, management_api.post(doubtful, body, budget=left, rate=rate))
+        later = management_api.post(doubtful, body, budget=left, rate=rate)
+        # What the retry did not bring may have come the first time.
+        later.unknown, later.failed = later.unknown + later.failed, []
+        report.replace(doubtful, later)
     retry_unopened(
         report,
         receivers,

@@ -81,7 +81,13 @@ class Admissions:
                 if "userId" not in error.item:
                     return None
             with suppress(ConditionFailedError):  # it has become idle in between: again from the start
-                item = self._move_tat(connection_id, "ADD tat :tat", "tat >= :now", now, rate.interval)
+                item = self._move_tat(
+                    connection_id,
+                    "ADD tat :tat",
+                    "attribute_exists(userId) AND tat >= :now",
+                    now,
+                    rate.interval,
+                )
                 break
         connection = to_connection(item)
         if connection.ttl * 1000 <= now:

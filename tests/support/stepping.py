@@ -1,7 +1,7 @@
 """Code that runs for one call at a time: a scheduler for tests of interleavings."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -20,6 +20,7 @@ class Operation:
 
     Attributes:
         began: the machine's tick when it was started.
+        at: the time at which it was started.
         ended: the tick when it was over; None while it runs.
         result: what it returned.
         error: what it raised, if that is an error that callers are told to expect.
@@ -28,8 +29,9 @@ class Operation:
 
     _mine = threading.local()
 
-    def __init__(self, began: int, code: Callable[[], Any]) -> None:
+    def __init__(self, began: int, code: Callable[[], Any], at: float = 0) -> None:
         self.began = began
+        self.at = at
         self.ended: int | None = None
         self.result: Any = None
         self.error: Exception | None = None
@@ -47,9 +49,14 @@ class Operation:
         return self.ended is not None and not self.died and self.error is None
 
     @classmethod
+    def current(cls) -> "Operation | None":
+        """The one that the caller runs in, if any."""
+        return getattr(cls._mine, "operation", None)
+
+    @classmethod
     def stop_here(cls) -> None:
         """Called by the code: wait for the next turn. Outside of an operation it does nothing."""
-        operation: Operation | None = getattr(cls._mine, "operation", None)
+        operation = cls.current()
         if operation is None:
             return
         if not operation.died:
@@ -69,9 +76,10 @@ class Operation:
                 raise self._unexpected
 
     def kill(self, tick: int) -> None:
-        """Let it die where it is."""
-        self.died = True
-        self.step(tick)
+        """Let it die where it is, if it still runs."""
+        if self.ended is None:
+            self.died = True
+            self.step(tick)
 
     def _run(self, code: Callable[[], Any]) -> None:
         self._mine.operation = self
@@ -102,23 +110,11 @@ class SteppedClient:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
-        if name == "get_paginator":
-            return lambda operation: _SteppedPaginator(method(operation), self._page_size)
 
         def call(**arguments: Any) -> Any:
             Operation.stop_here()
+            if name in ("query", "scan"):
+                arguments["Limit"] = self._page_size
             return method(**arguments)
 
         return call
-
-
-class _SteppedPaginator:
-    def __init__(self, paginator: Any, page_size: int) -> None:
-        self._paginator = paginator
-        self._config: Mapping[str, int] = {"PageSize": page_size}
-
-    def paginate(self, **arguments: Any) -> Iterator[Any]:
-        Operation.stop_here()
-        for page in self._paginator.paginate(**{**arguments, "PaginationConfig": self._config}):
-            yield page
-            Operation.stop_here()
