@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import subprocess
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -49,7 +48,6 @@ class Shell:
 
     def _one(self, words: list[str]) -> list[str]:
         command = [word for word in words if not word.startswith("-")]
-        options = dict(pairwise(words))
         match command:
             case [".venv/bin/roomcast", "unblock", "prod"]:
                 unblock(self.at)
@@ -71,9 +69,9 @@ class Shell:
                 return self._named("AWS::SQS::Queue", prefix)
             case ["aws", "logs", "describe-log-groups", prefix]:
                 return self._named("AWS::Logs::LogGroup", prefix)
-            case ["aws", "secretsmanager", "list-secrets", _]:
-                prefix = options["--filters"].partition("Values=")[2]
-                return self._named("AWS::SecretsManager::Secret", prefix)
+            case ["aws", "secretsmanager", "list-secrets", "Key=description,Values=Signs"]:
+                secrets = (p for p in self.at.cloud.everything if p.kind == "AWS::SecretsManager::Secret")
+                return [p.name for p in secrets if p.properties["Description"].startswith("Signs ")]
             case _:
                 raise AssertionError(f"the walk does not know {words}")
         return []
