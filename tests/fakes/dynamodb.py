@@ -37,12 +37,12 @@ class Fault(Enum):
 @dataclass
 class _Table:
     keys: tuple[str, ...]
-    items: dict[tuple[str, ...], Item] = field(default_factory=dict)
+    items: dict[tuple[Any, ...], Item] = field(default_factory=dict)
     indexes: dict[str, str] = field(default_factory=dict)  # name: hash attribute
-    stale: dict[tuple[str, ...], Item] = field(default_factory=dict)  # what the indexes show
+    stale: dict[tuple[Any, ...], Item] = field(default_factory=dict)  # what the indexes show
 
-    def key(self, item: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple(str(next(iter(item[name].values()))) for name in self.keys)
+    def key(self, item: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(float(v["N"]) if "N" in (v := item[name]) else v["S"] for name in self.keys)
 
 
 class FakeDynamoDB:
@@ -174,13 +174,13 @@ class FakeDynamoDB:
         self._begin("Scan")
         rows = list(self._tables[arguments["TableName"]].items.items())
         segments, segment = arguments.get("TotalSegments", 1), arguments.get("Segment", 0)
-        found = [row for row in rows if sum("".join(row[0]).encode()) % segments == segment]
+        found = [row for row in rows if sum("".join(map(str, row[0])).encode()) % segments == segment]
         return self._end(self._page(found, arguments))
 
     def get_paginator(self, operation: str) -> "_Paginator":
         return _Paginator(getattr(self, operation))
 
-    def _page(self, rows: list[tuple[tuple[str, ...], Item]], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def _page(self, rows: list[tuple[tuple[Any, ...], Item]], arguments: Mapping[str, Any]) -> dict[str, Any]:
         rows.sort(key=lambda row: row[0], reverse=not arguments.get("ScanIndexForward", True))
         start = arguments.get("ExclusiveStartKey")
         table = self._tables[arguments["TableName"]]

@@ -1,0 +1,398 @@
+"""Streams: the numbered logs of rooms. What is appended, in which order, and what a position missed.
+
+Nothing uses it yet: the rooms' histories are built on it next.
+
+The history table: hash `stream`, range `seq`. Of each stream it holds
+
+- one permanent *head* (`head#{stream}` / 0: `epoch`, `headSeq`), under a hash of its own;
+- one item for each message (`{stream}` / `seq`: `id`, `envelope`, `sentAt`, `ttl`);
+- where a sender gives its own id, a *mark* (`id#{stream}#{id}` / 0: `markSeq`), by which a second send finds
+  the first.
+
+Numbers have no holes, and none is used twice:
+
+- An append puts its item behind the head, on the condition that the number is free, and then moves the head.
+  Only what the head has passed counts: nobody reads or posts what is behind it.
+- Who finds the next number taken *helps*: its writer may have died between the two. It moves the head and
+  extends the item's life in one transaction, so that no number passes whose message is about to expire.
+- The number is good for `STALE` seconds from the moment at which the head was known. A later put could meet a
+  number whose item has come and gone. DynamoDB takes a signed request for 15 minutes, and an item lives
+  `MARGIN` longer than its retention: so a sender that stalled cannot use a number again.
+
+DynamoDB deletes expired items whenever it likes, so readers apply the retention themselves.
+"""
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from roomcast import aws
+from roomcast.errors import RoomcastError
+from roomcast.store.dynamodb import ConditionFailedError, Tables
+from roomcast.store.items import number
+
+STALE = 60.0
+"""Seconds after learning where the head is, in which every step of an append happens."""
+MARGIN = 3600
+"""Seconds that an item outlives its retention: more than `STALE` and the 15 minutes for which DynamoDB takes
+a signed request."""
+_REMEMBERED = 1_000  # streams whose head a process remembers
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a stream. The two change together.
+
+    Attributes:
+        epoch: identifies one life of the stream.
+        seq: the number of a message; 0 is before the first.
+    """
+
+    epoch: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much a stream keeps.
+
+    Attributes:
+        seconds: for how long.
+        messages: how many of the newest.
+    """
+
+    seconds: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a stream.
+
+    Attributes:
+        seq: its number.
+        id: the send's.
+        envelope: as it was posted.
+    """
+
+    seq: int
+    id: str
+    envelope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What a join learns.
+
+    Attributes:
+        position: of the stream now.
+        recovered: whether `messages` is everything after the position that was given.
+        messages: in order; empty where it is not all.
+        more: whether the next page follows at the last message's number.
+    """
+
+    position: Position
+    recovered: bool
+    messages: tuple[Message, ...] = ()
+    more: bool = False
+
+
+class StalledError(RoomcastError):
+    """An append took so long that its number may not be good any more; whether it counts is not known.
+
+    Attributes:
+        stream: the room's name.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(f"stream {stream!r}: the append was stalled; it may or may not have been stored")
+        self.stream = stream
+
+
+class History:
+    """The history table.
+
+    Args:
+        tables: for the client and the clock.
+        name: the history table's.
+        stale: seconds after learning where the head is, in which every step of an append happens.
+        margin: seconds that an item outlives its retention.
+    """
+
+    def __init__(self, tables: Tables, name: str, *, stale: float = STALE, margin: int = MARGIN) -> None:
+        self._tables = tables
+        self._name = name
+        self._stale = stale
+        self._margin = margin
+        self._known: dict[str, tuple[Position, float]] = {}  # a head, and the clock when it was known
+
+    def append(
+        self,
+        stream: str,
+        message_id: str,
+        build: Callable[[Position], str],
+        retention: Retention,
+        *,
+        once: bool = False,
+    ) -> Position:
+        """Give a message the next number. Two write units for each KB in the usual case.
+
+        Args:
+            stream: the room's name.
+            message_id: the send's id.
+            build: makes the envelope for a position.
+            retention: how long the message is kept.
+            once: whether an earlier append of the same id within the retention is found and its position
+                returned; costs two more write units for each KB.
+
+        Returns:
+            Where it is. The head has passed it.
+
+        Raises:
+            StalledError: the process was stalled; whether the message counts is not known.
+        """
+        began = self._tables.clock()
+        known = self._known.pop(stream, None)
+        if known is not None and began - known[1] > self._stale / 2:
+            known = None
+        while True:
+            if known is None:
+                asked = self._tables.clock()
+                known = self._head(stream), asked
+            head, learned = known
+            self._check_time(stream, min(began, learned))
+            mine = Position(head.epoch, head.seq + 1)
+            taken = self._put(stream, mine, message_id, build(mine), retention, once=once)
+            if isinstance(taken, int):  # sent before
+                self._pass(stream, taken, retention)
+                return Position(head.epoch, taken)
+            self._check_time(stream, min(began, learned))
+            if taken is None or taken == message_id:
+                asked = self._tables.clock()
+                if self._move(stream, mine):
+                    self._remember(stream, mine, asked)
+                return mine
+            known = (mine, learned) if self._help(stream, mine, retention) else None
+
+    def position(self, stream: str) -> Position:
+        """Where a stream is now: one consistent read."""
+        return self._head(stream)
+
+    def recover(
+        self, stream: str, since: Position | None, retention: Retention, *, limit: int = 1_000
+    ) -> Recovery:
+        """Read what came after a position. One read unit where nothing did.
+
+        The caller must be a member already: what is appended after this read is posted to it.
+
+        Args:
+            stream: the room's name.
+            since: the last position that the client knows; None where it knows none.
+            retention: the stream's.
+            limit: messages at most; with more, `Recovery.more` is set.
+
+        Returns:
+            All or nothing: `recovered` only if every message between is still there.
+        """
+        head = self._head(stream)
+        if since is None or since == head:
+            return Recovery(head, recovered=since is not None)
+        missed = head.seq - since.seq
+        if since.epoch != head.epoch or not 0 < missed <= retention.messages:
+            return Recovery(head, recovered=False)
+        upto = min(head.seq, since.seq + limit)
+        oldest = self._tables.clock() - retention.seconds
+        found = [
+            Message(int(item["seq"]["N"]), item["id"]["S"], item["envelope"]["S"])
+            for item in self._items(stream, since.seq + 1, upto)
+            if float(item["sentAt"]["N"]) >= oldest
+        ]
+        if [message.seq for message in found] != list(range(since.seq + 1, upto + 1)):
+            return Recovery(head, recovered=False)
+        return Recovery(head, recovered=True, messages=tuple(found), more=upto < head.seq)
+
+    def new_epoch(self, stream: str) -> Position:
+        """Begin another life of a stream, for a table that was restored: every client learns of a gap.
+
+        The numbers go on a million further, where no message of the earlier life is.
+        """
+        self._known.pop(stream, None)
+        head = self._head(stream)
+        new = Position(_new_epoch(), head.seq + 1_000_000)
+        try:
+            self._tables.write(
+                self._tables.client.update_item,
+                TableName=self._name,
+                Key=_head_key(stream),
+                UpdateExpression="SET epoch = :epoch, headSeq = :seq",
+                ConditionExpression="epoch = :old",
+                ExpressionAttributeValues={
+                    ":epoch": {"S": new.epoch},
+                    ":seq": number(new.seq),
+                    ":old": {"S": head.epoch},
+                },
+            )
+        except ConditionFailedError:  # done before an answer was lost, or by somebody else
+            return self._head(stream)
+        return new
+
+    # Steps
+
+    def _check_time(self, stream: str, since: float) -> None:
+        """A number that was learnt too long ago may have been used, and its message be gone."""
+        if self._tables.clock() - since > self._stale:
+            raise StalledError(stream)
+
+    def _head(self, stream: str) -> Position:
+        key = _head_key(stream)
+        item = aws.call(self._tables.client.get_item, TableName=self._name, Key=key, ConsistentRead=True).get(
+            "Item"
+        )
+        if item is not None:
+            return _position(item)
+        new: dict[str, Any] = {**key, "epoch": {"S": _new_epoch()}, "headSeq": number(0)}
+        try:
+            self._tables.write(
+                self._tables.client.put_item,
+                TableName=self._name,
+                Item=new,
+                ConditionExpression="attribute_not_exists(epoch)",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ConditionFailedError as error:
+            return _position(error.item)
+        return _position(new)
+
+    def _put(
+        self, stream: str, at: Position, message_id: str, text: str, retention: Retention, *, once: bool
+    ) -> str | int | None:
+        """Put an item behind the head. None: done. Otherwise the id of the item that is there, or the number
+        under which this id was sent before."""
+        now = self._tables.clock()
+        ttl = number(now + retention.seconds + self._margin)
+        put: dict[str, Any] = {
+            "TableName": self._name,
+            "Item": {
+                "stream": {"S": stream},
+                "seq": number(at.seq),
+                "id": {"S": message_id},
+                "envelope": {"S": text},
+                "sentAt": number(now),
+                "ttl": ttl,
+            },
+            # What has expired may stay for days. Nobody has seen it: it is behind the head.
+            "ConditionExpression": "attribute_not_exists(id) OR #ttl < :now",
+            "ExpressionAttributeNames": {"#ttl": "ttl"},
+            "ExpressionAttributeValues": {":now": number(now)},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        try:
+            if once:
+                mark = {**_mark_key(stream, message_id), "markSeq": number(at.seq), "ttl": ttl}
+                condition = {
+                    "ConditionExpression": "attribute_not_exists(markSeq) OR #ttl < :now",
+                    "ExpressionAttributeNames": {"#ttl": "ttl"},
+                    "ExpressionAttributeValues": {":now": number(now)},
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                }
+                self._tables.transact(
+                    {"Put": {"TableName": self._name, "Item": mark, **condition}}, {"Put": put}
+                )
+            else:
+                self._tables.write(self._tables.client.put_item, **put)
+        except ConditionFailedError as error:
+            if "markSeq" in error.item:
+                return int(error.item["markSeq"]["N"])
+            return str(error.item["id"]["S"])
+        return None
+
+    def _move(self, stream: str, to: Position) -> bool:
+        """Move the head by one. False: somebody else has."""
+        try:
+            self._tables.write(self._tables.client.update_item, **self._moved(stream, to))
+        except ConditionFailedError:
+            return False
+        return True
+
+    def _moved(self, stream: str, to: Position) -> dict[str, Any]:
+        return {
+            "TableName": self._name,
+            "Key": _head_key(stream),
+            "UpdateExpression": "SET headSeq = :to",
+            "ConditionExpression": "epoch = :epoch AND headSeq = :from",
+            "ExpressionAttributeValues": {
+                ":epoch": {"S": to.epoch},
+                ":from": number(to.seq - 1),
+                ":to": number(to.seq),
+            },
+        }
+
+    def _help(self, stream: str, to: Position, retention: Retention) -> bool:
+        """Move the head past an item of somebody else. False: it has moved, or the item is gone.
+
+        The message's retention begins now: clients that were here a moment ago have not seen it.
+        """
+        now = self._tables.clock()
+        live: dict[str, Any] = {
+            "TableName": self._name,
+            "Key": {"stream": {"S": stream}, "seq": number(to.seq)},
+            "UpdateExpression": "SET #ttl = :ttl, sentAt = :now",
+            "ConditionExpression": "attribute_exists(id)",
+            "ExpressionAttributeNames": {"#ttl": "ttl"},
+            "ExpressionAttributeValues": {
+                ":ttl": number(now + retention.seconds + self._margin),
+                ":now": number(now),
+            },
+        }
+        try:
+            self._tables.transact({"Update": self._moved(stream, to)}, {"Update": live})
+        except ConditionFailedError:
+            return False
+        return True
+
+    def _pass(self, stream: str, seq: int, retention: Retention) -> None:
+        """See that the head has passed an item that is there."""
+        for _ in aws.attempts():
+            head = self._head(stream)
+            while head.seq < seq and self._help(stream, Position(head.epoch, head.seq + 1), retention):
+                head = Position(head.epoch, head.seq + 1)
+            if head.seq >= seq:
+                return
+        raise StalledError(stream)
+
+    def _items(self, stream: str, first: int, last: int) -> Iterator[dict[str, Any]]:
+        pages = self._tables.pages(
+            self._tables.client.query,
+            TableName=self._name,
+            KeyConditionExpression="stream = :stream AND seq BETWEEN :first AND :last",
+            ExpressionAttributeValues={
+                ":stream": {"S": stream},
+                ":first": number(first),
+                ":last": number(last),
+            },
+            ConsistentRead=True,
+        )
+        for page in pages:
+            yield from page["Items"]
+
+    def _remember(self, stream: str, head: Position, learned: float) -> None:
+        self._known[stream] = (head, learned)
+        while len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
+
+
+def _head_key(stream: str) -> dict[str, Any]:
+    return {"stream": {"S": f"head#{stream}"}, "seq": number(0)}
+
+
+def _mark_key(stream: str, message_id: str) -> dict[str, Any]:
+    return {"stream": {"S": f"id#{stream}#{message_id}"}, "seq": number(0)}
+
+
+def _position(head: Mapping[str, Any]) -> Position:
+    return Position(head["epoch"]["S"], int(head["headSeq"]["N"]))
+
+
+def _new_epoch() -> str:
+    return secrets.token_urlsafe(6)
