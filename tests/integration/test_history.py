@@ -12,20 +12,18 @@ from typing import Any, ClassVar
 
 import pytest
 from botocore.exceptions import ClientError
-from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from roomcast.store.dynamodb import Tables
 from roomcast.store.history import MARGIN, STALE, History, Message, Position, Recovery, Retention
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
-from tests.support.stepping import Operation
+from tests.support.stepping import Operation, run_machine
 
 ROOM = "chat_room_r1"
 KEEP = Retention(seconds=3600, messages=100)
@@ -320,17 +318,7 @@ def run(
     class Machine(World):
         history_class = history
 
-    run_state_machine_as_test(
-        seed(at)(Machine),
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=40,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(Machine, examples=examples, at=at, shrink=shrink)
 
 
 @pytest.fixture(autouse=True)

@@ -22,14 +22,12 @@ from typing import Any, ClassVar, Literal
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from roomcast.connection import YOUNG_SECONDS, Identity, Receiver
@@ -48,7 +46,7 @@ from roomcast.store.receivers import Receivers
 from roomcast.wiring import Wiring
 from tests.builders import create_tables
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
-from tests.support.stepping import Operation, SteppedClient
+from tests.support.stepping import Operation, SteppedClient, run_machine
 
 CHAT = Room("chat", "r1")
 USERS = ("ann", "bob")
@@ -654,23 +652,12 @@ def run(
     at: int,
     *,
     store: type[Store] = Store,
-    service: type[WebSocketService] = WebSocketService,
     shrink: bool = True,
 ) -> None:
     class Machine(World):
         store_class = store
 
-    run_state_machine_as_test(
-        seed(at)(Machine),
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=40,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(Machine, examples=examples, at=at, shrink=shrink)
 
 
 EXAMPLES = int(os.environ.get("ROOMCAST_EXAMPLES", "500"))

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from roomcast.errors import RoomcastError
 
@@ -118,3 +120,18 @@ class SteppedClient:
             return method(**arguments)
 
         return call
+
+
+def run_machine(machine: type[RuleBasedStateMachine], *, examples: int, at: int, shrink: bool = True) -> None:
+    """Try a state machine; the same seed `at` tries the same examples."""
+    run_state_machine_as_test(
+        seed(at)(machine),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=40,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
