@@ -22,6 +22,7 @@ from roomcast import RoomcastError
 from roomcast.plain_text import plain
 from roomcast_dev.cli import (
     approve,
+    check,
     cost,
     env,
     inspect,
@@ -126,6 +127,7 @@ app.command("preflight")(preflight.preflight)
 app.command("approve")(approve.approve)
 app.command("unblock")(unblock.unblock)
 app.command("smoke")(smoke.smoke)
+app.command("check")(check.check_files)
 
 
 def run(arguments: Sequence[str]) -> int:

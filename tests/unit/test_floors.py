@@ -35,7 +35,8 @@ FLOORS: dict[str, list[set[str]]] = {
         {"__init__"},
     ],
     "roomcast_dev": [
-        {"env_file", "prices", "quotas"},
+        {"env_file", "prices", "quotas", "records"},
+        {"checker"},
         {"local"},
         {"testing"},
         {"cli", "pytest_plugin"},

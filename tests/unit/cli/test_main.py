@@ -170,7 +170,11 @@ def test_the_short_help_is_the_long_one_and_a_flag_has_no_type(
 
 @pytest.mark.parametrize(
     "command",
-    [c for c in COMMANDS if c[0] not in ("approve", "dev", "env", "logs", "cost", "preflight", "unblock")],
+    [
+        c
+        for c in COMMANDS
+        if c[0] not in ("approve", "check", "dev", "env", "logs", "cost", "preflight", "unblock")
+    ],
 )
 def test_a_command_on_a_stage_has_the_options_that_name_it(
     roomcast: Roomcast, command: tuple[str, ...]
