@@ -29,10 +29,10 @@ SECRET = "a-bench-secret-of-more-than-thirty-two-bytes"
 TABLE = "landinghub-websocket-connections-bench"
 
 
-def token(user: str) -> str:
+def token(user: str, secret: str = SECRET) -> str:
     now = int(time.time())
     claims = {"userId": user, "role": "admin", "iat": now, "exp": now + 3600}
-    return jwt.encode(claims, SECRET, algorithm="HS256")
+    return jwt.encode(claims, secret, algorithm="HS256")
 
 
 def free_port() -> int:

@@ -1,0 +1,152 @@
+"""When clients are cut off, and how."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from bench.cuts.proxy import Way
+from bench.cuts.run import Roomcast, Run, dice, while_sending
+
+EVERY, FOR = 5.0, 2.0
+"""Seconds: how often each client is cut, and how long."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much: clients, messages a second, seconds."""
+
+    clients: int
+    rate: float
+    seconds: float
+    crowd: int
+
+    @property
+    def count(self) -> int:
+        return int(self.rate * self.seconds)
+
+
+async def each_in_turn(run: Run, way: Way, *, fragile: int = 0) -> None:
+    """Cut each client for 2 s every 5 s, each at a moment of its own."""
+
+    async def one(who: int) -> None:
+        await asyncio.sleep(who / run.clients * EVERY)
+        while True:
+            run.proxy.cut(who, way)
+            await asyncio.sleep(FOR)
+            run.proxy.mend(who, fragile=[dice.uniform(0.02, 0.5) for _ in range(fragile)])
+            await asyncio.sleep(EVERY - FOR)
+
+    await asyncio.gather(*(one(who) for who in range(run.clients)))
+
+
+async def resets(run: Run, size: Size) -> None:
+    await while_sending(run, size.count, size.rate, lambda: each_in_turn(run, "reset"))
+
+
+async def silence(run: Run, size: Size) -> None:
+    await while_sending(run, size.count, size.rate, lambda: each_in_turn(run, "silent"))
+
+
+async def half_open(run: Run, size: Size) -> None:
+    await while_sending(run, size.count, size.rate, lambda: each_in_turn(run, "half-open"))
+
+
+async def again_during_recovery(run: Run, size: Size) -> None:
+    await while_sending(run, size.count, size.rate, lambda: each_in_turn(run, "reset", fragile=2))
+
+
+async def before_the_first_message(run: Run, size: Size) -> None:
+    for who in range(run.clients):
+        run.proxy.cut(who)
+    await asyncio.sleep(0.5)
+    await run.send(int(size.rate * FOR), size.rate)
+    for who in range(run.clients):
+        run.proxy.mend(who)
+
+
+async def all_at_once(run: Run, size: Size) -> None:
+    """By the stand-in: it cuts every connection and refuses new ones."""
+    assert isinstance(run.server, Roomcast)
+    stage = run.server.stage
+
+    async def cuts() -> None:
+        try:
+            while True:
+                await stage.ask({"drop": True, "refuse": 503})
+                await asyncio.sleep(FOR)
+                await stage.ask({"refuse": None})
+                await asyncio.sleep(EVERY - FOR)
+        finally:
+            stage.tell({"refuse": None})
+            await stage.hear()
+
+    await while_sending(run, size.count, size.rate, cuts)
+
+
+async def restart(run: Run, size: Size) -> None:
+    """The gateway goes without a word to the functions, and is back after 3 s."""
+    assert isinstance(run.server, Roomcast)
+    stage = run.server.stage
+
+    async def cuts() -> None:
+        await asyncio.sleep(size.seconds / 4)
+        await stage.ask({"withhold": True, "drop": True, "refuse": 503})
+        await asyncio.sleep(3)
+        await stage.ask({"withhold": False, "refuse": None})
+
+    cutting = asyncio.ensure_future(cuts())
+    await run.send(size.count, size.rate)
+    await cutting
+
+
+async def longer_than_retention(run: Run, size: Size) -> None:
+    """More messages than the room keeps, while everybody is away."""
+    for who in range(run.clients):
+        run.proxy.cut(who)
+    await asyncio.sleep(1)
+    await run.send(1_001, 0)
+    for who in range(run.clients):
+        run.proxy.mend(who)
+    await run.until(lambda now: bool(now["gaps"] >= run.clients), 60)
+    run.first, run.sent = run.first + run.sent, 0
+    await run.send(5, size.rate)
+
+
+async def burst(run: Run, size: Size) -> None:
+    """20 sends at once to a crowd that nobody cuts."""
+    await run.send(20, 0)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule.
+
+    Attributes:
+        cuts: carries it out.
+        crowd: whether it is for the crowd.
+        settings: options of Roomcast's client.
+        gap: whether each client is to be told one.
+        peers: whether Socket.IO runs it too.
+    """
+
+    cuts: Callable[[Run, Size], Awaitable[None]]
+    crowd: bool = False
+    settings: dict[str, object] | None = None
+    gap: bool = False
+    peers: bool = False
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "resets": Schedule(resets, peers=True),
+    "silence": Schedule(silence, peers=True),
+    "all at once": Schedule(all_at_once),
+    "before the first message": Schedule(before_the_first_message, peers=True),
+    "again during recovery": Schedule(again_during_recovery, peers=True),
+    "half-open": Schedule(half_open, settings={"keepalive": 1_000, "replyTimeout": 2_000}),
+    "restart": Schedule(restart),
+    "longer than retention": Schedule(longer_than_retention, gap=True),
+    "crowd": Schedule(all_at_once, crowd=True),
+    "burst": Schedule(burst, crowd=True),
+}
