@@ -140,7 +140,7 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
         socket.send(request.text);
       } catch {
         // Its message may hold anything; a socket that does not take a message is of no use.
-        return connection.end("it takes no message", 0);
+        return connection.end("cannot send", 0);
       }
     }
     if (lane[0]) timers.start("pause", Math.ceil((1_000 * (1 - allowance)) / rate), flush);
@@ -202,7 +202,7 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
     ping(answered) {
       connection.ask("ping", undefined, LIVENESS_TIMEOUT, (error) => {
         if (!error) answered?.();
-        else if (error.code === "timeout") connection.end("no reply to a ping", 0);
+        else if (error.code === "timeout") connection.end("ping timeout", 0);
       });
     },
 
@@ -228,7 +228,7 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
     },
   };
 
-  timers.start("handshake", HANDSHAKE_TIMEOUT, () => connection.end("no answer to the handshake"));
+  timers.start("handshake", HANDSHAKE_TIMEOUT, () => connection.end("handshake timeout"));
   socket.onopen = () => {
     timers.stop("handshake");
     counted = connection.since = connection.heard = connection.busy = Date.now();

@@ -93,6 +93,10 @@ export interface World {
   maxRefusals: number;
   /** Milliseconds over which this stage's clients spread their reconnects. */
   spread: number;
+  /** The page was woken a moment ago: what it finds then is its own trouble, not a crowd's. */
+  awake?: boolean;
+  /** Milliseconds since the application was last asked for its token. */
+  rested?: number;
 }
 
 /** A connection that lasted this long was a good one: the next backoff starts from the beginning. */
@@ -102,6 +106,8 @@ const ROTATE_AFTER = 100 * 60_000;
 const ROTATE_SPREAD = 15 * 60_000;
 /** The browser says that there is no network. It is often wrong, so it is only a reason to take it slowly. */
 const OFFLINE = 30_000;
+/** An application that has not been asked for this long may be asked at once. */
+const RESTED = 30_000;
 
 export const start: Model = { phase: "off", current: 0, next: 0, last: 0, failures: 0, refusals: 0, woken: false };
 
@@ -109,19 +115,23 @@ export const start: Model = { phase: "off", current: 0, next: 0, last: 0, failur
 type Handler<E extends keyof Events> = (draft: Model, world: World, ...values: Events[E]) => Effect[] | void;
 type Transitions = { [E in keyof Events]?: Handler<E> };
 
-const REQUESTED = "the application asked for it";
+const REQUESTED = "requested";
 
-function connect(draft: Model, reason: string): Effect[] {
-  Object.assign(draft, { phase: "waiting", failures: 0, refusals: 0 });
+function connect(draft: Model, { random, rested = Infinity }: World, reason: string): Effect[] {
+  // An application that answers `auth_failed` with `connect()`, and has no token still, is not to spin.
+  if (rested > RESTED) draft.failures = 0;
+  const wait = draft.failures && backoff(draft.failures - 1, 0, random()) - rested;
+  Object.assign(draft, { phase: "waiting", refusals: 0 });
   return [
     ["state", "connecting", "requested", reason],
-    ["later", "waited", 0],
+    ["later", "waited", Math.max(0, wait)],
   ];
 }
 
 function stop(draft: Model, code: StopCode, reason: string): Effect[] {
   draft.phase = code === "connection_limit" ? "parked" : "off";
   draft.current = draft.next = 0;
+  if (code === "requested") draft.failures = 0;
   return [
     ["stop", code, reason],
     ["state", "disconnected", code, reason],
@@ -162,14 +172,14 @@ function fail(draft: Model, { random, spread, offline }: World, reason: string):
 }
 
 /** The connection in use is gone; an attempt that is under way goes on. */
-function lose(draft: Model, { random, spread }: World, code: number, reason: string, lasted: number): Effect[] {
+function lose(draft: Model, { random, spread, awake }: World, code: number, reason: string, lasted: number): Effect[] {
   draft.current = 0;
   draft.failures = lasted < MIN_UPTIME ? draft.failures + 1 : 0;
   const effects: Effect[] = [["state", "connecting", code ? "lost" : "no_reply", reason]];
   if (draft.phase === "settled") {
     draft.phase = "waiting";
     // Its own trouble is nobody else's at this moment.
-    effects.push(["later", "waited", backoff(draft.failures, code ? spread : QUICK, random())]);
+    effects.push(["later", "waited", backoff(draft.failures, code && !awake ? spread : QUICK, random())]);
   }
   return effects;
 }
@@ -188,15 +198,15 @@ const always: Transitions = {
   },
 };
 
-const off: Transitions = { connect: (draft) => connect(draft, REQUESTED) };
+const off: Transitions = { connect: (draft, world) => connect(draft, world, REQUESTED) };
 
 export const transitions: { [P in Phase]: Transitions } = {
   off,
   parked: {
     ...off,
     disconnect: always.disconnect!,
-    wake(draft, _, shown) {
-      if (shown) return connect(draft, "the page was shown");
+    wake(draft, world, shown) {
+      if (shown) return connect(draft, world, "shown");
     },
   },
   waiting: {
@@ -207,10 +217,13 @@ export const transitions: { [P in Phase]: Transitions } = {
   },
   asking: {
     ...always,
-    no_token: (draft) => stop(draft, "auth_failed", "there is no token"),
+    no_token(draft) {
+      draft.failures++;
+      return stop(draft, "auth_failed", "there is no token");
+    },
     credentials(draft, world, id, otherUser) {
       const { current } = draft;
-      const reason = "the token is another user's";
+      const reason = "another user's token";
       const effects: Effect[] = [];
       draft.phase = "opening";
       if (otherUser) {
@@ -242,7 +255,7 @@ export const transitions: { [P in Phase]: Transitions } = {
         ["adopt", id, replaces],
         ["later", "rotate", ROTATE_AFTER + random() * ROTATE_SPREAD],
       ];
-      if (!replaces) effects.push(["state", "connected", "opened", "the connection is open"]);
+      if (!replaces) effects.push(["state", "connected", "opened", "opened"]);
       return effects;
     },
   },

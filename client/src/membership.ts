@@ -37,6 +37,7 @@ export function createMembership(
   }
 
   function ask(connection: Connection, room: string, verb: Verb) {
+    const before = connection.facts.get(room);
     connection.facts.set(room, "asked");
     const [action, data] =
       room === "dashboard" ? [`dashboard:${verb}`] : [`chat:${verb}_room`, { roomId: room.slice(10) }];
@@ -48,6 +49,8 @@ export function createMembership(
       done(error, reply) {
         if (error?.code === "connection_lost") return;
         answered(connection, room, verb, error, reply);
+        // Refused now, but an earlier question may have been carried out unheard: it is left to be sure.
+        if (verb === "join" && before === "unknown" && !connection.facts.has(room)) connection.facts.set(room, before);
         sync();
         if (own.complete(connection)) completed(connection);
       },
@@ -109,7 +112,7 @@ export function createMembership(
     join(room: Room): Promise<Joined> {
       if (!isRoom(room)) {
         const refused = waiting();
-        refused.reject(new RoomcastError("unknown_room", `${room} is not "dashboard" or "chat_room_..."`));
+        refused.reject(new RoomcastError("unknown_room", `unknown room: ${room}`));
         return refused.promise;
       }
       const intent = intents.get(room) ?? ({} as Intent);
@@ -124,7 +127,7 @@ export function createMembership(
       const intent = intents.get(room) ?? { wanted: false, leave: waiting() };
       if (intent.wanted) {
         intent.wanted = false;
-        intent.join!.reject(new RoomcastError("left", `${room} was left before it was joined`));
+        intent.join!.reject(new RoomcastError("left", `${room} was left`));
         intent.leave = waiting();
       }
       // A room that nothing is known of is left already.

@@ -34,6 +34,8 @@ const INTRODUCE = 5_000;
 const UNKNOWN_SPREAD = 32_000;
 const MAX_SPREAD = 60 * 60_000;
 const REMEMBERED_IDS = 1_000;
+/** A page that is woken hears within this time that its connection has ended, as in the back/forward cache. */
+const AWAKE = 5_000;
 
 /** A rejection that nobody handles is not to end a process. */
 function quiet<T>(promise: Promise<T>): Promise<T> {
@@ -46,7 +48,7 @@ function makeSocket(WebSocket: WebSocketClass, url: string, protocols: string[] 
   try {
     return protocols ? new WebSocket(url, protocols) : new WebSocket(url);
   } catch {
-    throw new TypeError("no WebSocket takes this url and token");
+    throw new TypeError("the url or the token is not valid");
   }
 }
 
@@ -63,6 +65,7 @@ export function createSession(options: ClientOptions) {
   let user: string | undefined;
   let alive = idleness.start;
   let spread: number | undefined;
+  let asked = 0;
   let unwatch: (() => void) | undefined;
 
   const replyTimeout = () => options.replyTimeout ?? 10_000;
@@ -81,6 +84,8 @@ export function createSession(options: ClientOptions) {
       offline: offline(),
       maxRefusals: options.maxRefusals ?? 3,
       spread: options.reconnectWindow ?? spread ?? QUICK,
+      awake: timers.has("awake"),
+      rested: Math.abs(Date.now() - asked),
     };
     const previous = publicState(model);
     const [next, effects] = step(model, world, event, ...values);
@@ -113,6 +118,7 @@ export function createSession(options: ClientOptions) {
       reject("disconnected", reason, true);
     },
     async ask(id) {
+      asked = Date.now();
       try {
         target = await ask(options, "url", timers);
         const given = await ask(options, "getToken", timers);
@@ -134,7 +140,7 @@ export function createSession(options: ClientOptions) {
       connection.ask("auth:check", credential, replyTimeout(), (error, data) => {
         // A server that does not know the question has let this token in.
         const valid = error?.code === "unknown_action" || data?.valid;
-        if (typeof valid !== "boolean") connection.end("the server does not say why it refuses");
+        if (typeof valid !== "boolean") connection.end("refused without a reason");
         else dispatch("checked", id, valid, `the token is refused: ${data?.code}`);
       });
     },
@@ -182,6 +188,7 @@ export function createSession(options: ClientOptions) {
   }
 
   function wake(shown: boolean) {
+    timers.start("awake", AWAKE, () => {});
     dispatch("wake", shown);
     current()?.probe();
   }
@@ -194,7 +201,7 @@ export function createSession(options: ClientOptions) {
       const protocols = way === "subprotocol" && [SUBPROTOCOL, token];
       const url = address(target, !protocols && `${way}=${encodeURIComponent(token)}`, explain && "explain=1");
       const WebSocket = options.WebSocket ?? globalThis.WebSocket;
-      if (!WebSocket) throw new TypeError("there is no WebSocket: give one to createClient");
+      if (!WebSocket) throw new TypeError("there is no WebSocket");
       connections.set(id, openConnection(id, token, makeSocket(WebSocket, url, protocols), handlers));
     } catch (error) {
       dispatch("failed", id, message(error));
@@ -271,7 +278,7 @@ export function createSession(options: ClientOptions) {
 
   /** Keeps an action until there is a connection, for as long as a reply may take. */
   function enqueue(request: Request) {
-    if (client.state === "disconnected") return refuse(request, "disconnected", "the client is not connecting");
+    if (client.state === "disconnected") return refuse(request, "disconnected", "not connecting");
     const limit = options.queueLimit ?? 100;
     if (queue.length >= limit) return refuse(request, "queue_full", `${limit} actions are waiting already`);
     queue.push(request);

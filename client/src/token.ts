@@ -23,7 +23,7 @@ export function scrub(text: unknown, token = ""): string {
 /** What a thrown value says; an application may throw anything. */
 export function message(thrown: any): string {
   const said = thrown?.message ?? thrown;
-  return typeof said === "string" ? said : "it failed without a reason";
+  return typeof said === "string" ? said : "no reason given";
 }
 
 /** How long an application's answer may take, in milliseconds. */
@@ -53,10 +53,10 @@ export function ask<Name extends "url" | "getToken">(
 
 /** The address with what is to be added to it, or one clear line about what is wrong. */
 export function address(url: unknown, ...parameters: (string | false)[]): string {
-  if (!url) throw new TypeError("there is no url: give the wss:// address");
+  if (!url) throw new TypeError("there is no url (wss://...)");
   let whole = `${url}`.replace(/^http/, "ws");
   if (!/^wss?:\/\/[^\s"'#]+$/i.test(whole)) {
-    throw new TypeError(`the url ${scrub(url)} must be wss://..., without quotes, spaces and "#"`);
+    throw new TypeError(`the url ${scrub(url)} is not wss://...`);
   }
   for (const parameter of parameters) if (parameter) whole += (whole.includes("?") ? "&" : "?") + parameter;
   return whole;

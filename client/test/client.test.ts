@@ -429,6 +429,31 @@ describe("a refused token", () => {
     expect(states.at(-1)).toMatchObject({ code: "auth_failed", reason: "there is no token" });
     expect(server.attempts).toHaveLength(0);
   });
+
+  test("an application that connects again in its listener is asked for a token ever more rarely", async () => {
+    let asked = 0;
+    let token: string | null = null;
+    const { client } = make({ getToken: () => (asked++, token) });
+    client.on("client:state", ({ code }) => code === "auth_failed" && client.connect());
+    await pass(10 * MINUTE);
+    expect(asked).toBeGreaterThan(10);
+    expect(asked).toBeLessThan(60);
+    // After a login nobody waits.
+    token = "t";
+    client.connect();
+    await pass(SECOND + 10);
+    expect(client.connected).toBe(true);
+  });
+
+  test("a page on which nobody is logged in connects at once after a login", async () => {
+    let token: string | null = null;
+    const { client } = make({ getToken: () => token });
+    await pass(MINUTE);
+    token = "t";
+    client.connect();
+    await pass(10);
+    expect(client.connected).toBe(true);
+  });
 });
 
 describe("a token's end", () => {

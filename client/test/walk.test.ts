@@ -116,9 +116,7 @@ async function walk(seed: number) {
   });
   client.on("client:state", ({ state }) => {
     if (mischief === "disconnect" && state === "connected") client.disconnect();
-    // Not at once where there is no token: that would be a loop of the application's own, in which no time passes.
-    if (mischief === "connect" && state === "disconnected")
-      setTimeout(() => client.connect(), token === "none" ? 1_000 : 0);
+    if (mischief === "connect" && state === "disconnected") client.connect();
     if (mischief === "leave") for (const room of client.rooms) void client.leave(room);
   });
 

@@ -59,8 +59,7 @@ describe.each(["Chromium", "Firefox"] as const)("%s", (name: BrowserName) => {
   });
 
   async function open(options: object = {}): Promise<void> {
-    // A small stage, whatever the run says of its size.
-    const all = { url: network.url, token: run.sign(user, 3600), reconnectWindow: 1_000, ...options };
+    const all = { url: network.url, token: run.sign(user, 3600), ...options };
     await page.goto(pages.url(`/?${encodeURIComponent(JSON.stringify(all))}`));
     await connected();
   }
