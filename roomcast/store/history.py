@@ -365,7 +365,8 @@ class History:
         pages = self._tables.pages(
             self._tables.client.query,
             TableName=self._name,
-            KeyConditionExpression="stream = :stream AND seq BETWEEN :first AND :last",
+            KeyConditionExpression="#stream = :stream AND seq BETWEEN :first AND :last",
+            ExpressionAttributeNames={"#stream": "stream"},  # DynamoDB keeps the word for itself
             ExpressionAttributeValues={
                 ":stream": {"S": stream},
                 ":first": number(first),

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any
 
 from botocore.exceptions import ClientError, ReadTimeoutError
+from moto.dynamodb.parsing.reserved_keywords import ReservedKeywords
 
 Item = dict[str, Any]
 
@@ -280,6 +281,7 @@ def _error(operation: str, code: str, **more: Any) -> ClientError:
 
 # Expressions
 
+_RESERVED = frozenset(ReservedKeywords.get_reserved_keywords())
 _TOKEN = re.compile(r"\s*(<>|<=|>=|[=<>(),+-]|[#:]?\w+)")
 
 
@@ -305,6 +307,7 @@ class _Reader:
 
     def name(self) -> str:
         token = self.take()
+        assert token.upper() not in _RESERVED, f"DynamoDB keeps the word {token!r} for itself"
         return self._names[token] if token.startswith("#") else token
 
     def operand(self) -> Any:

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from roomcast.store.dynamodb import Tables
 from roomcast.store.history import MARGIN, STALE, History, Message, Position, Recovery, Retention
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
+from tests.support.history import create_history
 from tests.support.stepping import Operation, run_machine
 
 ROOM = "chat_room_r1"
@@ -30,22 +31,6 @@ KEEP = Retention(seconds=3600, messages=100)
 SIGNED_FOR = 900.0  # s; for which DynamoDB takes a request
 STEPS = st.sampled_from([0, 1, 1, 2, 99])
 START = 1_800_000_000.0
-
-
-def create_history(client: Any) -> None:
-    """As the stack defines it."""
-    client.create_table(
-        TableName="history",
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[
-            {"AttributeName": "stream", "AttributeType": "S"},
-            {"AttributeName": "seq", "AttributeType": "N"},
-        ],
-        KeySchema=[
-            {"AttributeName": "stream", "KeyType": "HASH"},
-            {"AttributeName": "seq", "KeyType": "RANGE"},
-        ],
-    )
 
 
 class SignedClient:
