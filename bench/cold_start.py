@@ -27,7 +27,7 @@ from tests.fakes.management_api import FakeManagementApi
 
 BOTO3 = "boto3==1.43.106"
 FUNCTIONS = ("connect", "disconnect", "default")
-TARGETS = {f"{function}_ratio": ("<=", 0.8) for function in FUNCTIONS}
+TARGETS = {f"{function}_ratio": ("<=", 0.35) for function in FUNCTIONS}
 PARTS = {
     "import botocore.session": "import botocore.session",
     "... a session": "import botocore.session; botocore.session.get_session()",

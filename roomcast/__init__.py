@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from roomcast.errors import (
     ActionError,
     AuthError,
+    AwsError,
+    AwsRefusedError,
+    AwsUnansweredError,
     EnvelopeTooLargeError,
     HandshakeError,
     InvalidDataError,
@@ -26,9 +29,9 @@ from roomcast.errors import (
 )
 
 if TYPE_CHECKING:
-    from roomcast.management_api.client import CredentialSource, ManagementApi
+    from roomcast.aws_client.credentials import CredentialSource, FrozenCredentials
+    from roomcast.management_api.client import ManagementApi
     from roomcast.management_api.pool import PoolLimits
-    from roomcast.management_api.sigv4 import FrozenCredentials
     from roomcast.names import Role
     from roomcast.sending.job import SendLimits
     from roomcast.sending.job_queue import JobQueue
@@ -40,8 +43,8 @@ if TYPE_CHECKING:
 # Every other name of the package, and every module, is private: it may change with any version.
 _MODULES = {
     "ClaimNames": "settings",
-    "CredentialSource": "management_api.client",
-    "FrozenCredentials": "management_api.sigv4",
+    "CredentialSource": "aws_client.credentials",
+    "FrozenCredentials": "aws_client.credentials",
     "JobQueue": "sending.job_queue",
     "ManagementApi": "management_api.client",
     "PoolLimits": "management_api.pool",
@@ -58,6 +61,9 @@ _MODULES = {
 __all__ = [
     "ActionError",
     "AuthError",
+    "AwsError",
+    "AwsRefusedError",
+    "AwsUnansweredError",
     "ClaimNames",
     "CredentialSource",
     "EnvelopeTooLargeError",

@@ -1,26 +1,30 @@
 """How AWS is asked: clients with time limits, and the one policy for retrying a call.
 
 Every call of DynamoDB, SQS and Secrets Manager goes through `call`, or takes its pauses from `attempts` where
-an answer leaves items over. botocore's own retries are off, so this is the only layer that retries: botocore
-does not see a throttled transaction (it comes as a cancellation), nor what a batch leaves over, and it counts
-tries where a Lambda function has seconds.
+an answer leaves items over. The clients do not retry (`roomcast.aws_client`, or botocore's with its retries
+off), so this is the only layer that does: botocore does not see a throttled transaction (it comes as a
+cancellation), nor what a batch leaves over, and it counts tries where a Lambda function has seconds.
 
 What is retried: throttling (inside transactions too), conflicts between transactions, errors of AWS's own,
 and calls without an answer. Such a call may have been done, so whatever is passed here must bear to be done
 twice.
 """
 
+import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import botocore.session
-from botocore.config import Config
-from botocore.exceptions import ChecksumError, ClientError, HTTPClientError
-from botocore.parsers import ResponseParserError
+from roomcast.aws_client.client import make
+from roomcast.aws_client.credentials import botocore_session, find_region
+from roomcast.aws_client.failures import ours
+from roomcast.errors import AwsError, AwsRefusedError, AwsUnansweredError
+
+if TYPE_CHECKING:
+    import botocore.session
 
 PATIENCE = 6.0
 """Seconds in which a try may begin, unless `within` says otherwise. The last one ends `CONNECT_TIMEOUT` +
@@ -55,18 +59,32 @@ _RETRYABLE = {
     "ServiceUnavailableException",
     "SlowDown",
 }
-_NO_ANSWER = (HTTPClientError, ChecksumError, ResponseParserError)
 _Result = TypeVar("_Result")
 _ends: ContextVar[float | None] = ContextVar("_ends", default=None)
 
 
-def client(service: str, session: botocore.session.Session | None = None) -> Any:
-    """Make a botocore client whose calls end in time and are tried once.
+def client(service: str, session: "botocore.session.Session | None" = None) -> Any:
+    """Make a client whose calls end in time and are tried once.
+
+    It is `roomcast.aws_client`'s, which takes a quarter of the CPU; botocore's where the caller has a
+    session, and where the machine is set up in a way that only botocore knows. Both have the same methods.
 
     Args:
         service: `dynamodb`, `sqs` or `secretsmanager`.
         session: botocore's, where the caller has one; region, credentials and `AWS_ENDPOINT_URL` are its.
     """
+    if session is None:
+        lean = make(service, connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT)
+        if lean is not None:
+            return lean
+        session = botocore_session()
+        return _botocore_client(service, session, find_region(session))
+    return _botocore_client(service, session)
+
+
+def _botocore_client(service: str, session: "botocore.session.Session", region: str | None = None) -> Any:
+    from botocore.config import Config
+
     config = Config(
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=READ_TIMEOUT,
@@ -76,7 +94,11 @@ def client(service: str, session: botocore.session.Session | None = None) -> Any
         # A user agent of our own: building the usual one anew is an eighth of a call's CPU.
         user_agent="roomcast",
     )
-    return (session or botocore.session.get_session()).create_client(service, config=config)
+    made: Any = session.create_client(service, region_name=region, config=config)
+    if service == "dynamodb":
+        for operation in ("Query", "Scan"):
+            made.meta.events.register(f"before-parse.dynamodb.{operation}", _take_items)
+    return made
 
 
 @contextmanager
@@ -120,27 +142,42 @@ def call(operation: Callable[..., _Result], **arguments: Any) -> _Result:
         arguments: its arguments. The call must bear to be done twice: the answer of the first may be lost.
 
     Raises:
-        botocore.exceptions.ClientError: AWS refuses, at once or to the end.
-        botocore.exceptions.BotoCoreError: no answer came.
+        AwsRefusedError: AWS refuses, at once or to the end.
+        AwsUnansweredError: no answer came.
+        AwsError: it cannot be asked.
     """
     failure: Exception = AssertionError("unreachable: there is always one attempt")
     for _ in attempts():
         try:
             return operation(**arguments)
-        except ClientError as error:
-            if not is_retryable(error):
+        except Exception as error:
+            known = ours(error)
+            if known is None:
                 raise
-            failure = error
-        except _NO_ANSWER as error:
-            failure = error
+            failure = known
+            if not is_retryable(known):
+                break
     raise failure
 
 
-def is_retryable(error: ClientError) -> bool:
+def is_retryable(error: AwsError) -> bool:
     """Whether the same call may succeed a moment later."""
-    answer: Mapping[str, Any] = error.response
+    if not isinstance(error, AwsRefusedError):
+        return isinstance(error, AwsUnansweredError)
+    answer = error.response
     reasons = {reason["Code"] for reason in answer.get("CancellationReasons", ())} - {"None"}
     if reasons:
         return reasons <= _RETRYABLE
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return answer["Error"]["Code"] in _RETRYABLE or status >= 500 or status == 429
+
+
+def _take_items(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
+    """Take a page's items as JSON has them, which for strings and numbers is how botocore would give them.
+
+    A million receivers are a million items: botocore's parser takes 15 µs for each, this 3 µs.
+    """
+    if response_dict["status_code"] == 200:
+        page = json.loads(response_dict["body"])
+        customized_response_dict["Items"] = page.pop("Items", [])
+        response_dict["body"] = json.dumps(page).encode()

@@ -12,10 +12,16 @@
     │   └── ActionError            a message; it gets an `error` event back
     ├── KeysUnavailableError       no key to check a token with can be read; the client should try again
     ├── JobError                   a message of the fan-out queue that no try can do
-    └── ManagementApiError         nothing to sign requests with, or a connection that could not be closed
+    ├── ManagementApiError         nothing to sign requests with, or a connection that could not be closed
+    └── AwsError                   DynamoDB, SQS or Secrets Manager cannot be asked
+        ├── AwsRefusedError        it was asked, and refuses
+        └── AwsUnansweredError     no whole answer came
 
 Each keeps the values that a caller needs to act on it.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from roomcast.plain_text import plain
 
@@ -176,3 +182,32 @@ class ManagementApiError(RoomcastError):
         super().__init__(f"{callback_url}: {problem}")
         self.callback_url = callback_url
         self.status = status
+
+
+class AwsError(RoomcastError):
+    """DynamoDB, SQS or Secrets Manager cannot be asked: no credentials, nobody who listens, a certificate that
+    is not trusted.
+
+    Where `botocore.exceptions` has been imported, an `AwsError` is an exception of botocore too: a
+    `ClientError` where it is an `AwsRefusedError`, else another `BotoCoreError`.
+    """
+
+
+class AwsRefusedError(AwsError):
+    """AWS was asked, and refuses, after the retries of `roomcast.aws`.
+
+    Attributes:
+        response: as botocore has it: `response["Error"]["Code"]` says why; a cancelled transaction has
+            `CancellationReasons`.
+        operation_name: AWS's, for example `PutItem`.
+    """
+
+    def __init__(self, response: Mapping[str, Any], operation_name: str) -> None:
+        error = response.get("Error", {})
+        super().__init__(f"{operation_name}: {error.get('Code', '')}: {error.get('Message', '')}")
+        self.response = response
+        self.operation_name = operation_name
+
+
+class AwsUnansweredError(AwsError):
+    """No whole answer came in time: what was asked for may have been done."""

@@ -56,9 +56,9 @@ class WebSocketService:
     blocks meanwhile). A send is at least once: a receiver drops an `id` that it has seen. No order is
     promised between two sends. A send that raised may be repeated with the same `id`.
 
-    Every method may raise `botocore.exceptions.ClientError` when DynamoDB or SQS refuses, and another
-    `BotoCoreError` when it does not answer, after the retries of `roomcast.aws`; of a send that ends so, some
-    receivers may get the event.
+    Every method may raise `AwsRefusedError` when DynamoDB or SQS refuses, and another `AwsError` when it does
+    not answer or cannot be asked, after the retries of `roomcast.aws`; of a send that ends so, some receivers
+    may get the event. Who catches botocore's `ClientError` and `BotoCoreError` catches these too.
 
     Args:
         store: the tables.

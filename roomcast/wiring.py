@@ -3,13 +3,13 @@
 import functools
 from typing import TYPE_CHECKING
 
-import botocore.session
-
 from roomcast import callback_url
 from roomcast.errors import SettingsError
 from roomcast.settings import Settings
 
 if TYPE_CHECKING:
+    import botocore.session
+
     from roomcast.management_api.client import ManagementApi
     from roomcast.management_api.pool import PoolLimits
     from roomcast.sending.job import SendLimits
@@ -27,7 +27,8 @@ class Wiring:
 
     Args:
         settings: of the stage.
-        session: botocore's, for credentials, region and `AWS_ENDPOINT_URL`; a new one when left out.
+        session: botocore's, for credentials, region and `AWS_ENDPOINT_URL`; when left out, they
+            are the environment's, or what botocore finds by itself.
         send_limits: in place of the default ones.
         pool_limits: likewise.
     """
@@ -35,7 +36,7 @@ class Wiring:
     def __init__(
         self,
         settings: Settings,
-        session: botocore.session.Session | None = None,
+        session: "botocore.session.Session | None" = None,
         *,
         send_limits: "SendLimits | None" = None,
         pool_limits: "PoolLimits | None" = None,
@@ -43,7 +44,7 @@ class Wiring:
         self.settings = settings
         self.send_limits = send_limits
         self.pool_limits = pool_limits
-        self._session = session or botocore.session.get_session()
+        self._session = session
 
     @functools.cached_property
     def store(self) -> "Store":

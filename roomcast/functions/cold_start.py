@@ -9,20 +9,9 @@ gc.set_threshold(100_000)
 import functools
 import logging
 
-import botocore.session
-from botocore.loaders import Loader
-
 from roomcast import metrics
 from roomcast.settings import Settings
 from roomcast.wiring import Wiring
-
-
-class _Loader(Loader):
-    """botocore's loader of service models, told which services there are: another tenth of a cold start is
-    its look into the folders of all 400 for each client."""
-
-    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002
-        return ["dynamodb", "secretsmanager", "sqs"]
 
 
 @functools.cache
@@ -34,6 +23,4 @@ def wiring() -> Wiring:
     """
     logging.getLogger("roomcast").setLevel(logging.INFO)
     metrics.emit({"ColdStarts": 1})
-    session = botocore.session.get_session()
-    session.register_component("data_loader", _Loader())
-    return Wiring(Settings.from_env(), session)
+    return Wiring(Settings.from_env())

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from roomcast import aws, envelope, origins
 from roomcast.connection import Identity, Receiver
-from roomcast.errors import AuthError, HandshakeError, KeysUnavailableError, ManagementApiError
+from roomcast.errors import AuthError, AwsError, HandshakeError, KeysUnavailableError, ManagementApiError
 from roomcast.plain_text import plain
 from roomcast.tokens.authentication import authenticate
 from roomcast.wiring import Wiring
@@ -177,7 +175,7 @@ def _keep_to_limit(wiring: Wiring, connection_id: str, user_id: str) -> None:
                 store.connections.disconnect(closed, accepted_at=0)
             if mine:
                 store.connections.disconnect(connection_id, accepted_at=0)
-    except (ClientError, BotoCoreError, ManagementApiError) as error:
+    except (AwsError, ManagementApiError) as error:
         log.warning("the limit of connections was not looked at userId=%s: %s", user_id, plain(error))
         return
     if mine:

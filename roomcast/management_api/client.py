@@ -16,25 +16,25 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from roomcast.aws_client.credentials import (
+    CredentialSource,
+    FrozenCredentials,
+    find_credentials,
+    find_region,
+)
 from roomcast.callback_url import CallbackUrl
 from roomcast.errors import ManagementApiError
 from roomcast.management_api.pool import Pool, PoolLimits
 from roomcast.management_api.report import PostReport
 from roomcast.management_api.send import Send
-from roomcast.management_api.sigv4 import FrozenCredentials, Signer
+from roomcast.management_api.sigv4 import Signer
 
 if TYPE_CHECKING:
     import botocore.session
 
 _LOG = logging.getLogger(__name__)
-
-
-class CredentialSource(Protocol):
-    """What `botocore.credentials.Credentials` and its refreshing kinds have in common."""
-
-    def get_frozen_credentials(self) -> FrozenCredentials: ...
 
 
 class ManagementApi:
@@ -44,9 +44,9 @@ class ManagementApi:
         callback_url: its base URL in the `wss://`, `https://`, `ws://` or `http://` form.
         region: for the signature; read from the host name, then from `AWS_REGION`, `AWS_DEFAULT_REGION`
             and the AWS configuration when left out.
-        credentials: botocore's usual chain when left out. They are asked for again at each send, so keys
-            that rotate are followed.
-        session: botocore's, for what the two leave out; a new one when left out.
+        credentials: the environment's, or what botocore's chain finds, when left out. They are asked
+            for again at each send, so keys that rotate are followed.
+        session: botocore's, for what the two leave out.
         ssl_context: for a private certificate authority; `AWS_CA_BUNDLE` is followed without it.
         limits: how hard it tries.
 
@@ -193,13 +193,7 @@ class ManagementApi:
     def _find_region(self) -> str:
         if self._region is None:
             named = re.search(r"\.execute-api\.([a-z0-9-]+)\.", self._callback_url.host)
-            self._region = (
-                named[1]
-                if named
-                else os.environ.get("AWS_REGION")
-                or os.environ.get("AWS_DEFAULT_REGION")
-                or self._botocore_session().get_config_variable("region")
-            )
+            self._region = named[1] if named else find_region(self._session)
         if not self._region:
             raise ManagementApiError(self._callback_url.url, "no region to sign with: set AWS_REGION")
         return self._region
@@ -207,7 +201,7 @@ class ManagementApi:
     def _frozen_credentials(self) -> FrozenCredentials:
         """Blocks while expiring keys are fetched anew: never called on the pool's thread."""
         if self._source is None:
-            self._source = self._botocore_session().get_credentials()
+            self._source = find_credentials(self._session)
         frozen = self._source.get_frozen_credentials() if self._source else None
         if frozen is None or not frozen.access_key or not frozen.secret_key:
             raise ManagementApiError(self._callback_url.url, "no AWS credentials found to sign with")
@@ -224,10 +218,3 @@ class ManagementApi:
                 # Also ends the thread of a client that nobody closed, at the latest with the interpreter.
                 self._stop = weakref.finalize(self, self._pool.stop)
             return self._pool
-
-    def _botocore_session(self) -> "botocore.session.Session":
-        if self._session is None:
-            import botocore.session  # takes 100 ms; skipped when the caller passes credentials
-
-            self._session = botocore.session.get_session()
-        return self._session

@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
+from roomcast.aws_client.credentials import FrozenCredentials
 from roomcast.management_api.pacing import Pace
 from roomcast.management_api.report import Failure, Outcome, PostReport
-from roomcast.management_api.sigv4 import FrozenCredentials, Signer
+from roomcast.management_api.sigv4 import Signer
 
 _FEW = 4  # receivers, who cannot put the brake on however many of them are slow
 

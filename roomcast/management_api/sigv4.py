@@ -1,31 +1,19 @@
 """Signature Version 4: the signed requests of one call, written as the bytes of HTTP/1.1."""
 
 import hashlib
-import hmac
 import re
 import time
 from collections.abc import Callable
-from typing import Protocol
 from urllib.parse import quote
 
+from roomcast.aws_client.credentials import FrozenCredentials
+from roomcast.aws_client.signing import ALGORITHM, signing_key
 from roomcast.callback_url import CallbackUrl
 
 SIGNED_FOR = 60.0
 """Seconds after which requests are dated anew; API Gateway takes signatures for 5 minutes."""
 
-_ALGORITHM = "AWS4-HMAC-SHA256"
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_\-]*=*").fullmatch
-
-
-class FrozenCredentials(Protocol):
-    """One consistent set of keys, as botocore hands them out."""
-
-    @property
-    def access_key(self) -> str | None: ...
-    @property
-    def secret_key(self) -> str | None: ...
-    @property
-    def token(self) -> str | None: ...
 
 
 class Signer:
@@ -70,18 +58,16 @@ class Signer:
         self._request_hash = hashlib.sha256(f"{self._method}\n{path}".encode())
         self._request_rest = f"\n\n{lines}\n{names}\n{self._body_hash}"
 
-        key = f"AWS4{credentials.secret_key}".encode()
-        for part in scope.split("/"):
-            key = hmac.digest(key, part.encode(), "sha256")
+        key = signing_key(credentials.secret_key, scope)
         padded = key.ljust(64, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
-        self._inner.update(f"{_ALGORITHM}\n{date}\n{scope}\n".encode())
+        self._inner.update(f"{ALGORITHM}\n{date}\n{scope}\n".encode())
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
 
         self._head = f"{self._method} {self._callback_url.path}/@connections/"
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._middle = (
-            f" HTTP/1.1\r\n{fields}content-length: {len(self._body)}\r\nauthorization: {_ALGORITHM} "
+            f" HTTP/1.1\r\n{fields}content-length: {len(self._body)}\r\nauthorization: {ALGORITHM} "
             f"Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature="
         )
         self._end = b"\r\n\r\n" + self._body

@@ -11,14 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import botocore.session
-from botocore.exceptions import ClientError
-
 from roomcast import aws
+from roomcast.aws_client.failures import refused
 from roomcast.errors import JobError
 from roomcast.sending.job import JOBS_PER_BATCH, Job, SendJob, parse
 
 if TYPE_CHECKING:
+    import botocore.session
     from mypy_boto3_sqs import SQSClient
 
 _BATCH_BYTES = 1_000_000  # SQS's limit is 1 MiB for all messages of a batch together
@@ -46,7 +45,7 @@ class JobQueue:
         session: botocore's, where the caller has one. A client is made of it at the first job.
     """
 
-    def __init__(self, url: str, session: botocore.session.Session | None = None) -> None:
+    def __init__(self, url: str, session: "botocore.session.Session | None" = None) -> None:
         self._url = url
         self._session = session
 
@@ -63,8 +62,8 @@ class JobQueue:
             delay: seconds until they can be received.
 
         Raises:
-            botocore.exceptions.ClientError: SQS refuses to the end. Jobs of earlier batches are on the queue.
-            botocore.exceptions.BotoCoreError: it does not answer; likewise.
+            AwsRefusedError: SQS refuses to the end. Jobs of earlier batches are on the queue.
+            AwsUnansweredError: it does not answer; likewise.
         """
         for batch in _batches(job.dump() for job in jobs):
             entries: Any = [
@@ -98,7 +97,7 @@ class JobQueue:
         """Move the jobs of the dead-letter queue back to the queue; malformed messages stay.
 
         Raises:
-            botocore.exceptions.ClientError: SQS refuses, or there is no dead-letter queue. What was moved
+            AwsRefusedError: SQS refuses, or there is no dead-letter queue. What was moved
                 before stays moved.
         """
         sqs = self._client
@@ -143,4 +142,4 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def _refused(entry: Mapping[str, Any]) -> Exception:
     error: Any = {"Error": {"Code": entry.get("Code", ""), "Message": entry.get("Message", "")}}
-    return ClientError(error, "SendMessageBatch")
+    return refused(error, "SendMessageBatch")

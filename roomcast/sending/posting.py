@@ -4,10 +4,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from roomcast import aws
 from roomcast.connection import Receiver
+from roomcast.errors import AwsError
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.report import PostReport
 from roomcast.plain_text import plain
@@ -130,7 +129,7 @@ def _prune(
     with aws.within(min(_PRUNE_SECONDS, deadline - time.monotonic())):
         try:
             kept = store.receivers.still(gone, None) if only_orphans else {}
-        except (ClientError, BotoCoreError) as error:
+        except AwsError as error:
             failures: list[Exception] = [error]
         else:
             gone = [receiver for receiver in gone if receiver.connection_id not in kept]

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 class Store:
     """What a stage remembers, by subject.
 
-    Every method of every part may raise `botocore.exceptions.ClientError` when DynamoDB refuses, and another
-    `BotoCoreError` when it does not answer, after the retries of `roomcast.aws`. A part is imported when it
+    Every method of every part may raise `AwsRefusedError` when DynamoDB refuses, and another `AwsError` when
+    it does not answer or cannot be asked, after the retries of `roomcast.aws`. A part is imported when it
     is first asked for: a cold start needs two of them. `roomcast.store.listing` has what only people look at.
 
     Args:

@@ -6,22 +6,20 @@ costs the same read units, and saves 60 bytes of an item's answer).
 """
 
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-import botocore.session
-from botocore.exceptions import ClientError
-
 from roomcast import aws
-from roomcast.errors import RoomcastError
+from roomcast.aws_client.failures import refused
+from roomcast.errors import AwsRefusedError, RoomcastError
 from roomcast.settings import Settings
 from roomcast.store.items import connection_key
 
 if TYPE_CHECKING:
+    import botocore.session
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _BATCH_GET = 100  # items in a BatchGetItem (DynamoDB's limit)
@@ -49,7 +47,7 @@ class Tables:
     """The connections table and the rooms table.
 
     Args:
-        client: a botocore client for `dynamodb`.
+        client: a client for `dynamodb`, of `roomcast.aws` or botocore.
         connections: the name of the one.
         rooms: the name of the other.
         clock: epoch seconds.
@@ -68,17 +66,14 @@ class Tables:
         self.clock = clock
 
     @classmethod
-    def from_settings(cls, settings: Settings, session: botocore.session.Session | None = None) -> "Tables":
+    def from_settings(cls, settings: Settings, session: "botocore.session.Session | None" = None) -> "Tables":
         """Make them with a client of their own.
 
         Args:
             settings: the tables' names.
             session: botocore's, where the caller has one; region, credentials and `AWS_ENDPOINT_URL` are its.
         """
-        client = aws.client("dynamodb", session)
-        for operation in ("Query", "Scan"):
-            client.meta.events.register(f"before-parse.dynamodb.{operation}", _take_items)
-        return cls(client, settings.connections_table, settings.rooms_table)
+        return cls(aws.client("dynamodb", session), settings.connections_table, settings.rooms_table)
 
     def transact(self, *writes: dict[str, Any]) -> None:
         """Write all or nothing, and once: a retry after a lost answer is not done again.
@@ -97,7 +92,7 @@ class Tables:
         """
         try:
             answer: dict[str, Any] = aws.call(write, **arguments)
-        except ClientError as error:
+        except AwsRefusedError as error:
             failed: Any = error.response
             if failed["Error"]["Code"] == "ConditionalCheckFailedException":
                 raise ConditionFailedError(0, failed.get("Item", {})) from None
@@ -178,17 +173,6 @@ def limit(page_size: int | None) -> Any:
     return {} if page_size is None else {"Limit": page_size}
 
 
-def _take_items(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
-    """Take a page's items as JSON has them, which for strings and numbers is how botocore would give them.
-
-    A million receivers are a million items: botocore's parser takes 15 µs for each, this 3 µs.
-    """
-    if response_dict["status_code"] == 200:
-        page = json.loads(response_dict["body"])
-        customized_response_dict["Items"] = page.pop("Items", [])
-        response_dict["body"] = json.dumps(page).encode()
-
-
-def _unprocessed(operation: str) -> ClientError:
+def _unprocessed(operation: str) -> AwsRefusedError:
     code = "ProvisionedThroughputExceededException"
-    return ClientError({"Error": {"Code": code, "Message": "items were left unprocessed"}}, operation)
+    return refused({"Error": {"Code": code, "Message": "items were left unprocessed"}}, operation)

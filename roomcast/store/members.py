@@ -5,11 +5,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from roomcast import aws
 from roomcast.connection import Connection
 from roomcast.envelope import timestamp
+from roomcast.errors import AwsError, AwsRefusedError
 from roomcast.names import Room
 from roomcast.store.dynamodb import ConditionFailedError, Tables, side_by_side
 from roomcast.store.items import (
@@ -76,11 +75,11 @@ class Members:
                     connection = replace(to_connection(item), asked=connection.asked)
                     if room.name in connection.rooms:
                         spread, may_spread = room.name in connection.spread, False
-                except (ClientError, BotoCoreError) as error:
-                    if not may_spread or (isinstance(error, ClientError) and not aws.is_retryable(error)):
+                except AwsError as error:
+                    if not may_spread or (not aws.is_retryable(error)):
                         raise
                     may_spread = False
-                    if isinstance(error, ClientError):  # the partition bears no more
+                    if isinstance(error, AwsRefusedError):  # the partition bears no more
                         self._large.spread(room)
                         spread = True
                 else:

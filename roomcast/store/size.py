@@ -2,9 +2,8 @@
 
 import logging
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from roomcast import aws
+from roomcast.errors import AwsError
 from roomcast.store.dynamodb import Tables
 from roomcast.store.items import member_key, number
 
@@ -46,6 +45,6 @@ class Size:
                     Key=member_key("stage#size", "size"),
                 ).get("Item")
                 self._count = int(item["connections"]["N"]) if item else 0
-            except (ClientError, BotoCoreError) as error:
+            except AwsError as error:
                 log.warning("the size of the stage is not known: %s", type(error).__name__)
         return self._count

@@ -9,15 +9,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import botocore.session
-from botocore.exceptions import ClientError
-
 from roomcast import aws
-from roomcast.errors import SettingsError
+from roomcast.errors import AwsRefusedError, SettingsError
 from roomcast.settings import check_secret
 from roomcast.tokens.key_set import KeySet
 
 if TYPE_CHECKING:
+    import botocore.session
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 _READ_SECONDS = 2.0  # in which a try may begin: a handshake waits, and has keys already most of the time
@@ -42,7 +40,7 @@ class SecretKeys(KeySet):
     """Keys from Secrets Manager: the current one, and the previous one once a token has asked for it.
 
     Args:
-        client: a botocore client for `secretsmanager`.
+        client: a client for `secretsmanager`, of `roomcast.aws` or botocore.
         secret_name: name or ARN; its value is the key as a plain string.
         clock: seconds, monotonic.
     """
@@ -56,7 +54,7 @@ class SecretKeys(KeySet):
         self._wants_previous = False  # most processes never need it: one call, not two
 
     @classmethod
-    def from_name(cls, secret_name: str, session: botocore.session.Session) -> "SecretKeys":
+    def from_name(cls, secret_name: str, session: "botocore.session.Session | None" = None) -> "SecretKeys":
         """Make keys with a client of their own."""
         return cls(aws.client("secretsmanager", session), secret_name)
 
@@ -75,7 +73,7 @@ class SecretKeys(KeySet):
                 answer = aws.call(
                     self._client.get_secret_value, SecretId=self._secret_name, VersionStage=version_stage
                 )
-        except ClientError as error:
+        except AwsRefusedError as error:
             # A secret that was never rotated has no previous version; without a current one nothing works.
             code = error.response["Error"]["Code"]
             if version_stage == "AWSPREVIOUS" and code == "ResourceNotFoundException":

@@ -152,9 +152,6 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Abort:
         _complain("stopped; nothing was done")
         return 1
-    except (RoomcastError, EnvFileError) as error:
-        _complain(str(error))
-        return 1
     except NoRegionError:
         _complain("no AWS region: set AWS_REGION, or a region in your AWS profile")
         return 1
@@ -168,8 +165,11 @@ def run(arguments: Sequence[str]) -> int:
         else:
             _complain(f"AWS: {error}")
         return 1
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError) as error:  # and so an AwsError: botocore's exceptions are imported
         _complain(f"AWS: {error}")
+        return 1
+    except (RoomcastError, EnvFileError) as error:
+        _complain(str(error))
         return 1
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of a pipe, say `head`, has seen enough

@@ -11,6 +11,7 @@ import pytest
 from moto import mock_aws
 
 from lambdas import connect, count, default, disconnect, fanout
+from roomcast import aws
 from roomcast import names as rooms
 from roomcast.connection import Identity, Receiver
 from roomcast.functions.cold_start import wiring
@@ -205,7 +206,7 @@ def backend(resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch) ->
         calls = Calls()
         recording = botocore.session.get_session()
         recording.register("before-parameter-build.*.*", calls.record)
-        monkeypatch.setattr("botocore.session.get_session", lambda: recording)
+        monkeypatch.setattr(aws, "client", lambda service, _=None: recording.create_client(service))
         backend = Backend(Store(Tables(dynamodb, CONNECTIONS, ROOMS)), management_api, calls, monkeypatch)
         environment = {key: value for name in RIGHTS for key, value in prod.environment(name).items()}
         here = {"WEBSOCKET_API_ENDPOINT": management_api.endpoint, "WEBSOCKET_FANOUT_QUEUE_URL": queue_url}

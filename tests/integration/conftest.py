@@ -13,12 +13,13 @@ from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from tests.builders import SECRET, create_tables
 from tests.fakes.management_api import FakeManagementApi
+from tests.support.moto_http import moto_over_http
 
 
 @pytest.fixture(scope="session")
 def aws() -> Iterator[botocore.session.Session]:
     """One mocked AWS and one session for all tests: reading botocore's models takes longer than a test."""
-    with mock_aws():
+    with mock_aws(), moto_over_http():
         yield botocore.session.get_session()
 
 

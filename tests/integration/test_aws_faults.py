@@ -6,18 +6,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import botocore.session
 import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lambdas import disconnect
 from roomcast import aws
+from roomcast.aws_client.client import JsonClient
+from roomcast.aws_client.credentials import StaticCredentials
+from roomcast.aws_client.http import Connections
 from roomcast.connection import Connection, Identity, Receiver
 from roomcast.functions.cold_start import wiring
 from roomcast.management_api.client import ManagementApi
 from roomcast.names import Room
 from roomcast.service import WebSocketService
-from roomcast.settings import Settings
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.large_rooms import MANY_MEMBERS
@@ -109,7 +112,16 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("spread", [False, True])
 def test_dynamodb_itself_takes_every_operation_and_answers_as_the_fake(spread: bool) -> None:
     """Expressions that a fake may take too lightly, for rooms in one partition and for large ones."""
-    with dynamodb_local() as client:
+    with dynamodb_local() as theirs:
+        url = theirs.meta.endpoint_url
+        client: Any = JsonClient(
+            "dynamodb",
+            endpoint_url=url,
+            region="us-east-1",
+            credentials=StaticCredentials("test", "test"),
+            connections=Connections(url, connect_timeout=1, read_timeout=60),
+        )
+        client.create_table, client.delete_table = theirs.create_table, theirs.delete_table
         for operation, do in OPERATIONS.items():
             worlds = World.make(spread=spread), World.make(client, spread=spread)
             results = [(do(world), world.rows()) for world in worlds]
@@ -241,10 +253,10 @@ def test_nested_deadlines_end_with_the_earlier_one() -> None:
     assert aws.seconds_left() == aws.PATIENCE
 
 
-def test_the_last_try_of_a_call_ends_within_the_functions_time(functions: None) -> None:
+def test_the_last_try_of_a_call_ends_within_the_functions_time() -> None:
     assert aws.PATIENCE + aws.CONNECT_TIMEOUT + aws.READ_TIMEOUT < FUNCTION_SECONDS
-    store = Store.from_settings(Settings.from_env())
-    config: Any = store.tables.client.meta.config
+    client = aws.client("dynamodb", botocore.session.get_session())
+    config: Any = client.meta.config
     assert (config.connect_timeout, config.read_timeout) == (aws.CONNECT_TIMEOUT, aws.READ_TIMEOUT)
     assert config.retries["total_max_attempts"] == 1  # one layer retries, and it is not botocore's
 

@@ -25,6 +25,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "roomcast": [
         {"plain_text"},
         {"errors", "origins"},
+        {"aws_client"},
         {"aws", "callback_url", "envelope", "metrics", "names"},
         {"connection"},
         {"settings"},
