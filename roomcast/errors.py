@@ -185,8 +185,9 @@ class ManagementApiError(RoomcastError):
 
 
 class AwsError(RoomcastError):
-    """DynamoDB, SQS or Secrets Manager cannot be asked: no credentials, nobody who listens, a certificate that
-    is not trusted.
+    """DynamoDB, SQS or Secrets Manager cannot be asked.
+
+    There are no credentials, nobody listens, or a certificate is not trusted.
 
     Where `botocore.exceptions` has been imported, an `AwsError` is an exception of botocore too: a
     `ClientError` where it is an `AwsRefusedError`, else another `BotoCoreError`.

@@ -8,14 +8,13 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import jwt
-
 from roomcast import names
 from roomcast.connection import Identity
 from roomcast.errors import AuthError, InvalidNameError
 from roomcast.names import Role
 from roomcast.plain_text import label
 from roomcast.settings import ClaimNames, TokenRules
+from roomcast.tokens.hs256 import usual_claims
 
 DEFAULT_RULES = TokenRules()
 LEEWAY_SECONDS = 10
@@ -100,6 +99,8 @@ def sign_token(
     }
     asked = {claims.audience: audience, "iss": issuer}
     about |= {claim: value for claim, value in asked.items() if value is not None}
+    import jwt
+
     return jwt.encode({**about, "iat": issued, "exp": issued + ttl}, secret, algorithm="HS256")
 
 
@@ -109,6 +110,11 @@ def _claims(token: str, keys: tuple[Any, ...], rules: TokenRules) -> Mapping[str
     Raises:
         AuthError: anything else is wrong with it.
     """
+    usual = usual_claims(token, keys, rules, LEEWAY_SECONDS)
+    if usual is not None:
+        return usual
+    import jwt  # for other algorithms, and for every refusal
+
     for key in keys:
         try:
             claims: Mapping[str, Any] = jwt.decode(

@@ -1,7 +1,10 @@
 """Only a token of the stage's own key, algorithm and time lets one user in; all else is an `AuthError`."""
 
 import base64
+import hmac
 import json
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -14,6 +17,7 @@ from roomcast.connection import Identity
 from roomcast.errors import AuthError
 from roomcast.settings import TokenRules
 from roomcast.tokens.authentication import LEEWAY_SECONDS, authenticate, sign_token
+from roomcast.tokens.hs256 import usual_claims
 from roomcast.tokens.secret_keys import StaticKeys
 from tests.builders import OTHER_SECRET, SECRET, token
 
@@ -37,6 +41,75 @@ def raw_signed(payload: str) -> str:
     unsigned = raw('{"alg":"HS256","typ":"JWT"}', payload)[:-1]
     signature = algorithm.sign(unsigned.encode(), algorithm.prepare_key(SECRET))
     return f"{unsigned}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+
+
+PARTS = st.fixed_dictionaries(
+    {"alg": st.sampled_from(["HS256", "HS256", "HS256", "HS384", "none", None])},
+    optional={
+        "typ": st.sampled_from(["JWT", "JWS", 1, None]),
+        "kid": st.sampled_from(["k", "", 1, None]),
+        "crit": st.sampled_from([[], ["b64"], ["x"]]),
+        "b64": st.booleans(),
+    },
+)
+TIMES = st.sampled_from([-3600, -11, -9, 0, 9, 11, 3600]).map(lambda ago: int(time.time()) + ago)
+TIME: st.SearchStrategy[Any] = (
+    TIMES | TIMES.map(float) | TIMES.map(str) | st.sampled_from([None, True, 0, 10**30, [], "x"])
+)
+CLAIMS = st.fixed_dictionaries(
+    {"exp": TIME | st.just(9_999_999_999)},
+    optional={
+        "iat": TIME,
+        "nbf": TIME,
+        "iss": st.sampled_from(["me", "you", None, ["me"]]),
+        "aud": st.just("x"),
+        "sub": st.sampled_from([1, "u1"]),
+    },
+)
+
+
+@given(
+    header=PARTS,
+    claims=CLAIMS,
+    secret=st.sampled_from([SECRET, SECRET, OTHER_SECRET]),
+    issuer=st.sampled_from([None, "me"]),
+    damage=st.none() | st.tuples(st.integers(0, 300), st.sampled_from("aAZ_-.=+/ ")),
+)
+def test_the_short_way_lets_nobody_in_whom_pyjwt_refuses(
+    header: dict[str, Any],
+    claims: dict[str, Any],
+    secret: str,
+    issuer: str | None,
+    damage: tuple[int, str] | None,
+) -> None:
+    unsigned = raw(json.dumps(header), json.dumps(claims))[:-1]
+    signature = hmac.digest(secret.encode(), unsigned.encode(), "sha256")
+    text = f"{unsigned}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+    if damage:
+        at = damage[0] % len(text)
+        text = text[:at] + damage[1] + text[at + 1 :]
+    found = usual_claims(text, (SECRET,), TokenRules(issuer=issuer), LEEWAY_SECONDS)
+    if found is not None:
+        options: Any = {"require": ["exp"], "verify_sub": False, "verify_aud": False, "verify_jti": False}
+        assert found == jwt.decode(
+            text, SECRET, algorithms=["HS256"], issuer=issuer, leeway=LEEWAY_SECONDS, options=options
+        )
+
+
+@pytest.mark.parametrize("claims", [{}, {"iat": int(time.time())}, {"aud": "x", "sub": "y"}])
+def test_the_short_way_lets_the_usual_token_in(claims: dict[str, Any]) -> None:
+    assert usual_claims(signed(**claims), (OTHER_SECRET, SECRET), TokenRules(), LEEWAY_SECONDS)
+
+
+def test_a_handshake_with_a_good_token_imports_no_pyjwt() -> None:
+    script = (
+        "import sys\n"
+        "from roomcast.tokens.authentication import authenticate\n"
+        "from roomcast.tokens.secret_keys import StaticKeys\n"
+        f"print(authenticate({signed()!r}, StaticKeys({SECRET!r})).user_id, 'jwt' in sys.modules)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert shown.stdout == "u1 False\n"
 
 
 def test_a_good_token_names_its_user() -> None:
