@@ -1,6 +1,6 @@
 /**
  * Builds the package: ES modules in dist/, and CommonJS in dist/cjs/ for what cannot read those (Jest, webpack 4,
- * TypeScript's `moduleResolution: node`, `require` before Node 20.19). The folders io/, react/, socket/ and testing/
+ * TypeScript's `moduleResolution: node`, `require` before Node 20.19). The folders io/, react/, resume/, socket/ and testing/
  * beside it lead resolvers that do not know `exports` to the latter.
  */
 import { execFileSync } from "node:child_process";

@@ -10,6 +10,7 @@ import {
   type Room,
   type State,
 } from "./protocol.ts";
+import type { Resume, ResumeCalls } from "./resume.ts";
 import { createSession } from "./session.ts";
 
 export interface ClientOptions {
@@ -45,6 +46,8 @@ export interface ClientOptions {
    * out to forget idle connections sooner.
    */
   keepalive?: number;
+  /** `resume` of `roomcast/resume`: nothing of a room with history is lost between two connections. */
+  resume?: Resume;
 }
 
 /** The application's own events are added to the protocol's; by default every name is allowed. */
@@ -89,9 +92,13 @@ export interface Client<
 
 /** Makes a client, and lets it connect. Its options are read whenever they are needed. */
 export function createClient<Events extends object = Record<string, unknown>, Actions extends object = ActionMap>(
+  options: ClientOptions & { resume: Resume },
+): Client<Events, Actions> & ResumeCalls;
+export function createClient<Events extends object = Record<string, unknown>, Actions extends object = ActionMap>(
   options: ClientOptions,
-): Client<Events, Actions> {
+): Client<Events, Actions>;
+export function createClient(options: ClientOptions): Client<any, any> {
   const client = createSession(options);
   if (options.autoConnect ?? true) client.connect();
-  return client as Client<any, any>;
+  return client as unknown as Client<any, any>;
 }

@@ -45,6 +45,8 @@ export interface Connection {
   idle?: number;
   /** What is known of the rooms on it. */
   readonly facts: Map<string, Fact>;
+  /** How many rooms its server takes in one action, as far as has been seen; 0: only the old actions. */
+  together?: number;
   /** It is to be in the wanted rooms: from its opening until another takes its place. */
   joins?: boolean;
   request(request: Request): void;
@@ -96,6 +98,8 @@ export interface Handlers {
   message(connection: Connection, text: string): void;
   /** Any traffic, which puts the keepalive off. */
   traffic(connection: Connection): void;
+  /** What a ping asks. */
+  heads(): object | undefined;
   /** Once; with the actions that were not sent and outlive it. `code` 0: ended by this side. */
   ended(connection: Connection, code: number, reason: string, unsent: Request[]): void;
 }
@@ -200,7 +204,7 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
     },
 
     ping(answered) {
-      connection.ask("ping", undefined, LIVENESS_TIMEOUT, (error) => {
+      connection.ask("ping", on.heads(), LIVENESS_TIMEOUT, (error) => {
         if (!error) answered?.();
         else if (error.code === "timeout") connection.end("ping timeout", 0);
       });

@@ -10,9 +10,11 @@ export {
   type ProtocolEvents,
   RoomcastError,
   type Room,
+  type RoomJoined,
   type RoomsChange,
   type ServerError,
   type State,
   type StateChange,
   type StateCode,
 } from "./protocol.ts";
+export type { Position } from "./streams.ts";

@@ -43,6 +43,7 @@ const OPTIONS: Record<keyof IoOptions, "client" | "here" | "nowhere"> = {
   reconnection: "here",
   reconnectionAttempts: "here",
   reconnectWindow: "client",
+  resume: "client",
   rememberUpgrade: "nowhere",
   replyTimeout: "client",
   requestTimeout: "nowhere",

@@ -115,6 +115,7 @@ export const start: Model = { phase: "off", current: 0, next: 0, last: 0, failur
 type Handler<E extends keyof Events> = (draft: Model, world: World, ...values: Events[E]) => Effect[] | void;
 type Transitions = { [E in keyof Events]?: Handler<E> };
 
+export const ANOTHER = "another user's token";
 const REQUESTED = "requested";
 
 function connect(draft: Model, { random, rested = Infinity }: World, reason: string): Effect[] {
@@ -223,13 +224,12 @@ export const transitions: { [P in Phase]: Transitions } = {
     },
     credentials(draft, world, id, otherUser) {
       const { current } = draft;
-      const reason = "another user's token";
       const effects: Effect[] = [];
       draft.phase = "opening";
       if (otherUser) {
         draft.current = 0;
-        effects.push(["forget", current, reason]);
-        if (current) effects.push(["state", "connecting", "user_changed", reason]);
+        effects.push(["forget", current, ANOTHER]);
+        if (current) effects.push(["state", "connecting", "user_changed", ANOTHER]);
       }
       return [...effects, ["open", id, explains(draft, world)]];
     },

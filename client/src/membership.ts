@@ -1,7 +1,8 @@
 /** Keeps each connection in the rooms that the application wants: asks, hears the answers, asks again. */
 import { type Connection, frame } from "./connection.ts";
+import type { Resumption } from "./resume.ts";
 import { type Joined, RoomcastError, type Room, type RoomsChange } from "./protocol.ts";
-import { type Intent, isRoom, plan, type Verb, waiting } from "./rooms.ts";
+import { type Fact, type Intent, isRoom, plan, type Verb, waiting } from "./rooms.ts";
 
 /** A question that was not answered in time is put again after this many milliseconds. */
 const AGAIN = 5_000;
@@ -16,6 +17,7 @@ export function createMembership(
   replyTimeout: () => number,
   emit: (event: string, data: object) => void,
   completed: (connection: Connection) => void,
+  resume: Resumption | undefined,
 ) {
   const intents = new Map<string, Intent>();
   let told = " ";
@@ -23,7 +25,9 @@ export function createMembership(
   /** Asks for what is missing, on every connection, and tells what has changed. */
   function sync() {
     for (const connection of connections.values()) {
-      for (const [room, verb] of plan(intents, connection.facts, connection.joins)) ask(connection, room, verb);
+      const steps = plan(intents, connection.facts, connection.joins);
+      const rest = resume ? resume.plan(connection, steps, handover(connection), heard, sync) : steps;
+      for (const [room, verb] of rest) ask(connection, room, verb);
     }
     for (const [room, { wanted, leave }] of intents) {
       if (wanted || [...connections.values()].some(({ facts }) => facts.has(room))) continue;
@@ -36,6 +40,23 @@ export function createMembership(
     told = now;
   }
 
+  const handover = (connection: Connection) => !!current() && connection !== current();
+
+  function heard(
+    connection: Connection,
+    room: string,
+    verb: Verb,
+    before: Fact | undefined,
+    error?: RoomcastError,
+    reply?: unknown,
+  ) {
+    answered(connection, room, verb, error, reply);
+    // Refused now, but an earlier question may have been carried out unheard: it is left to be sure.
+    if (verb === "join" && before === "unknown" && !connection.facts.has(room)) connection.facts.set(room, before);
+    sync();
+    if (own.complete(connection)) completed(connection);
+  }
+
   function ask(connection: Connection, room: string, verb: Verb) {
     const before = connection.facts.get(room);
     connection.facts.set(room, "asked");
@@ -45,14 +66,10 @@ export function createMembership(
       ...frame(action, data),
       timeout: replyTimeout(),
       // At a handover the application hears nothing.
-      quiet: !!current() && connection !== current(),
+      quiet: handover(connection),
       done(error, reply) {
         if (error?.code === "connection_lost") return;
-        answered(connection, room, verb, error, reply);
-        // Refused now, but an earlier question may have been carried out unheard: it is left to be sure.
-        if (verb === "join" && before === "unknown" && !connection.facts.has(room)) connection.facts.set(room, before);
-        sync();
-        if (own.complete(connection)) completed(connection);
+        heard(connection, room, verb, before, error, reply);
       },
     });
   }
@@ -65,7 +82,7 @@ export function createMembership(
     reply: unknown,
   ) {
     const intent = intents.get(room)!;
-    const late = error?.code === "timeout";
+    const late = error?.code === "timeout" || error?.code === "unavailable";
     if (late) {
       // It may have been carried out or not: it is asked about again, but not at once.
       timers.start(room, AGAIN, () => {

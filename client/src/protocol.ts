@@ -56,6 +56,10 @@ export interface ClientEvents {
   "client:room_lost": ServerError & { room: Room };
   /** The rooms that are wanted, or those that the connection is in, have changed. */
   "client:rooms": RoomsChange;
+  /** With `resume`: a room is joined again, and its `count` missed messages have been handed out. */
+  "client:recovered": { room: string; count: number };
+  /** With `resume`: messages of the room are missing and cannot be had any more. The state is to be loaded again. */
+  "client:gap": { room: string };
   /** Every message of the server that is not a repeat. */
   "*": unknown;
 }
@@ -75,7 +79,16 @@ export interface ProtocolActions {
 export type ActionMap = Record<string, { data: object; reply: unknown }>;
 /** `dashboard` is the user's own dashboard room; a chat room carries its id. */
 export type Room = "dashboard" | `chat_room_${string}`;
-export type Joined = ProtocolEvents["dashboard:joined"] | ProtocolEvents["chat:joined_room"];
+export type Joined = ProtocolEvents["dashboard:joined"] | ProtocolEvents["chat:joined_room"] | RoomJoined;
+/** A room's part of the answer to `rooms:join`; the rest of it only where the room has a history. */
+export interface RoomJoined {
+  room: string;
+  success: boolean;
+  epoch?: string;
+  seq?: number;
+  recovered?: boolean;
+  members?: number;
+}
 
 export type State = "disconnected" | "connecting" | "connected";
 

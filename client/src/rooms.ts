@@ -14,7 +14,6 @@ export interface Intent {
   /** Who waits to be in, and out. */
   join?: Waiting;
   leave?: Waiting;
-  // A stream's position `{epoch, seq}` belongs here: it outlives connections, as the intent does.
 }
 
 /** What is known of one room on one connection; a room that it is not in has no fact. */

@@ -13,10 +13,11 @@ import {
 import { createEmitter, type Emitter } from "./emitter.ts";
 import * as idleness from "./keepalive.ts";
 import { QUICK } from "./backoff.ts";
-import { type Effects, type Events, publicState, start, step } from "./lifecycle.ts";
+import { ANOTHER, type Effects, type Events, publicState, start, step } from "./lifecycle.ts";
 import { createMembership } from "./membership.ts";
 import { type Envelope, RoomcastError, type State } from "./protocol.ts";
 import { renewal } from "./renewal.ts";
+import { waiting } from "./rooms.ts";
 import { address, ask, message, readToken, scrub } from "./token.ts";
 import { createTimers } from "./timers.ts";
 import { offline, watch } from "./wake.ts";
@@ -37,16 +38,10 @@ const REMEMBERED_IDS = 1_000;
 /** A page that is woken hears within this time that its connection has ended, as in the back/forward cache. */
 const AWAKE = 5_000;
 
-/** A rejection that nobody handles is not to end a process. */
-function quiet<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {});
-  return promise;
-}
-
 /** Without the browser's own words about what it does not take: they may hold the token. */
-function makeSocket(WebSocket: WebSocketClass, url: string, protocols: string[] | false) {
+function makeSocket(WebSocket: WebSocketClass, url: string, protocols: string[] | undefined) {
   try {
-    return protocols ? new WebSocket(url, protocols) : new WebSocket(url);
+    return new WebSocket(url, protocols);
   } catch {
     throw new TypeError("the url or the token is not valid");
   }
@@ -107,6 +102,7 @@ export function createSession(options: ClientOptions) {
       emit("client:state", { state, previous, code, reason: scrub(reason, token) }),
     forget(id, reason) {
       seen.clear();
+      resume?.reset();
       connections.get(id)?.end(reason);
       reject("user_changed", reason, true);
     },
@@ -115,6 +111,7 @@ export function createSession(options: ClientOptions) {
       for (const connection of connections.values()) connection.end("disconnected");
       if (code !== "requested") return reject(code, reason, false);
       user = undefined;
+      resume?.reset();
       reject("disconnected", reason, true);
     },
     async ask(id) {
@@ -175,7 +172,15 @@ export function createSession(options: ClientOptions) {
     },
   };
 
-  const rooms = createMembership(connections, current, replyTimeout, emit, ({ id }) => dispatch("ready", id));
+  const resume = options.resume?.({
+    timers,
+    timeout: replyTimeout,
+    connection: () => current() ?? connections.get(model.next),
+    emit,
+    deliver,
+    otherUser: () => carryOut.forget(0, ANOTHER, "connecting"),
+  });
+  const rooms = createMembership(connections, current, replyTimeout, emit, ({ id }) => dispatch("ready", id), resume);
   const renew = renewal(options, current, () => dispatch("rotate"));
 
   function reject(code: string, reason: string, forget: boolean) {
@@ -190,7 +195,9 @@ export function createSession(options: ClientOptions) {
   function wake(shown: boolean) {
     timers.start("awake", AWAKE, () => {});
     dispatch("wake", shown);
-    current()?.probe();
+    // What was sent last may be lost without leaving a hole: the server is asked how far it is.
+    if (resume?.heads()) current()?.ping();
+    else current()?.probe();
   }
 
   function open(id: number, explain: boolean) {
@@ -198,7 +205,7 @@ export function createSession(options: ClientOptions) {
     // Two connections are enough.
     for (const connection of connections.values()) if (connection.id !== model.current) connection.end("replaced");
     try {
-      const protocols = way === "subprotocol" && [SUBPROTOCOL, token];
+      const protocols = way === "subprotocol" ? [SUBPROTOCOL, token] : undefined;
       const url = address(target, !protocols && `${way}=${encodeURIComponent(token)}`, explain && "explain=1");
       const WebSocket = options.WebSocket ?? globalThis.WebSocket;
       if (!WebSocket) throw new TypeError("there is no WebSocket");
@@ -210,6 +217,7 @@ export function createSession(options: ClientOptions) {
 
   const handlers: Handlers = {
     opened: ({ id }) => dispatch("opened", id),
+    heads: () => resume?.heads(),
     message: receive,
     traffic(connection) {
       const interval = options.keepalive ?? alive.interval;
@@ -224,6 +232,7 @@ export function createSession(options: ClientOptions) {
     ended(connection, code, reason, unsent) {
       const { id, since, busy, idle } = connection;
       connections.delete(id);
+      if (![...connections.values()].some(({ since }) => since)) resume?.closed();
       for (const request of unsent) enqueue(request);
       const now = Date.now();
       if (idle) alive = idleness.died(alive, idle, false);
@@ -246,6 +255,7 @@ export function createSession(options: ClientOptions) {
       return emit("error", { code: "internal_error", message: told }, envelope);
     }
     const { event, data, id } = envelope as Envelope<any>;
+    if (resume?.message(envelope)) return;
     if (id) {
       if (seen.has(id)) return;
       seen.add(id);
@@ -261,7 +271,11 @@ export function createSession(options: ClientOptions) {
     if (connection.timers.has("gate")) {
       connection.timers.start("gate", STRAGGLERS, () => dispatch("ready", connection.id));
     }
-    if (settled) return;
+    if (!settled) deliver(envelope);
+  }
+
+  function deliver(envelope: Envelope) {
+    const { event, data } = envelope;
     if (!/^(client:|\*$)/.test(event)) emit(event, data, envelope);
     emit("*", data, envelope);
   }
@@ -308,21 +322,20 @@ export function createSession(options: ClientOptions) {
     off,
     join: rooms.join,
     leave: rooms.leave,
-    send: (action: string, data?: object) =>
-      quiet(
-        new Promise<any>((resolve, reject) => {
-          const timeout = replyTimeout();
-          const request: Request = {
-            ...frame(action, data),
-            timeout,
-            expires: Date.now() + timeout,
-            done: (error, data) => (error ? reject(error) : resolve(data)),
-          };
-          const connection = current();
-          if (connection) connection.request(request);
-          else enqueue(request);
-        }),
-      ),
+    send(action: string, data?: object) {
+      const { promise, resolve, reject } = waiting();
+      const timeout = replyTimeout();
+      const done: Request["done"] = (error, data) => (error ? reject(error) : resolve(data));
+      try {
+        const request = { ...frame(action, data), timeout, expires: Date.now() + timeout, done };
+        const connection = current();
+        if (connection) connection.request(request);
+        else enqueue(request);
+      } catch (error) {
+        reject(error as Error);
+      }
+      return promise;
+    },
   };
-  return client;
+  return Object.assign(client, resume?.calls(rooms));
 }

@@ -208,3 +208,4 @@ function base64url(value: object): string {
   );
   return btoa(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 }
+export { FakeStreams } from "./testing-streams.ts";

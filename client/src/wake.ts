@@ -6,21 +6,22 @@ const SLEPT = 90_000;
 /** Calls back at each of these until it is ended; `shown`: the person has turned to this page. */
 export function watch(wake: (shown: boolean) => void): () => void {
   const { document, navigator } = globalThis as any;
-  const listeners = [
+  const sources = [
     [globalThis, "online"],
     [globalThis, "offline"],
     [globalThis, "pageshow"],
     [document, "resume"],
     [document, "visibilitychange"],
     [navigator?.connection, "change"],
-  ].map(([target, event]) => {
-    const listener = () => {
-      const shown = event === "visibilitychange";
-      if (!shown || document.visibilityState === "visible") wake(shown);
-    };
-    target?.addEventListener?.(event, listener);
-    return () => target?.removeEventListener?.(event, listener);
-  });
+  ];
+  const listener = ({ type }: Event) => {
+    const shown = type === "visibilitychange";
+    if (!shown || document.visibilityState === "visible") wake(shown);
+  };
+  const each = (verb: string) => {
+    for (const [target, event] of sources) target?.[verb]?.(event, listener);
+  };
+  each("addEventListener");
   let before = Date.now();
   const clock = setInterval(() => {
     const gap = Date.now() - before;
@@ -29,7 +30,7 @@ export function watch(wake: (shown: boolean) => void): () => void {
   }, 30_000);
   return () => {
     clearInterval(clock);
-    for (const end of listeners) end();
+    each("removeEventListener");
   };
 }
 
