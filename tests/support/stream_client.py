@@ -26,6 +26,7 @@ class _Room:
     head: Place | None = None  # of the stream, as far as it is known
     waiting: bool = False  # for what may still overtake
     asking: bool = False
+    asked: Place = ("", 0)  # the position that the last question was put with
     recovering: bool = False  # it had a position when it began to join
     count: int = 0  # of messages that this recovery has brought
 
@@ -112,7 +113,13 @@ class StreamClient:
         room = self._rooms[answer["room"]]
         if room.asking:
             room.asking = False
-            self._answer(room, answer)
+            passed = room.asked != room.position and room.asked is not None and answer["seq"] >= room.asked[1]
+            if not answer["recovered"] and passed and room.asked[0] == answer["epoch"] and room.inside:
+                self._learn(
+                    room, _place(answer)
+                )  # late messages have come: what is still missing is asked for
+            else:
+                self._answer(room, answer)
 
     def _answer(self, room: _Room, answer: Json) -> None:
         """Take a page, or learn that there is none."""
@@ -181,7 +188,7 @@ class StreamClient:
 
     def _ask(self, room: _Room) -> None:
         assert room.position is not None
-        room.asking, room.waiting = True, False
+        room.asking, room.waiting, room.asked = True, False, room.position
         self._emit(ask={"room": room.name, "since": _json(room.position)})
 
     def _learn(self, room: _Room, head: Place) -> None:
