@@ -9,6 +9,8 @@ from roomcast.connection import Connection
 from roomcast.store.dynamodb import ConditionFailedError, Tables
 from roomcast.store.items import connection_key, number, to_connection
 
+_REMEMBERED = 1_000  # connections
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -55,12 +57,14 @@ class Admissions:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._tats: dict[str, float] = {}  # of the last actions here, by connection id
 
     def admit(self, connection_id: str, rate: Rate) -> Admission | None:
         """Count one action of a connection and read who it is.
 
-        One call for an action that comes after a pause of one interval or more, two within a burst: the usual
-        action is the first kind.
+        One call for an action that comes after a pause of one interval or more, and for one of a burst whose
+        last action this process has counted; two for the others of a burst. What this process remembers only
+        says which of the two to try first: both are conditional.
 
         Args:
             connection_id: who acts.
@@ -71,15 +75,18 @@ class Admissions:
         """
         # `tat`, the theoretical arrival time of GCRA: milliseconds up to which the actions so far have used
         # the rate up. It moves on with refused actions too, so that a flood differs from a slip.
+        busy = self._tats.get(connection_id, 0) >= self._tables.clock() * 1000
         while True:
             now = self._tables.clock() * 1000
             try:
-                idle = "attribute_exists(userId) AND (attribute_not_exists(tat) OR tat < :now)"
-                item = self._move_tat(connection_id, "SET tat = :tat", idle, now, now + rate.interval)
-                break
+                if not busy:
+                    idle = "attribute_exists(userId) AND (attribute_not_exists(tat) OR tat < :now)"
+                    item = self._move_tat(connection_id, "SET tat = :tat", idle, now, now + rate.interval)
+                    break
             except ConditionFailedError as error:
                 if "userId" not in error.item:
                     return None
+            busy = False
             with suppress(ConditionFailedError):  # it has become idle in between: again from the start
                 item = self._move_tat(
                     connection_id,
@@ -89,6 +96,9 @@ class Admissions:
                     rate.interval,
                 )
                 break
+        if len(self._tats) >= _REMEMBERED:
+            self._tats.clear()
+        self._tats[connection_id] = float(item["tat"]["N"])
         connection = to_connection(item)
         if connection.ttl * 1000 <= now:
             return None

@@ -1,0 +1,133 @@
+"""The table of calls in docs/architecture.md is what the functions and the service really ask DynamoDB."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.credentials import Credentials
+
+from roomcast.functions import actions, handshake
+from roomcast.management_api.client import ManagementApi
+from roomcast.names import Room
+from roomcast.service import WebSocketService
+from roomcast.settings import Settings
+from roomcast.store import Store
+from roomcast.store.dynamodb import Tables
+from roomcast.store.large_rooms import MANY_MEMBERS
+from roomcast.store.rate import Admissions
+from roomcast.tokens.secret_keys import StaticKeys
+from roomcast.wiring import Wiring
+from tests.builders import SECRET, create_tables, identity, token
+from tests.fakes.dynamodb import FakeDynamoDB
+from tests.fakes.management_api import FakeManagementApi
+
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
+CHAT = Room("chat", "r1")
+SETTINGS = {
+    "WEBSOCKET_CONNECTIONS_TABLE": "connections",
+    "WEBSOCKET_ROOMS_TABLE": "rooms",
+    "WEBSOCKET_API_ENDPOINT": "ws://localhost:1/local",
+}
+
+
+class Stage:
+    """A function and a backend, both warm, on the fake; `c1=` is connected and may join a chat room."""
+
+    def __init__(self, api: FakeManagementApi) -> None:
+        client: Any = FakeDynamoDB()
+        self.dynamodb = client
+        create_tables(self.dynamodb)
+        self.wiring = Wiring(Settings.from_env(SETTINGS))
+        self.wiring.keys = StaticKeys(SECRET)
+        self.wiring.store = self.store = Store(Tables(self.dynamodb, "connections", "rooms"))
+        management_api = ManagementApi(api.endpoint, region="x", credentials=Credentials("AKID", "SECRET"))
+        self.service = WebSocketService(self.store, management_api, index_lag=0)
+        self.management_api = management_api
+        self.store.members.grant(CHAT, "u1")
+        self.connect("c1=")
+        self.act("ping")
+        time.sleep(0.06)  # the rate is calm again
+
+    def connect(self, connection_id: str, **query: str) -> None:
+        asked = handshake.Handshake(connection_id, query or {"token": token()}, {})
+        assert handshake.admit(self.wiring, asked)
+
+    def act(self, action: str, **fields: object) -> None:
+        reply = actions.handle(self.wiring, "c1=", json.dumps({"action": action, **fields}))
+        assert reply is None or json.loads(reply)["event"] != "error", reply
+
+    def join(self) -> None:
+        self.act("chat:join_room", roomId="r1")
+        time.sleep(0.06)
+
+
+def connect_with_a_ticket(stage: Stage) -> Callable[[], object]:
+    stage.store.tickets.put("t" * 43, identity("u2"))
+    return lambda: stage.connect("c2=", ticket="t" * 43)
+
+
+def act_in_a_burst(stage: Stage, *, known: bool) -> Callable[[], object]:
+    stage.act("ping")
+    if not known:
+        stage.store.admissions = Admissions(stage.store.tables)  # those of another process
+    return lambda: stage.act("ping")
+
+
+def after_a_join(stage: Stage, do: Callable[[], object]) -> Callable[[], object]:
+    stage.join()
+    return do
+
+
+def send_to_a_large_room(stage: Stage) -> Callable[[], object]:
+    stage.store.members.note_size(CHAT, MANY_MEMBERS)
+    return lambda: stage.service.send_to_room("chat_room_r1", "e", {})
+
+
+PATHS: dict[str, Callable[[Stage], Callable[[], object]]] = {
+    "connect": lambda s: lambda: s.connect("c2="),
+    "connect with a ticket": connect_with_a_ticket,
+    "disconnect": lambda s: lambda: s.store.connections.disconnect("c1="),
+    "disconnect of a member": lambda s: after_a_join(s, lambda: s.store.connections.disconnect("c1=")),
+    "any other action": lambda s: lambda: s.act("ping"),
+    "an action within a burst": lambda s: act_in_a_burst(s, known=True),
+    "the same, counted elsewhere before": lambda s: act_in_a_burst(s, known=False),
+    "join": lambda s: lambda: s.act("chat:join_room", roomId="r1"),
+    "leave": lambda s: after_a_join(s, lambda: s.act("chat:leave_room", roomId="r1")),
+    "`auth:refresh`": lambda s: lambda: s.act("auth:refresh", token=token()),
+    "send to a room": lambda s: after_a_join(s, lambda: s.service.send_to_room("chat_room_r1", "e", {})),
+    "send to a large room": send_to_a_large_room,
+    "send to a user": lambda s: lambda: s.service.send_to_user("u1", "e", {}),
+    "broadcast": lambda s: lambda: s.service.broadcast("e", {}),
+}
+
+
+def table() -> dict[str, str]:
+    """The first two columns of the page's table."""
+    section = PAGE.read_text().partition("## The calls that each path makes")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.*?) \| (.*?) \|", section, re.MULTILINE)
+    return {path: calls for path, calls in rows if path != "path"}
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with FakeManagementApi() as api:
+        made = Stage(api)
+        yield made
+        made.management_api.close()
+
+
+def test_the_table_has_these_paths() -> None:
+    assert list(table()) == list(PATHS)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_makes_the_calls_that_the_table_says(stage: Stage, path: str) -> None:
+    do = PATHS[path](stage)
+    stage.dynamodb.calls.clear()
+    do()
+    counted = [f"{name}" if count == 1 else f"{count} {name}" for name, count in stage.dynamodb.calls.items()]
+    assert ", ".join(counted) == table()[path]
