@@ -4,7 +4,7 @@
  */
 import { type Connection, frame } from "./connection.ts";
 import { type Envelope, type Joined, RoomcastError, type Room } from "./protocol.ts";
-import type { Fact, Verb } from "./rooms.ts";
+import { type Fact, isRoom, type Verb } from "./rooms.ts";
 import { createStreams, type Position, type StreamAnswer } from "./streams.ts";
 import type { Timers } from "./timers.ts";
 
@@ -163,17 +163,12 @@ export function resume(host: Host) {
       return rooms.length ? { rooms } : undefined;
     },
     /** The client's calls that are other ones with `resume`. */
-    calls: ({ join, leave }: Rooms): ResumeCalls & Rooms => ({
-      join(room, { since }: { since?: Position } = {}) {
-        if (since) streams.since(room, since);
-        return join(room);
-      },
-      leave(room) {
-        streams.left(room);
-        return leave(room);
-      },
-      positions: () => streams.positions,
-      async sync(room, load): Promise<any> {
+    calls(rooms: Rooms): ResumeCalls & Rooms {
+      const join: ResumeCalls["join"] = (room, { since } = {}) => {
+        if (isRoom(room)) streams.want(room, since);
+        return rooms.join(room);
+      };
+      const sync: ResumeCalls["sync"] = async (room, load): Promise<any> => {
         const kept: Envelope[] = loading.get(room) ?? [];
         loading.set(room, kept);
         try {
@@ -182,7 +177,16 @@ export function resume(host: Host) {
           if (loading.get(room) === kept) loading.delete(room);
           for (const envelope of kept.splice(0)) host.deliver(envelope);
         }
-      },
-    }),
+      };
+      return {
+        join,
+        sync,
+        leave(room) {
+          streams.left(room);
+          return rooms.leave(room);
+        },
+        positions: () => streams.positions,
+      };
+    },
   };
 }

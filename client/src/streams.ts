@@ -173,10 +173,13 @@ export function createStreams(out: Outputs) {
       stream.recovering = !!stream.position;
       return stream.position ? { since: stream.position } : {};
     },
-    /** The application had this position before, in an earlier life of the page. */
-    since(room: string, position: Position) {
-      const stream = streams.get(room) ?? make(room);
-      stream.position ??= position;
+    /**
+     * The application wants to be in the room: what comes from now on is held until a join is answered, which may be one
+     * that was asked for before it left. `since`: the position of an earlier life of the page.
+     */
+    want(room: string, since?: Position) {
+      const stream = streams.get(room) ?? { ...make(room), joining: true };
+      stream.position ??= since;
       streams.set(room, stream);
     },
     joined(room: string, entry: StreamAnswer) {

@@ -63,6 +63,12 @@ export class FakeStreams {
     return message.seq;
   }
 
+  /** The position of a room's newest message. */
+  head(room: string): { epoch: string; seq: number } {
+    const { epoch, seq } = this.stream(room);
+    return { epoch, seq };
+  }
+
   private stream(room: string) {
     let stream = this.rooms.get(room);
     if (stream?.epoch !== this.epoch) this.rooms.set(room, (stream = { epoch: this.epoch, seq: 0, kept: [] }));
@@ -106,7 +112,7 @@ export class FakeStreams {
         const heads = ((action["rooms"] as string[]) ?? [])
           .map((room) => (room === "user" ? "user_u1" : room))
           .filter((room) => this.of(connection).has(room))
-          .map((room) => [room, { epoch: this.stream(room).epoch, seq: this.stream(room).seq }]);
+          .map((room) => [room, this.head(room)]);
         return say("pong", { timestamp: "2025-01-17T10:30:00.000Z", rooms: Object.fromEntries(heads) });
       }
       case "chat:leave_room":

@@ -28,7 +28,7 @@ test.each(scenarios)("$name", ({ steps, positions }) => {
   });
   const does: Record<string, (value: any, event: Json) => void> = {
     opened(rooms: { room: string; since?: Position }[], { handover = false }) {
-      for (const { room, since } of rooms) if (since) streams.since(room, since);
+      for (const { room, since } of rooms) streams.want(room, since);
       said.push({ join: rooms.map(({ room }) => ({ room, ...streams.join(room, handover) })) });
     },
     joined: (entry) => streams.joined(entry.room, entry),

@@ -1,10 +1,12 @@
 /**
  * Random walks: an application, a network and a server that do anything in any order, and what must hold all the same.
+ * Every second walk is one with `resume`, in which messages are numbered, lost, late and kept for a while.
  * `WALKS=10000` walks further, `SEED=123 WALKS=1` walks one again and prints its steps.
  */
 import { afterEach, expect, test, vi } from "vitest";
 import { type Client, type ClientOptions, createClient, type Room } from "../src/index.ts";
-import { type Admit, type FakeConnection, FakeServer, reply } from "../src/testing.ts";
+import { resume, type ResumeCalls } from "../src/resume.ts";
+import { type Action, type Admit, type FakeConnection, FakeServer, FakeStreams, reply } from "../src/testing.ts";
 import { dice } from "./dice.ts";
 
 const WALKS = Number(process.env.WALKS ?? 300);
@@ -51,7 +53,11 @@ async function walk(seed: number) {
 
   const log: string[] = [];
   const server = new FakeServer();
-  const members = new WeakMap<FakeConnection, Set<string>>();
+  const streams = new FakeStreams(server);
+  const resumes = seed % 2 === 1;
+  const members = resumes ? streams.members : new WeakMap<FakeConnection, Set<string>>();
+  const answer = (action: Action, connection: FakeConnection) =>
+    (resumes && streams.answer(action, connection)) || reply(action);
   let mood = "well";
   let forbidden = "";
   server.answer = (action, connection) => {
@@ -68,6 +74,19 @@ async function walk(seed: number) {
     if (now === "limited") return error("rate_limited", { retryAfter: 0.2 });
     if (now === "broken") {
       connection.after(1, () => connection.text('{"message":"Internal server error"}'));
+      return undefined;
+    }
+    if (resumes && !verb) {
+      if (now === "lost") return undefined;
+      return answer(action, connection);
+    }
+    if (action.action === "rooms:join") {
+      streams.forbidden.clear();
+      streams.forbidden.add(forbidden);
+      const given = answer(action, connection);
+      if (now === "lost") return undefined;
+      if (now !== "slow") return given;
+      connection.after(below(5_000), () => connection.text(JSON.stringify(given)));
       return undefined;
     }
     if (verb === "join" && room === forbidden) return error("forbidden");
@@ -107,7 +126,32 @@ async function walk(seed: number) {
     WebSocket: server.WebSocket,
     replyTimeout: pick(1_000, 10_000),
     ...(random() < 0.5 && { keepalive: 30_000 }),
+    ...(resumes && { resume }),
   });
+  // What the application hears of each room: the next number, or a gap was told, or it was out of the room.
+  const heard = new Map<string, number>();
+  const faults: string[] = [];
+  client.on("news", (_, { room, seq, epoch }) => {
+    if (typeof seq !== "number") return;
+    const last = heard.get(room!);
+    if (last !== undefined && seq !== last + 1) faults.push(`${room} ${epoch}: ${seq} after ${last}`);
+    heard.set(room!, seq);
+  });
+  const anew = ({ room }: { room: string }) => heard.delete(room === "user" ? "user_u1" : room);
+  let forgets = false;
+  client.on("client:gap", ({ room }) => {
+    if (!forgets) faults.push(`${room}: a gap, and the server has everything`);
+    anew({ room });
+  });
+  client.on("client:room_lost", anew);
+  client.on("client:state", ({ code, state }) => {
+    if (state === "disconnected" && code === "requested") heard.clear();
+  });
+  const leave = (room: Room) => {
+    const left = client.leave(room);
+    heard.delete(room);
+    return left;
+  };
   let mischief = "";
   client.on("*", () => {
     if (mischief === "throw") throw undefined;
@@ -117,7 +161,7 @@ async function walk(seed: number) {
   client.on("client:state", ({ state }) => {
     if (mischief === "disconnect" && state === "connected") client.disconnect();
     if (mischief === "connect" && state === "disconnected") client.connect();
-    if (mischief === "leave") for (const room of client.rooms) void client.leave(room);
+    if (mischief === "leave") for (const room of client.rooms) void leave(room);
   });
 
   const promises: { what: string; settled: boolean }[] = [];
@@ -132,14 +176,14 @@ async function walk(seed: number) {
   const moves: [string, number, () => unknown][] = [
     ["join", 8, () => ROOMS.slice(below(4)).map((room) => watch(`join ${room}`, client.join(room)))],
     ["join one", 6, () => watch("join", client.join(pick(...ROOMS)))],
-    ["leave one", 6, () => watch("leave", client.leave(pick(...ROOMS)))],
+    ["leave one", 6, () => watch("leave", leave(pick(...ROOMS)))],
     [
       "leave and join",
       4,
       () => {
         const room = pick(...ROOMS);
         watch("join", client.join(room));
-        watch("leave", client.leave(room));
+        watch("leave", leave(room));
         watch("join", client.join(room));
       },
     ],
@@ -187,10 +231,19 @@ async function walk(seed: number) {
       () => (server.facts = pick(undefined, { expiresIn: 60, spread: 1_000 }, { expiresIn: 7_200, spread: 5_000 })),
     ],
     ["event", 3, () => server.say("news", 1, { id: `${below(50)}` })],
+    ["numbered", resumes ? 12 : 0, () => void publish(1 + below(4))],
+    ["posts", resumes ? 3 : 0, () => (streams.posts = pick(true, true, false) ? () => true : () => random() < 0.6)],
+    ["delay", resumes ? 2 : 0, () => (streams.delay = pick(true, false) ? () => 1 : () => below(1_500))],
+    ["keeps", resumes ? 1 : 0, () => ([streams.keeps, forgets] = pick([1_000, forgets], [3, true]))],
     ["an hour and more", 1, () => pass(110 * MINUTE)],
     ["a while", 12, () => pass(below(8_000))],
     ["a moment", 14, () => pass(below(20))],
   ];
+  const numbered = ["chat_room_1", "chat_room_2", "chat_room_3", "user_u1"];
+  const publish = (count: number) => {
+    const room = pick(...numbered);
+    for (let number = 0; number < count; number++) streams.send(room, "news", number);
+  };
   const total = moves.reduce((sum, [, weight]) => sum + weight, 0);
 
   try {
@@ -218,9 +271,31 @@ async function walk(seed: number) {
     expect(client.state).toBe("connected");
     expect(promises.filter(({ settled }) => !settled).map(({ what }) => what)).toEqual([]);
     expect(server.open).toHaveLength(1);
+    expect(faults).toEqual([]);
+    if (resumes) {
+      // What is sent now is heard, and what was missed before it too.
+      streams.posts = () => true;
+      for (const room of numbered) streams.send(room, "news", "last");
+      await pass(2 * MINUTE);
+      // The last one of all is lost, which leaves no hole: a wake-up finds out.
+      streams.posts = () => false;
+      for (const room of numbered) streams.send(room, "news", "lost");
+      streams.posts = () => true;
+      page.dispatchEvent(new Event("online"));
+      await pass(2 * MINUTE);
+      expect(faults).toEqual([]);
+      const positions = (client as Client & ResumeCalls).positions();
+      for (const room of numbered) {
+        const name = room === "user_u1" ? "user" : (room as Room);
+        if (name !== "user" && !client.joined.includes(name)) continue;
+        expect([room, heard.get(room)], "heard to the end").toEqual([room, positions[name]?.seq]);
+        expect([room, positions[name]], "at the head").toEqual([room, streams.head(room)]);
+      }
+    }
     const wanted = [...client.rooms].sort();
     expect([...client.joined].sort(), "joined").toEqual(wanted);
-    expect([...(members.get(server.open[0]!) ?? [])].sort(), "what the server thinks").toEqual(wanted);
+    const inside = [...(members.get(server.open[0]!) ?? [])].filter((room) => room !== "user_u1");
+    expect(inside.sort(), "what the server thinks").toEqual(wanted);
 
     client.disconnect();
     await pass(0);
