@@ -16,6 +16,7 @@ let told: string[];
 let page: EventTarget;
 
 beforeEach(() => {
+  vi.spyOn(Math, "random").mockReturnValue(0.5); // a second is enough to come back in
   vi.useFakeTimers({ now: Date.UTC(2025, 0, 17, 10, 30) });
   page = new EventTarget();
   vi.stubGlobal("addEventListener", page.addEventListener.bind(page));
