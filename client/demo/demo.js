@@ -1,5 +1,6 @@
 // The demo page. Whatever a message says is shown through textContent: a name or a text is never markup.
 import { createClient } from "/client/index.js";
+import { resume } from "/client/resume.js";
 
 const $ = (id) => document.getElementById(id);
 const MESSAGES_KEPT = 200;
@@ -69,6 +70,7 @@ function begin() {
     // Asked anew before every attempt: after a restart of the local run this is how one gets in again.
     getToken: async () => (await post("/_demo/token", me)).token,
     reconnectWindow: 1_000, // a handful of tabs, not a fleet
+    resume,
   });
   client.on("client:state", showState);
   client.on("client:retry", ({ delay, reason }) => {
@@ -82,8 +84,11 @@ function begin() {
     $("refused").dataset.room = room;
     $("refused-text").textContent = message;
   });
+  client.on("client:recovered", ({ room, count }) =>
+    note(`${room}: nothing is missing, ${count || "no"} messages came while this page was away`),
+  );
+  client.on("client:gap", ({ room }) => note(`${room}: messages are missing, load the state again`, "bad"));
   client.on("*", (data, envelope) => showMessage(envelope));
-  client.on("dashboard:joined", ({ room }) => ($("dashboard-room").textContent = room));
   client.on("dashboard:update", showUpdate);
   join("dashboard");
   showState({ state: client.state });
@@ -105,7 +110,9 @@ async function join(room) {
   const joined = client.join(room);
   showRooms();
   // Why it failed is told by `client:room_lost` or the state.
-  await joined.catch(() => {});
+  const answer = await joined.catch(() => undefined);
+  if (room === "dashboard" && answer) $("dashboard-room").textContent = answer.room;
+  if (answer) note(`joined ${room}`);
   showRooms();
 }
 

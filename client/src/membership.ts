@@ -50,6 +50,8 @@ export function createMembership(
     error?: RoomcastError,
     reply?: unknown,
   ) {
+    // A listener of an earlier room's answer may have ended everything.
+    if (!connections.has(connection.id)) return;
     answered(connection, room, verb, error, reply);
     // Refused now, but an earlier question may have been carried out unheard: it is left to be sure.
     if (verb === "join" && before === "unknown" && !connection.facts.has(room)) connection.facts.set(room, before);

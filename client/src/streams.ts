@@ -17,6 +17,7 @@ export interface StreamAnswer extends Partial<Position> {
   room: string;
   success?: boolean;
   code?: string;
+  message?: string;
   history?: { seconds: number; messages: number };
   members?: number;
   recovered?: boolean;
@@ -58,6 +59,8 @@ interface Stream {
   /** Since when something is missing that may still come by itself. */
   missing?: number | undefined;
   asking?: boolean;
+  /** The position that the last question was put with. */
+  asked?: Position;
   recovering?: boolean;
   count: number;
   failures: number;
@@ -111,6 +114,7 @@ export function createStreams(out: Outputs) {
 
   function ask(stream: Stream) {
     stream.asking = true;
+    stream.asked = stream.position!;
     stream.missing = undefined;
     out.ask(stream.room, stream.position!);
   }
@@ -217,7 +221,12 @@ export function createStreams(out: Outputs) {
       // An empty page that promises more would be asked for again and again.
       if (page.more && !page.messages?.length) return failed(room);
       stream.asking = false;
-      answer(stream, page);
+      const asked = stream.asked!;
+      const head = place(page);
+      const passed = stream.position !== asked && head.epoch === asked.epoch && head.seq >= asked.seq;
+      // Late messages have come meanwhile: what is still missing is asked for again.
+      if (!page.recovered && passed && stream.inside) learn(stream, head);
+      else answer(stream, page);
     },
     failed,
     waited(room: string) {

@@ -157,10 +157,10 @@ test("one refused room leaves the others joined", async () => {
   streams.forbidden.add("chat_room_2");
   make();
   const good = client.join(ROOM);
-  const bad = client.join("chat_room_2").catch(({ code }) => code);
+  const bad = client.join("chat_room_2").catch(({ code, message }) => `${code}: ${message}`);
   await pass(100);
   await good;
-  expect(await bad).toBe("forbidden");
+  expect(await bad).toBe("forbidden: no");
   expect(client.rooms).toEqual([ROOM]);
 });
 

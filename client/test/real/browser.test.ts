@@ -117,7 +117,7 @@ test("rooms, grants, actions and sends by the page's own forms", async () => {
   await user.getByRole("alert").filter({ hasText: "You may not join this room" }).waitFor();
   await user.getByRole("button", { name: /Grant it/ }).click();
   await user.locator("#rooms", { hasText: "chat_room_lobby" }).waitFor();
-  await message(user, "chat:joined_room").waitFor();
+  await message(user, "joined chat_room_").waitFor();
   await user.getByLabel("To", { exact: true }).selectOption("room");
   await user.getByLabel("Who").fill("chat_room_lobby");
   await user.getByLabel("Data (JSON)").fill('{"text":"to the lobby"}');
@@ -154,7 +154,7 @@ test("the run is stopped and started: both pages come back by themselves, with t
   if (await user.getByRole("button", { name: /Grant it/ }).isVisible()) {
     await user.getByRole("button", { name: /Grant it/ }).click();
   }
-  await message(user, "chat:joined_room").waitFor();
+  await message(user, "joined chat_room_").waitFor();
   await run.stop();
   for (const page of [admin, user]) await page.locator('#state[data-state="connecting"]').waitFor();
   await run.start();
