@@ -134,7 +134,9 @@ export function resume(host: Host) {
               if (entry) streams.joined(room, entry);
               if (room === INBOX) return hearInbox(connection, entry, again);
               const code = entry?.code ?? "timeout";
-              const refused = entry?.success ? undefined : new RoomcastError(code, entry?.message ?? `${room}: ${code}`);
+              const refused = entry?.success
+                ? undefined
+                : new RoomcastError(code, entry?.message ?? `${room}: ${code}`);
               heard(connection, room, "join", before[index], refused, entry);
             });
           },

@@ -14,7 +14,7 @@ const here = join(import.meta.dirname, "..");
 /** Bytes, minified and gzipped, of `createClient` with all that it needs. */
 const CORE_BUDGET = 6_800;
 /** The same with `resume`. */
-const RESUME_BUDGET = 8_600;
+const RESUME_BUDGET = 8_700;
 
 const manifest = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
 const subpaths = Object.keys(manifest.exports).filter((path) => path !== "./package.json");
