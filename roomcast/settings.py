@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Literal, TypeVar
 
 from roomcast import callback_url
@@ -21,8 +22,12 @@ MIN_SECRET_BYTES = 32
 """RFC 7518, section 3.2: a key for HS256 is at least as long as the hash."""
 _TUTORIAL_WORDS = re.compile(
     "(?:your|my|our|the|a|is|this|in|to|very|long|super|top|secret|signing|change|me|it|please|pass|word|jwt|key|token"
-    "|test|dev|development|prod|production|example|default|landinghub)+"
+    "|test|dev|development|prod|production|example|default|landinghub|string|at|least|bits?|bytes?|long|min"
+    "|minimum|length|char|chars|characters|of|for|with|use|using|do|not|and|or|random|safe|secure|insecure"
+    "|strong|private|replace|here|value|app|api|auth|server|admin|user|hello|world|hs|sha|hmac|sign)+"
 )
+_WALKS = ("0123456789abcdefghijklmnopqrstuvwxyz", "1234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm")
+_WALKED = 2 / 3  # of the steps from one character to the next; of random hex digits a fifth are such steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,17 +197,26 @@ def check_secret(key: str, secret: str) -> str:
         The secret.
 
     Raises:
-        SettingsError: shorter than 32 bytes, or one that stands in tutorials.
+        SettingsError: shorter than 32 bytes, or easily guessed: words of tutorials, something that repeats
+            itself, a walk over the keyboard or the alphabet.
     """
     if len(secret.encode()) < MIN_SECRET_BYTES:
         problem = f"must be at least {MIN_SECRET_BYTES} bytes long; `openssl rand -hex 32` makes one"
         raise SettingsError(key, problem)
     letters = re.sub(r"[^a-z]", "", secret.lower())
-    if len(set(secret)) < 8 or _TUTORIAL_WORDS.fullmatch(letters):
+    repeats = any(secret[part:] == secret[:-part] for part in range(1, len(secret) // 2 + 1))
+    if len(set(secret)) < 8 or repeats or _is_walk(secret.lower()) or _TUTORIAL_WORDS.fullmatch(letters):
         raise SettingsError(
             key, "is a well-known or repeated secret; `openssl rand -hex 32` makes a good one"
         )
     return secret
+
+
+def _is_walk(text: str) -> bool:
+    """Whether most characters are the neighbours of those before them, on the keyboard or in the alphabet."""
+    near = {pair for walk in _WALKS for a, b in pairwise(walk) for pair in (a + b, b + a)}
+    steps = [a + b for a, b in pairwise(text)]
+    return sum(step in near or step[0] == step[1] for step in steps) >= _WALKED * len(steps)
 
 
 def _required(env: Mapping[str, str], key: str) -> str:

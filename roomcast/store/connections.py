@@ -119,6 +119,9 @@ class Connections:
     def extend(self, connection: Connection, identity: Identity) -> bool:
         """Let a connection and its memberships live until a newer token's end, all or none of them.
 
+        Where it has had a token meanwhile that was issued later and ends later, nothing is changed: API
+        Gateway runs actions of one connection at the same time, and the older one may come last.
+
         Returns:
             False where the connection is gone, or its user was revoked after the token was issued.
         """
@@ -129,12 +132,14 @@ class Connections:
                 "TableName": self._tables.connections,
                 "Key": connection_key(connection.connection_id),
                 "UpdateExpression": "SET expiresAt = :expiresAt, issuedAt = :issuedAt",
-                "ConditionExpression": "connectedAt = :connectedAt",
+                "ConditionExpression": "connectedAt = :connectedAt AND "
+                "(attribute_not_exists(issuedAt) OR issuedAt <= :issuedAt OR expiresAt <= :expiresAt)",
                 "ExpressionAttributeValues": {
                     ":connectedAt": {"S": connection.connected_at},
                     ":issuedAt": number(identity.issued_at),
                     **values,
                 },
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             }
             members = [
                 {
@@ -153,7 +158,8 @@ class Connections:
                 self._tables.transact({"Update": update}, revoked, *members)
             except ConditionFailedError as error:
                 if error.index < 2:
-                    return False
+                    connected_at = error.item.get("connectedAt", {}).get("S")
+                    return error.index == 0 and connected_at == connection.connected_at
                 done = False  # it has left a room meanwhile
             else:
                 done = True

@@ -108,7 +108,8 @@ class Admissions:
         verdict: Literal["flooding", "rate_limited"] = (
             "flooding" if over > rate.debt * rate.interval else "rate_limited"
         )
-        return Admission(connection, verdict, math.ceil(over) / 1000)
+        # One interval more than it is over: the next action needs room for itself.
+        return Admission(connection, verdict, math.ceil(over + rate.interval) / 1000)
 
     def _move_tat(
         self, connection_id: str, update: str, condition: str, now: float, tat: float

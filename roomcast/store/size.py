@@ -9,6 +9,7 @@ from roomcast.store.items import member_key, number
 
 READ_AGAIN_SECONDS = 60
 """How long a warm function takes the number that it has read for the present one."""
+_PATIENCE = 0.2  # s in which a retry may begin: nobody waits for a hint
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,12 @@ class Size:
         if now - self._read_at >= READ_AGAIN_SECONDS:
             self._read_at = now
             try:
-                item = aws.call(
-                    self._tables.client.get_item,
-                    TableName=self._tables.rooms,
-                    Key=member_key("stage#size", "size"),
-                ).get("Item")
+                with aws.within(_PATIENCE):
+                    item = aws.call(
+                        self._tables.client.get_item,
+                        TableName=self._tables.rooms,
+                        Key=member_key("stage#size", "size"),
+                    ).get("Item")
                 self._count = int(item["connections"]["N"]) if item else 0
             except AwsError as error:
                 log.warning("the size of the stage is not known: %s", type(error).__name__)

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import jwt
@@ -16,16 +17,19 @@ from roomcast.functions.cold_start import wiring
 from roomcast.names import Room
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
+from roomcast.store.rate import Rate
 from roomcast.tokens.authentication import sign_token
 from tests.builders import (
     OTHER_SECRET,
     SECRET,
     connect_event,
+    create_tables,
     disconnect_event,
     identity,
     message_event,
     token,
 )
+from tests.fakes.dynamodb import FakeDynamoDB, Fault
 from tests.fakes.management_api import FakeManagementApi
 from tests.unit.test_auth import raw_signed
 
@@ -167,6 +171,53 @@ def test_the_spread_is_what_the_counted_connections_need_under_the_stages_connec
         store.size.put(counted)
         wiring.cache_clear()
         assert facts(action="ping")["spread"] == spread
+
+
+def test_a_throttled_table_holds_no_handshake_up_for_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    db = FakeDynamoDB()
+    create_tables(db)
+    db.fault = lambda _: Fault.THROTTLED
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr("time.monotonic", lambda: sum(slept))
+    client: Any = db
+    assert Store(Tables(client, "connections", "rooms")).size.last() == 0
+    assert sum(slept) <= 0.2
+
+
+def test_after_the_seconds_of_a_refusal_the_next_action_is_let_through() -> None:
+    now = [1_800_000_000.0]
+    db = FakeDynamoDB()
+    create_tables(db)
+    client: Any = db
+    store = Store(Tables(client, "connections", "rooms", clock=lambda: now[0]))
+    store.connections.connect("c1=", identity(expires_at=now[0] + 300))
+    rate = Rate(per_second=1, burst=3)
+
+    def verdict() -> tuple[str, float]:
+        admission = store.admissions.admit("c1=", rate)
+        assert admission
+        return admission.verdict, admission.retry_after
+
+    assert [verdict()[0] for _ in range(3)] == ["ok"] * 3
+    refused, seconds = verdict()
+    assert refused == "rate_limited"
+    now[0] += seconds
+    assert verdict() == ("ok", 0)
+
+
+def test_a_refresh_that_an_older_one_overtakes_keeps_the_newer_end(store: Store) -> None:
+    let_in()
+    connection = store.connections.get("c1=")
+    assert connection
+    now = int(time.time())
+    newer = replace(identity(expires_at=now + 900), issued_at=now + 2)
+    older = replace(identity(expires_at=now + 600), issued_at=now + 1)
+    for who in (newer, older):  # API Gateway runs them at the same time
+        assert store.connections.extend(connection, who)
+    kept = store.connections.get("c1=")
+    assert kept
+    assert (kept.expires_at, kept.issued_at) == (newer.expires_at, newer.issued_at)
 
 
 def test_the_count_is_kept_for_the_clients(store: Store) -> None:

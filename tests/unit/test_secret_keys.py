@@ -10,7 +10,7 @@ from roomcast.tokens.authentication import authenticate
 from roomcast.tokens.secret_keys import SecretKeys
 from tests.builders import OTHER_SECRET, SECRET, token
 
-THIRD_SECRET = "c0ffee00deadbeef5a5a1234567890abcdef0123456789ab"
+THIRD_SECRET = "c0ffee00deadbeef5a5a9d1c6a2f8e7b39607182f3a4c1d7"
 
 
 class Secrets:

@@ -1,8 +1,11 @@
 """Settings come from the environment, once, and a wrong one is named."""
 
+import secrets
+
 import pytest
 
 from roomcast import Settings, SettingsError
+from roomcast.settings import check_secret
 from tests.builders import SECRET
 
 ENV = {"WEBSOCKET_CONNECTIONS_TABLE": "c", "WEBSOCKET_ROOMS_TABLE": "r"}
@@ -67,3 +70,27 @@ def test_a_wrong_value_is_an_error_that_names_the_key(key: str, value: str) -> N
 
 def test_a_secret_is_not_shown() -> None:
     assert SECRET not in repr(Settings.from_env({**ENV, "JWT_SECRET": SECRET}))
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "a-string-secret-at-least-256-bits-long",
+        "qwertyuiopasdfghjklzxcvbnm1234567890",
+        "0123456789abcdef0123456789abcdef",
+        "abcdefghijklmnopqrstuvwxyz0123456789",
+        "zyxwvutsrqponmlkjihgfedcba9876543210",
+        "correcthorsecorrecthorsecorrecthorse",
+        "this-is-a-private-key-please-use-a-random-value-here",
+        "my32characterslongsecretforsigning",
+    ],
+)
+def test_a_secret_that_is_easily_guessed_is_refused(secret: str) -> None:
+    with pytest.raises(SettingsError, match="well-known"):
+        check_secret("JWT_SECRET", secret)
+
+
+def test_a_random_secret_is_taken() -> None:
+    for _ in range(2_000):
+        assert check_secret("JWT_SECRET", secrets.token_hex(16))
+        assert check_secret("JWT_SECRET", secrets.token_urlsafe(24))
