@@ -11,7 +11,7 @@ from roomcast.plain_text import plain
 
 log = logging.getLogger("roomcast")
 
-_REFUSED = {403: "RefusedOrigin", 429: "RefusedLimit"}
+_REFUSED = {403: "RefusedOrigin", 429: "RefusedLimit", 503: "KeysUnavailable"}
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001
@@ -28,8 +28,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         log.warning(
             "refused connectionId=%s status=%d reason=%s", plain(connection_id), error.status, error.reason
         )
-        if error.status < 500:
-            metrics.emit({_REFUSED.get(error.status, "RefusedCredentials"): 1})
+        metrics.emit({_REFUSED.get(error.status, "RefusedCredentials"): 1})
         return {"statusCode": error.status}
     metrics.emit({"Connected" if kept else "RefusedCredentials": 1})
     headers = {"Sec-WebSocket-Protocol": asked.subprotocol} if asked.subprotocol else {}

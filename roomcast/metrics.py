@@ -19,6 +19,7 @@ UNITS: Mapping[str, str] = MappingProxyType(
         "RefusedCredentials": "Count",
         "RefusedOrigin": "Count",
         "RefusedLimit": "Count",
+        "KeysUnavailable": "Count",
         "Sent": "Count",
         "Gone": "Count",
         "Failed": "Count",

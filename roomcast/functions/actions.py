@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from roomcast import aws, envelope, names
+from roomcast import aws, envelope, metrics, names
 from roomcast.connection import Connection, Identity
 from roomcast.envelope import Action
 from roomcast.errors import (
@@ -106,6 +106,7 @@ def _why(wiring: Wiring, fields: Mapping[str, object]) -> tuple[str, Mapping[str
         return "auth:checked", {"valid": False, "code": error.code}
     except KeysUnavailableError as error:
         log.warning("unavailable reason=%s", error.reason)
+        metrics.emit({"KeysUnavailable": 1})
         return "error", {"code": "unavailable", "message": UNAVAILABLE}
     if wiring.store.revocations.includes(identity):
         return "auth:checked", {"valid": False, "code": "revoked"}
@@ -212,6 +213,7 @@ def _refresh_token(wiring: Wiring, connection: Connection, fields: Mapping[str, 
         raise ActionError("invalid_token", "The token is not valid") from None
     except KeysUnavailableError as error:
         log.warning("unavailable connectionId=%s reason=%s", connection.connection_id, error.reason)
+        metrics.emit({"KeysUnavailable": 1})
         raise ActionError("unavailable", UNAVAILABLE, retryAfter=COLD_RETRY_SECONDS) from None
     # Another role would mean other rooms: that is what a new connection is for.
     if (identity.user_id, identity.role) != (connection.user_id, connection.role):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 from roomcast.sending.job import SendLimits
 from roomcast.store.receivers import SLICE_RECEIVERS
+from roomcast.tokens.key_set import MAX_AGE_SECONDS
 from roomcast_dev.prices import Price
 
 HOURS_A_MONTH = 730  # 365 days / 12, as AWS counts
@@ -167,7 +168,10 @@ def count(usage: Usage) -> Counts:
         ),
         "queue_requests": _some({"idle polls": _POLLS_A_MONTH, "jobs": jobs * _REQUESTS_PER_JOB}),
         "secrets": {"the JWT secret": 1},
-        "secret_calls": {"cold starts": connects / _CALLS_PER_COLD_START},
+        "secret_calls": {
+            "cold starts": connects / _CALLS_PER_COLD_START,
+            "warm functions": _warm_secret_reads(connects),
+        },
         "log_gb": {"calls": (calls + 2 * connects + jobs) * usage.log_bytes / 1024**3},
         "out_gb": {"messages": (actions + received + broadcast_posts) * usage.message_kb / _KB_PER_GB},
     }
@@ -228,6 +232,15 @@ def _pings_an_hour(usage: Usage) -> float:
     if expected > 700:  # e^700 is the end of what a double holds
         return 0
     return messages / math.expm1(expected) if expected else 1 / hours
+
+
+def _warm_secret_reads(connects: float) -> float:
+    """A month's reads of the secret by functions that have it: at a connect that comes when the keys are a
+    minute old, so each of them waits a minute and then for its next connect."""
+    minutes = DAYS_A_MONTH * 24 * 60
+    connects_a_minute = connects / minutes
+    functions = max(1, math.ceil(connects_a_minute * _CONNECT_MS / 60_000))
+    return minutes * connects_a_minute / (connects_a_minute * MAX_AGE_SECONDS / 60 / functions + 1)
 
 
 def _jobs(receivers: float) -> float:

@@ -138,6 +138,15 @@ def alarms(scope: Construct, *, metrics: Metrics, topic: sns.ITopic) -> Sequence
             do="The saved query `refused connects` names the reasons.",
         ),
         alarm(
+            "KeysUnavailable",
+            metrics.own("KeysUnavailable"),
+            above=0,
+            periods=3,
+            of=2,
+            what="Connects are answered 503: no key can be read to check their tokens with.",
+            do="The log line `cannot read the secret` (or `the public keys`) says why.",
+        ),
+        alarm(
             "QueueAge",
             metrics.queue.metric_approximate_age_of_oldest_message(period=MINUTE, statistic="Maximum"),
             above=60,

@@ -43,7 +43,12 @@ def dashboard(
                     period=FIVE_MINUTES,
                 ),
             ),
-            _graph("Connects and refusals", metrics.own("Connected"), *metrics.refused()),
+            _graph(
+                "Connects and refusals",
+                metrics.own("Connected"),
+                *metrics.refused(),
+                metrics.own("KeysUnavailable"),
+            ),
             _graph("Messages, in and out", metrics.gateway("MessageCount"), metrics.gateway("ConnectCount")),
         ],
         [

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from aws_cdk.assertions import Template
 
-from lambdas import connect, count, disconnect
+from lambdas import connect, count, default, disconnect
 from roomcast import metrics
+from roomcast.errors import KeysUnavailableError
+from roomcast.functions.cold_start import wiring
 from roomcast_dev.prices import prices
-from tests.builders import connect_event, disconnect_event, token
+from tests.builders import connect_event, disconnect_event, message_event, token
 from tests.infra import picture
 from tests.infra.conftest import ROOT
 from tests.infra.resources import Resources
@@ -93,7 +95,7 @@ def test_every_alarm_says_what_to_do_and_tells_the_topic(resources: dict[str, Re
     every = {id_: alarm["Properties"] for id_, alarm in prod.of_type("AWS::CloudWatch::Alarm").items()}
     # CodeDeploy asks one alarm by itself, and it notifies nobody.
     alarms = {id_: alarm for id_, alarm in every.items() if not id_.startswith("GradualChanges")}
-    assert (len(alarms), len(every)) == (9, 10)
+    assert (len(alarms), len(every)) == (10, 11)
     for alarm in alarms.values():
         assert "What to do: " in alarm["AlarmDescription"]
         assert "docs/operations.md#" in alarm["AlarmDescription"]
@@ -165,8 +167,17 @@ def test_what_watching_costs_is_counted_in_the_template(resources: dict[str, Res
         assert shown in page
 
 
+class NoKeys:
+    """Keys that cannot be read."""
+
+    def known(self) -> tuple[str, ...]:
+        raise KeysUnavailableError("none")
+
+    reread = known
+
+
 def test_every_metric_is_written_when_it_happens(
-    backend: Backend, capsys: pytest.CaptureFixture[str]
+    backend: Backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend.tell(WEBSOCKET_MAX_CONNECTIONS_PER_USER="1", WEBSOCKET_OVER_MAX_CONNECTIONS="refuse_new")
     for id_, query, headers in (
@@ -176,6 +187,10 @@ def test_every_metric_is_written_when_it_happens(
         ("c4=", {"token": token("u2")}, {"Origin": "https://elsewhere.example"}),
     ):
         connect.handler(connect_event(id_, headers, **query), None)
+    with monkeypatch.context() as outage:
+        outage.setattr(wiring(), "keys", NoKeys())
+        connect.handler(connect_event("c5=", {}, token=token("u3")), None)
+        default.handler(message_event(action="auth:refresh", token=token("u1")), None)
     run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))
     count.handler({}, None)
     disconnect.handler(disconnect_event("c1="), None)
@@ -189,7 +204,7 @@ def test_every_metric_is_written_when_it_happens(
         written.update(values)
     assert written == Counter(
         {"ColdStarts": 1, "Connected": 1, "Disconnected": 1, "Sent": 1, "OpenConnections": 1}
-        | {"RefusedCredentials": 1, "RefusedLimit": 1, "RefusedOrigin": 1}
+        | {"RefusedCredentials": 1, "RefusedLimit": 1, "RefusedOrigin": 1, "KeysUnavailable": 2}
         | {"Gone": 0, "Failed": 0, "Unknown": 0}
     )
     assert written.keys() | {"PublishToPost"} == set(metrics.UNITS)
