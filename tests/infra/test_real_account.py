@@ -205,7 +205,7 @@ def test_alarms_notify_a_topic_that_exists_already(resources: dict[str, Resource
         for id_, alarm in gradual.of_type("AWS::CloudWatch::Alarm").items()
         if not id_.startswith("GradualChanges")
     ]
-    assert notified == [["arn:aws:sns:us-east-1:123456789012:ops"]] * 9
+    assert notified == [["arn:aws:sns:us-east-1:123456789012:ops"]] * 10
 
 
 def test_backends_of_other_accounts_assume_a_role_that_may_send(resources: dict[str, Resources]) -> None:
