@@ -42,6 +42,8 @@ export interface Outputs {
 /** How long posts may overtake each other, in milliseconds, until it is known better. */
 const WINDOW = 1_000;
 const SHORTEST = 250;
+/** What takes longer than this is taken for lost. */
+const SLOWEST = 5_000;
 const LONGEST = 30_000;
 
 interface Stream {
@@ -99,7 +101,9 @@ export function createStreams(out: Outputs) {
     }
     const { position, head, missing } = stream;
     const behind = stream.held.size > 0 || (head && ahead(head, position!));
-    if (!behind && missing) overtaking = Math.max(overtaking * 0.95, Math.abs(out.now() - missing));
+    if (!behind && missing) {
+      overtaking = Math.min(SLOWEST, Math.max(overtaking * 0.95, Math.abs(out.now() - missing)));
+    }
     if (!behind || stream.asking) stream.missing = undefined;
     else if (!missing) wait(stream);
   }

@@ -53,3 +53,45 @@ test.each(scenarios)("$name", ({ steps, positions }) => {
   }
   expect(streams.positions).toEqual(positions);
 });
+
+/** The windows of holes, one after another; each is healed `late` milliseconds after it is seen. */
+function windows(members: number, ...late: number[]): number[] {
+  let now = 0;
+  const waits: number[] = [];
+  const nothing = () => {};
+  const streams = createStreams({
+    deliver: nothing,
+    ask: nothing,
+    recovered: nothing,
+    gap: nothing,
+    wait: (_, milliseconds) => waits.push(milliseconds),
+    now: () => now,
+    random: () => 0.5,
+  });
+  const say = (seq: number) => streams.message("r", { event: "news", data: 0, epoch: "a", seq });
+  streams.join("r", false);
+  streams.joined("r", { room: "r", success: true, epoch: "a", seq: 0, members });
+  late.forEach((milliseconds, index) => {
+    now += 60_000;
+    say(2 * index + 2);
+    now += milliseconds;
+    say(2 * index + 1);
+  });
+  return waits;
+}
+
+test("the first window is a second and a part of another", () => {
+  expect(windows(0, 10)).toEqual([1_500]);
+});
+
+test("a window is twice what overtaking took lately, within bounds", () => {
+  const [, grown] = windows(0, 1_400, 10);
+  expect(grown).toBe(1.5 * 2_800);
+  const many = windows(0, ...Array.from({ length: 100 }, () => 10));
+  expect(many.at(-1)).toBe(1.5 * 250);
+  expect(windows(0, 100_000, 10)[1]).toBe(1.5 * 10_000);
+});
+
+test("the members of a large room ask at different times", () => {
+  expect(windows(10_000, 10)[0]).toBe(1_000 + 0.5 * 11_000);
+});
