@@ -1,6 +1,7 @@
 // Roomcast's clients, as they are built, in one process. What comes over the wire is observed beside them.
 import WebSocket from "ws";
 import { createClient } from "../../client/dist/index.js";
+import { resume } from "../../client/dist/resume.js";
 import { account, clients, options, record, tally } from "./tally.mjs";
 
 const { url, tokens, first, room, settings = {} } = options;
@@ -48,6 +49,7 @@ for (const [index, token] of tokens.entries()) {
     url: `${url}?cut=${number}`,
     getToken: () => token,
     WebSocket: observed(who),
+    resume,
     ...settings,
   });
   client.on("tick", (data, { room, epoch, seq, id }) => {
