@@ -66,6 +66,8 @@ interface Entry {
   /** It was joined since the first component came; `missed`: and then was not, for a while. */
   joinedOnce: boolean;
   missed: boolean;
+  /** What was missed has been given, since the connection was lost. */
+  given: boolean;
 }
 
 interface Rooms {
@@ -84,8 +86,9 @@ function roomsOf(client: AnyClient): Rooms {
   function update(room: Room, entry: Entry, error = entry.state.error) {
     const wanted = client.rooms.includes(room);
     const joined = client.joined.includes(room);
-    if (joined) entry.joinedOnce = true;
-    else if (entry.joinedOnce) entry.missed = true;
+    if (!joined) entry.missed ||= entry.joinedOnce;
+    else if (entry.given) entry.missed = entry.given = false;
+    entry.joinedOnce ||= joined;
     const next: RoomState = {
       wanted,
       joined,
@@ -105,15 +108,18 @@ function roomsOf(client: AnyClient): Rooms {
 
   function watch() {
     const updateAll = () => entries.forEach((entry, room) => update(room, entry));
-    const recovered = (room: Room, data: { recovered?: boolean }) => {
-      const entry = entries.get(room);
-      if (!entry || data?.recovered !== true) return;
-      entry.missed = false;
-      update(room, entry);
+    const recovered = (room: string, given: boolean) => {
+      const entry = entries.get(room as Room);
+      if (!entry) return;
+      // The room may be joined a moment after what was missed is given.
+      entry.given = given;
+      if (!given) entry.missed = true;
+      update(room as Room, entry);
     };
     unwatch = [
       client.on("client:rooms", updateAll),
       client.on("client:state", ({ state }: { state: State }) => {
+        if (state !== "connected") for (const entry of entries.values()) entry.given = false;
         updateAll();
         // `disconnect()` has forgotten the rooms, and a room that was refused may be granted by now.
         if (state === "connecting") entries.forEach((entry, room) => join(room, entry));
@@ -122,8 +128,8 @@ function roomsOf(client: AnyClient): Rooms {
         const entry = entries.get(room);
         if (entry) update(room, entry, new RoomcastError(code, message));
       }),
-      client.on("dashboard:joined", (data: any) => recovered("dashboard", data)),
-      client.on("chat:joined_room", (data: any) => recovered(`chat_room_${data?.roomId}`, data)),
+      client.on("client:recovered", ({ room }) => recovered(room, true)),
+      client.on("client:gap", ({ room }) => recovered(room, false)),
     ];
   }
 
@@ -133,7 +139,7 @@ function roomsOf(client: AnyClient): Rooms {
       if (!entries.size) watch();
       let entry = entries.get(room);
       if (!entry) {
-        entry = { changed: new Set(), state: OUTSIDE, joinedOnce: false, missed: false };
+        entry = { changed: new Set(), state: OUTSIDE, joinedOnce: false, missed: false, given: false };
         entries.set(room, entry);
         entry.changed.add(changed);
         join(room, entry);

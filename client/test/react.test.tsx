@@ -4,7 +4,8 @@ import { createRoot, type Root } from "react-dom/client";
 import { afterEach, beforeEach, expect, expectTypeOf, test, vi } from "vitest";
 import { type Client, createClient, type Room } from "../src/index.ts";
 import { useConnectionState, useEvent, useRoom } from "../src/react.ts";
-import { FakeServer, forbidden, reply } from "../src/testing.ts";
+import { FakeServer, forbidden, reply, FakeStreams } from "../src/testing.ts";
+import { resume } from "../src/resume.ts";
 
 let server: FakeServer;
 let client: Client;
@@ -107,16 +108,22 @@ test("after a lost connection a room is joined, but what was missed is not recov
   expect(page.textContent).toBe("wanted joined");
 });
 
-test("a server that gives what was missed makes it recovered", async () => {
-  server.answer = (action) => {
-    const envelope = reply(action) as any;
-    return { ...envelope, data: { ...envelope.data, recovered: true } };
-  };
-  await render(<Room room="chat_room_7" />);
-  await pass(10);
+test("with resume what was missed is recovered, and a gap is not", async () => {
+  const streams = new FakeStreams(server);
+  client.disconnect();
+  client = createClient({ url: "wss://example.test", getToken: () => "t", WebSocket: server.WebSocket, resume });
+  await render(<Room client={client} room="chat_room_7" />);
+  await pass(50);
+  expect(page.textContent).toBe("wanted joined recovered");
   await act(async () => server.cut());
+  streams.send("chat_room_7", "news", 1);
   await pass(10_000);
   expect(page.textContent).toBe("wanted joined recovered");
+  await act(async () => server.cut());
+  streams.keeps = 2;
+  for (const number of [2, 3, 4]) streams.send("chat_room_7", "news", number);
+  await pass(10_000);
+  expect(page.textContent).toBe("wanted joined");
 });
 
 test("a handover to another connection changes nothing", async () => {
