@@ -49,8 +49,6 @@ function status({ first, count }) {
 createInterface({ input: process.stdin }).on("line", (line) => {
   const command = JSON.parse(line);
   if (command.do === "status") console.log(JSON.stringify(status(command)));
-  if (command.do === "end") file.end(() => {
-    console.log(JSON.stringify({ delays }));
-    process.exit(0);
-  });
+  if (command.do === "end")
+    file.end(() => process.stdout.write(`${JSON.stringify({ delays })}\n`, () => process.exit(0)));
 });
