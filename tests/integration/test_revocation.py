@@ -374,6 +374,23 @@ def test_an_outage_of_four_minutes_is_outlived_by_the_five_receives_of_a_job(
     assert sum(stage.line.given_back[:4]) > 4 * 60
 
 
+def test_a_broadcast_finds_the_connection_that_was_answered_just_before(
+    stage: Stage, api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a consistent Scan is sure to show it; one that is not shows the table of a moment ago here."""
+    stage.connect("c1=")
+    scan, before = stage.dynamodb.scan, stage.dynamodb.scan(TableName="connections")
+    stage.connect("c2=")
+
+    def lagging(**arguments: Any) -> Any:
+        return scan(**arguments) if arguments.get("ConsistentRead") else before
+
+    monkeypatch.setattr(stage.dynamodb, "scan", lagging)
+    assert stage.service.broadcast("e", {}).sent == 2
+    assert stage.run(SendJob(Everybody(), "e", {}))
+    assert {i: len(bodies) for i, bodies in api.delivered.items()} == {"c1=": 2, "c2=": 2}
+
+
 def test_a_slice_goes_on_from_its_cursor_and_a_chain_of_them_ends(
     stage: Stage, api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def test_throttling_and_errors_are_tried_again_and_then_reported(
         (lambda s: s.send_to_room("lobby", "e", {}), InvalidNameError),
         (lambda s: s.send_to_room("chat_room_a/b", "e", {}), InvalidNameError),
         (lambda s: s.send_to_user("a b", "e", {}), InvalidNameError),
+        (lambda s: s.send_to_connection("", "e", {}), InvalidNameError),
         (lambda s: s.grant_room("lobby", "bob"), InvalidNameError),
         (lambda s: s.revoke_room("chat_room_r1", ""), InvalidNameError),
         (lambda s: s.create_ticket("a b"), InvalidNameError),

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
 import pytest
+from hypothesis import strategies as st
 
 from roomcast import names as rooms
 from roomcast.connection import Identity
@@ -18,6 +19,15 @@ from tests.builders import SECRET
 from tests.fakes.management_api import FakeManagementApi
 from tests.unit.cli.conftest import own_directory as own_directory
 from tests.unit.cli.conftest import roomcast as roomcast
+
+ANYTHING = st.characters(codec="utf-8") | st.sampled_from("\x1b\x07\r\n\t\x9b\u202e\u2028\u2029\ufeff\x7f")
+"""What a stranger may write, with much of what steers a terminal."""
+
+
+def steering(printed: str) -> set[str]:
+    """Of what a command has printed: characters that do more than show themselves."""
+    joiners = "\u00a0\u200c\u200d\u202f\u3000"
+    return {c for c in printed if not c.isprintable() and c != "\n" and c not in joiners}
 
 
 def connect(store: Store, connection_id: str, user_id: str, role: rooms.Role = "user") -> None:

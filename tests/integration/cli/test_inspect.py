@@ -5,6 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from roomcast import names as rooms
 from roomcast.connection import Identity
@@ -12,7 +14,7 @@ from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.listing import Listing
 from tests.fakes.management_api import GONE, FakeManagementApi
-from tests.integration.cli.conftest import connect
+from tests.integration.cli.conftest import ANYTHING, connect, steering
 from tests.unit.cli.conftest import Roomcast
 
 pytestmark = pytest.mark.usefixtures("local_stage", "people")
@@ -58,6 +60,27 @@ def test_the_connections_newest_first_without_those_whose_token_ended(roomcast: 
         ["u1", "user", "U1", "dashboard_user_u1", "3 min", "1 h 30 min", "u1="],
         ["boss", "admin", "Boss", "dashboard_admin", "2 h 01 min", "1 h 30 min", "a1="],
     ]
+
+
+@pytest.mark.parametrize("what", ["connections", "users"])
+@given(texts=st.lists(st.text(ANYTHING, min_size=1, max_size=60), min_size=3, max_size=3, unique=True))
+@settings(
+    max_examples=10,
+    phases=[Phase.generate],
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_whatever_people_are_called_the_list_steers_nothing(
+    roomcast: Roomcast, dynamodb: Any, what: str, texts: list[str]
+) -> None:
+    for connection_id, text in zip(("a1=", "u1=", "u2="), texts, strict=True):
+        key = {"connectionId": {"S": connection_id}}
+        item = dynamodb.get_item(TableName="connections", Key=key)["Item"]
+        item |= {"userName": {"S": text}, "userId": {"S": text}}
+        dynamodb.put_item(TableName="connections", Item=item)
+    answer = roomcast("inspect", what)
+    assert answer.code == 0
+    assert not steering(answer.out)
 
 
 @pytest.mark.parametrize(

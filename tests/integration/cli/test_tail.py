@@ -9,11 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from roomcast.connection import Identity
 from roomcast.store import Store
+from tests.integration.cli.conftest import ANYTHING, steering
 from tests.unit.cli.conftest import Roomcast
 
 
@@ -103,6 +106,23 @@ def test_it_shows_what_is_sent_in_the_room_and_nothing_else(roomcast: Roomcast, 
         '2026-11-23T10:30:00.000Z  news  "esc \\u001b[31m é"',
     ]
     assert "joined dashboard_admin" in answer.err
+
+
+@given(texts=st.lists(st.text(ANYTHING), min_size=10, max_size=50))
+@settings(
+    max_examples=10,
+    phases=[Phase.generate],
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_whatever_is_sent_an_event_is_one_line_that_steers_nothing(
+    roomcast: Roomcast, gateway: Gateway, stop_after: Callable[[int], None], texts: list[str]
+) -> None:
+    stop_after(1)
+    gateway.says = [[event("dashboard_admin", {text: text}, event=text, timestamp=text) for text in texts]]
+    answer = roomcast("tail", "dashboard_admin")
+    assert len(answer.out.split("\n")) == len(texts) + 1
+    assert not steering(answer.out)
 
 
 def test_all_shows_broadcasts_too(roomcast: Roomcast, gateway: Gateway) -> None:
