@@ -155,11 +155,11 @@ class Connections:
             ]
             revoked = unless_revoked(self._tables, identity.user_id, identity.issued_at)
             try:
-                self._tables.transact({"Update": update}, revoked, *members)
+                self._tables.transact(revoked, {"Update": update}, *members)
             except ConditionFailedError as error:
                 if error.index < 2:
                     connected_at = error.item.get("connectedAt", {}).get("S")
-                    return error.index == 0 and connected_at == connection.connected_at
+                    return error.index == 1 and connected_at == connection.connected_at
                 done = False  # it has left a room meanwhile
             else:
                 done = True
