@@ -300,7 +300,7 @@ class Pool:
             self.loop.call_soon(self._pump)
         following = self._next(now)
         if following is not None:
-            wire.start(following, now)
+            wire.start(following, now, following=True)
         else:
             wire.idle_since = now
             self._idle.append(wire)

@@ -104,11 +104,11 @@ class Wire:
             return False
         return False  # it has ended, or has bytes that nobody asked for
 
-    def start(self, post: Post, now: float) -> None:
-        """Send the request of `post`."""
+    def start(self, post: Post, now: float, *, following: bool = False) -> None:
+        """Send the request of `post`; `following`: right after an answer, so that it was not idle."""
         self.post = post
-        self.was_idle = self._idle(now) > self._stale
-        self.idle_since = self.began = now
+        self.was_idle = not following and self._idle(now) > self._stale
+        self.began = now
         self.written = False
         request = post.send.signer.request(post.connection_id)
         try:

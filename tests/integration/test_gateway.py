@@ -575,3 +575,12 @@ def test_whatever_goes_wrong_while_a_connection_is_opened_ends_the_send_at_once(
     assert sorted(report.failed) == ids(3)
     assert all(str(failure).startswith("cannot connect: ") for failure in report.failures.values())
     gc.collect()  # a task whose exception nobody took would be reported here, as a warning
+
+
+def test_a_request_right_behind_an_answer_went_out_on_no_idle_connection(
+    api: FakeManagementApi, connect: Callable[..., ManagementApi]
+) -> None:
+    """However long that answer took: the server may have done what it was asked for."""
+    gateway = connect(api, limits=replace(LIMITS, max_connections=1, stale=0))
+    api.script("c2=", RESET)
+    assert gateway.post(["c1=", "c2="], b"{}").unknown == ["c2="]
