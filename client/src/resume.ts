@@ -127,8 +127,15 @@ export function resume(host: Host) {
               for (const room of part) if (room !== INBOX) facts.delete(room);
               return again();
             }
-            // One of them may be what is never answered: the others are not to wait for it.
-            if (error) connection.together = 1;
+            // One of them may be what is never answered: the others are not to suffer from it.
+            if (error && part[1]) {
+              connection.together = 1;
+              for (const room of part) {
+                if (room === INBOX) facts.delete(room);
+                else facts.set(room, "unknown");
+              }
+              return again();
+            }
             part.forEach((room, index) => {
               const entry: StreamAnswer | undefined = reply?.rooms?.[index];
               if (entry) streams.joined(room, entry);

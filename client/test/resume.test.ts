@@ -215,3 +215,30 @@ test("with opaque tokens the server's word shows that the user is another", asyn
   expect(client.rooms).toEqual([]);
   expect(client.positions()).toEqual({});
 });
+
+test("a room that nobody ever answers for does not keep the others out", async () => {
+  const answer = server.answer;
+  server.answer = (action, connection) =>
+    JSON.stringify(action).includes("chat_room_bad") ? undefined : answer(action, connection);
+  make();
+  const bad = client.join("chat_room_bad").catch(({ code }) => code);
+  const good = client.join(ROOM);
+  await pass(MINUTE);
+  expect(await bad).toBe("timeout");
+  expect(await good).toMatchObject({ room: ROOM });
+  expect(client.joined).toEqual([ROOM]);
+});
+
+test("a confirmed room is joined again although another room of the same action is not answered for", async () => {
+  await joined();
+  const answer = server.answer;
+  server.answer = (action, connection) =>
+    JSON.stringify(action).includes("chat_room_bad") ? undefined : answer(action, connection);
+  void client.join("chat_room_bad");
+  server.cut();
+  await pass(MINUTE);
+  expect(client.joined).toEqual([ROOM]);
+  say(1);
+  await pass(SECOND);
+  expect(heard).toEqual([1]);
+});
