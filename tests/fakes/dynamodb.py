@@ -65,7 +65,8 @@ class FakeDynamoDB:
     def catch_up(self) -> None:
         """Let the indexes show what the tables hold."""
         for table in self._tables.values():
-            table.stale = copy.deepcopy(table.items)
+            # By way of copies that other threads do not change: a bench calls this from a timer.
+            table.stale = {key: copy.deepcopy(dict(item)) for key, item in list(table.items.items())}
 
     # Tables
 
