@@ -26,6 +26,7 @@ from roomcast.errors import (
     RefusedError,
     RoomcastError,
     SettingsError,
+    StalledError,
 )
 
 if TYPE_CHECKING:
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
     from roomcast.names import Role
     from roomcast.sending.job import SendLimits
     from roomcast.sending.job_queue import JobQueue
-    from roomcast.service import SendReport, WebSocketService
+    from roomcast.sending.sender import SendReport
+    from roomcast.service import WebSocketService
     from roomcast.settings import ClaimNames, Settings, TokenRules
     from roomcast.store import Store
     from roomcast.store.dynamodb import Tables
+    from roomcast.store.replay import Message, Position, Recovery
 
 # Every other name of the package, and every module, is private: it may change with any version.
 _MODULES = {
@@ -47,10 +50,13 @@ _MODULES = {
     "FrozenCredentials": "aws_client.credentials",
     "JobQueue": "sending.job_queue",
     "ManagementApi": "management_api.client",
+    "Message": "store.replay",
     "PoolLimits": "management_api.pool",
+    "Position": "store.replay",
+    "Recovery": "store.replay",
     "Role": "names",
     "SendLimits": "sending.job",
-    "SendReport": "service",
+    "SendReport": "sending.sender",
     "Settings": "settings",
     "Store": "store",
     "Tables": "store.dynamodb",
@@ -77,7 +83,10 @@ __all__ = [
     "KeysUnavailableError",
     "ManagementApi",
     "ManagementApiError",
+    "Message",
     "PoolLimits",
+    "Position",
+    "Recovery",
     "RefusedError",
     "Role",
     "RoomcastError",
@@ -85,6 +94,7 @@ __all__ = [
     "SendReport",
     "Settings",
     "SettingsError",
+    "StalledError",
     "Store",
     "Tables",
     "TokenRules",

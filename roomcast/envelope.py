@@ -21,6 +21,8 @@ MAX_ENVELOPE_BYTES = 32 * 1024
 no control over frames, and messages are billed in units of 32 KB: so one frame, one unit.
 https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
 """
+MAX_STREAM_ENVELOPE_BYTES = MAX_ENVELOPE_BYTES - 2048
+"""Of a send to a room with a history: one message and what is around it fit into one page of a replay."""
 MAX_DEPTH = 16
 MAX_NAME_CHARS = 128
 """Of an action, an event and a client's `id`."""
@@ -81,6 +83,8 @@ def build(
     *,
     id: str | None = None,  # noqa: A002  the key's name on the wire
     room: str | None = None,
+    seq: int | None = None,
+    epoch: str | None = None,
     reply_to: str | None = None,
     connection: Mapping[str, object] | None = None,
     now: float | None = None,
@@ -93,6 +97,8 @@ def build(
             the place where it is shown.
         id: the send's id, from `new_id()`; a receiver drops an id that it has seen.
         room: the room that was sent to.
+        seq: the message's number in the room's stream.
+        epoch: which life of the stream that is.
         reply_to: the `id` of the action that this answers.
         connection: what the client should know about its connection.
         now: epoch seconds for `timestamp`; the clock when left out.
@@ -100,12 +106,20 @@ def build(
     Raises:
         InvalidDataError: the name is wrong, or JSON cannot hold the data (NaN, a lone surrogate, a type
             without a JSON form, a circle).
-        EnvelopeTooLargeError: over `MAX_ENVELOPE_BYTES`.
+        EnvelopeTooLargeError: over `MAX_ENVELOPE_BYTES`, or with a number over
+            `MAX_STREAM_ENVELOPE_BYTES`.
     """
     if not _is_name(event):
         raise InvalidDataError(event, data, f"the name must be a string of 1 to {MAX_NAME_CHARS} characters")
     envelope: dict[str, object] = {"event": event, "data": data, "timestamp": timestamp(now)}
-    beside = {"id": id, "room": room, "replyTo": reply_to, "connection": connection}
+    beside = {
+        "id": id,
+        "room": room,
+        "seq": seq,
+        "epoch": epoch,
+        "replyTo": reply_to,
+        "connection": connection,
+    }
     envelope.update({key: value for key, value in beside.items() if value is not None})
     try:
         text = _ENCODER.encode(envelope)
@@ -114,8 +128,9 @@ def build(
         raise InvalidDataError(event, data, "data is nested too deeply") from None
     except (TypeError, ValueError) as error:
         raise InvalidDataError(event, data, f"JSON cannot hold data: {error}") from error
-    if size > MAX_ENVELOPE_BYTES:
-        raise EnvelopeTooLargeError(event, size, MAX_ENVELOPE_BYTES)
+    most = MAX_ENVELOPE_BYTES if seq is None else MAX_STREAM_ENVELOPE_BYTES
+    if size > most:
+        raise EnvelopeTooLargeError(event, size, most)
     return text
 
 

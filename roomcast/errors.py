@@ -11,6 +11,7 @@
     │   ├── HandshakeError         a handshake; the status is all that the client gets
     │   └── ActionError            a message; it gets an `error` event back
     ├── KeysUnavailableError       no key to check a token with can be read; the client should try again
+    ├── StalledError               a send was held up so long that it may or may not have been stored
     ├── JobError                   a message of the fan-out queue that no try can do
     ├── ManagementApiError         nothing to sign requests with, or a connection that could not be closed
     └── AwsError                   DynamoDB, SQS or Secrets Manager cannot be asked
@@ -156,6 +157,20 @@ class KeysUnavailableError(RoomcastError):
     def __init__(self, reason: str) -> None:
         self.reason = plain(reason, 2 * _REASON_CHARS)
         super().__init__(self.reason)
+
+
+class StalledError(RoomcastError):
+    """A send to a room with a history was held up for a minute; whether it was stored is not known.
+
+    Repeat it with the same `id`: where it was stored, it is posted under the number that it has.
+
+    Attributes:
+        stream: the room's name.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(f"stream {stream!r}: the append was stalled; it may or may not have been stored")
+        self.stream = stream
 
 
 class JobError(RoomcastError):

@@ -25,11 +25,15 @@ UNITS: Mapping[str, str] = MappingProxyType(
         "Failed": "Count",
         "Unknown": "Count",
         "PublishToPost": "Milliseconds",
+        "Recovered": "Count",
+        "Gaps": "Count",
+        "ReplayBytes": "Bytes",
         "ColdStarts": "Count",
         "OpenConnections": "Count",
     }
 )
-"""Every metric there is. `PublishToPost` is the time from a send to the last post of one of its jobs."""
+"""Every metric there is. `PublishToPost` is the time from a send to the last post of one of its jobs.
+`Recovered` and `Gaps` count the rooms that clients have come back to with a position."""
 
 
 def emit(values: Mapping[str, float]) -> None:

@@ -1,11 +1,13 @@
-"""Room names and who may join them. Pure.
+"""Room names, who may join them, and which rooms keep a history. Pure.
 
-There are three kinds of room and no other: a name is parsed into one of them by full match and compared
-by equality, never by prefix.
+The kinds of room are in one table, `KINDS`: a name is parsed into one of them by full match and compared by
+equality, never by prefix.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from roomcast.errors import InvalidNameError
@@ -19,52 +21,96 @@ _ROOM_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 _MAX_CHARS = 128
 
-_DASHBOARD_ADMIN = "dashboard_admin"
-_DASHBOARD_USER = "dashboard_user_"
-_CHAT = "chat_room_"
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much a room's history keeps.
+
+    Attributes:
+        seconds: for how long.
+        messages: how many of the newest. With 1 the room is a last value: whoever joins gets the newest
+            message, and what it has replaced is not missed.
+    """
+
+    seconds: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is the same for all rooms of a kind.
+
+    Attributes:
+        prefix: what their names begin with; the whole name where there is one room only.
+        history: what they keep; None: sends are not numbered, and what a client misses is lost.
+    """
+
+    prefix: str
+    history: Retention | None
+
+
+_DAY = 24 * 3600
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "dashboard_admin": Kind("dashboard_admin", history=Retention(_DAY, messages=1)),
+        "dashboard_user": Kind("dashboard_user_", history=Retention(_DAY, messages=1)),
+        "chat": Kind("chat_room_", history=Retention(_DAY, messages=1_000)),
+        "user": Kind("user_", history=Retention(_DAY, messages=100)),
+    }
+)
+"""Every kind of room there is."""
+_NAMES = "dashboard_admin, dashboard_user_{userId}, chat_room_{roomId} or user_{userId}"
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room: `dashboard_admin`, `dashboard_user_{userId}` or `chat_room_{roomId}`.
+    """A room: `dashboard_admin`, `dashboard_user_{userId}`, `chat_room_{roomId}` or `user_{userId}`.
 
     Attributes:
-        kind: which of the three.
+        kind: which of them.
         key: the user id or room id; empty for `dashboard_admin`.
     """
 
-    kind: Literal["dashboard_admin", "dashboard_user", "chat"]
+    kind: Literal["dashboard_admin", "dashboard_user", "chat", "user"]
     key: str = ""
 
     @property
     def name(self) -> str:
         """The name on the wire and in the rooms table."""
-        return {
-            "dashboard_admin": _DASHBOARD_ADMIN,
-            "dashboard_user": _DASHBOARD_USER + self.key,
-            "chat": _CHAT + self.key,
-        }[self.kind]
+        return KINDS[self.kind].prefix + self.key
+
+    @property
+    def history(self) -> Retention | None:
+        """What the room keeps."""
+        return KINDS[self.kind].history
 
 
 def parse(name: object) -> Room:
     """Read a room's name.
 
     Raises:
-        InvalidNameError: it is not one of the three kinds, or its id does not match the grammar.
+        InvalidNameError: there is no such kind of room, or its id does not match the grammar.
     """
     if isinstance(name, str):
-        if name == _DASHBOARD_ADMIN:
+        if name == KINDS["dashboard_admin"].prefix:
             return Room("dashboard_admin")
-        if name.startswith(_DASHBOARD_USER):
-            return Room("dashboard_user", user_id(name.removeprefix(_DASHBOARD_USER)))
-        if name.startswith(_CHAT):
-            return chat(name.removeprefix(_CHAT))
-    raise InvalidNameError("room", name, "dashboard_admin, dashboard_user_{userId} or chat_room_{roomId}")
+        if name.startswith(prefix := KINDS["dashboard_user"].prefix):
+            return Room("dashboard_user", user_id(name.removeprefix(prefix)))
+        if name.startswith(prefix := KINDS["chat"].prefix):
+            return chat(name.removeprefix(prefix))
+        if name.startswith(prefix := KINDS["user"].prefix):
+            return inbox(user_id(name.removeprefix(prefix)))
+    raise InvalidNameError("room", name, _NAMES)
 
 
 def dashboard(role: Role, user: str) -> Room:
     """The dashboard room of a user: `dashboard_admin` for an admin, the user's own for everyone else."""
     return Room("dashboard_admin") if role == "admin" else Room("dashboard_user", user)
+
+
+def inbox(user: str) -> Room:
+    """The room that every connection of a user is in from its beginning to its end."""
+    return Room("user", user)
 
 
 def chat(room_id: object) -> Room:
@@ -76,6 +122,11 @@ def chat(room_id: object) -> Room:
     if not isinstance(room_id, str) or not _ROOM_ID.fullmatch(room_id):
         raise InvalidNameError("roomId", room_id, ROOM_ID_RULE)
     return Room("chat", room_id)
+
+
+def may_join(role: Role, user: str, room: Room) -> bool:
+    """Whether a user of this role may ask for the room at all: dashboards and inboxes have one owner."""
+    return room.kind == "chat" or room in (dashboard(role, user), inbox(user))
 
 
 def needs_grant(role: Role, room: Room) -> bool:
@@ -91,7 +142,7 @@ def grantable(name: object) -> Room:
     """
     room = parse(name)
     if room.kind != "chat":
-        raise InvalidNameError("room", name, f"{_CHAT}{{roomId}}: only chat rooms take grants")
+        raise InvalidNameError("room", name, "chat_room_{roomId}: only chat rooms take grants")
     return room
 
 

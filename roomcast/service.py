@@ -3,22 +3,22 @@
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from roomcast import aws, envelope, names
-from roomcast.connection import Identity, Receiver
+from roomcast import names
+from roomcast.connection import Identity
 from roomcast.errors import InvalidNameError
 from roomcast.management_api.client import ManagementApi
 from roomcast.names import Role
 from roomcast.plain_text import label
-from roomcast.sending.audience import Audience, Everybody, ToRoom, ToUser
+from roomcast.sending.audience import Everybody, ToRoom, ToUser
 from roomcast.sending.closing import CloseReport, end_connections
-from roomcast.sending.job import PostJob, SendJob, SendLimits
+from roomcast.sending.job import SendLimits
 from roomcast.sending.job_queue import JobQueue
-from roomcast.sending.posting import BUDGET, post
+from roomcast.sending.sender import Sender, SendReport
 from roomcast.settings import Settings
 from roomcast.store import Store
+from roomcast.store.replay import Position, Recovery
 from roomcast.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -26,27 +26,6 @@ if TYPE_CHECKING:
 
 _LOOKS = 5  # for the connections of a user that is revoked
 _MAX_TTL = 365 * 24 * 3600  # s; of a ticket's connection
-
-
-@dataclass(frozen=True, slots=True)
-class SendReport:
-    """What became of one send. Each receiver is counted once.
-
-    Attributes:
-        id: the send's id, as the receivers get it in the envelope.
-        sent: the gateway took the message (which is not a promise that the browser has it).
-        gone: the connection was closed; what is kept of it is pruned, now or by a later send.
-        failed: the gateway refused to the end: 429 or 5xx on every try, or 413.
-        unknown: no answer came, so the message may have arrived or not.
-        queued: whether the send was put on the fan-out queue, to be posted from there; then the counts are 0.
-    """
-
-    id: str
-    sent: int = 0
-    gone: int = 0
-    failed: int = 0
-    unknown: int = 0
-    queued: bool = False
 
 
 class WebSocketService:
@@ -83,8 +62,7 @@ class WebSocketService:
     ) -> None:
         self._store = store
         self._management_api = management_api
-        self._job_queue = job_queue
-        self._limits = limits
+        self._sender = Sender(store, management_api, job_queue, limits, clock)
         self._index_lag = index_lag
         self._clock = clock
 
@@ -153,7 +131,7 @@ class WebSocketService:
             EnvelopeTooLargeError: the envelope is over 32 KB. Nothing was sent.
             ManagementApiError: there are no AWS credentials or no region to sign with. Nothing was sent.
         """
-        return self._send(ToUser(names.user_id(user_id)), event, data, id)
+        return self._sender.send(ToUser(names.user_id(user_id)), event, data, id)
 
     def send_to_room(
         self,
@@ -166,7 +144,7 @@ class WebSocketService:
         """Send an event to every member of a room. Reads that room only.
 
         Args:
-            room: `dashboard_admin`, `dashboard_user_{userId}` or `chat_room_{roomId}`.
+            room: `dashboard_admin`, `dashboard_user_{userId}`, `chat_room_{roomId}` or `user_{userId}`.
             event: its name, 1 to 128 characters.
             data: anything that JSON holds.
             id: as in `send_to_user`.
@@ -175,7 +153,7 @@ class WebSocketService:
             InvalidNameError: there can be no such room.
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        return self._send(ToRoom(names.parse(room)), event, data, id)
+        return self._sender.send(ToRoom(names.parse(room)), event, data, id)
 
     def broadcast(
         self,
@@ -189,7 +167,7 @@ class WebSocketService:
         Raises:
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        return self._send(Everybody(), event, data, id)
+        return self._sender.send(Everybody(), event, data, id)
 
     def send_to_admins(
         self,
@@ -206,16 +184,7 @@ class WebSocketService:
         Raises:
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        began = time.monotonic()
-        id_, text = self._envelope(event, data, id)
-        with aws.within(aws.PATIENCE):
-            read_at = self._clock()
-            receivers = {r.connection_id: r for r in self._store.receivers.of_admins()}
-            if self._job_queue and len(receivers) > self._limits.direct:
-                size = self._limits.job_receivers
-                self._job_queue.put(PostJob.split(id_, None, text, receivers.values(), size, read_at))
-                return SendReport(id_, queued=True)
-        return self._post(id_, text, receivers, began)
+        return self._sender.to_admins(event, data, id)
 
     def send_to_connection(
         self,
@@ -232,20 +201,19 @@ class WebSocketService:
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
         names.connection_id(connection_id)
-        began = time.monotonic()
-        id_, text = self._envelope(event, data, id)
-        receiver = self._store.receivers.of_connection(connection_id)
-        if receiver is None:
-            return SendReport(id_, gone=1)
-        return self._post(id_, text, {connection_id: receiver}, began)
+        return self._sender.to_connection(connection_id, event, data, id)
 
     def grant_room(self, room: str, user_id: str) -> None:
         """Give a user the right to join a chat room. Twice is the same as once.
 
+        Nothing that was sent before the grant is ever shown to the user, whatever position a client gives.
+
         Raises:
             InvalidNameError: the room is not a chat room, or there can be no such user.
         """
-        self._store.members.grant(names.grantable(room), names.user_id(user_id))
+        target, history = names.grantable(room), self._store.history
+        begins = history.position(target.name) if history and target.history else None
+        self._store.members.grant(target, names.user_id(user_id), begins)
 
     def revoke_room(self, room: str, user_id: str) -> None:
         """Take that right back: the user's connections leave the room and cannot join it again.
@@ -254,6 +222,36 @@ class WebSocketService:
             InvalidNameError: the room is not a chat room, or there can be no such user.
         """
         self._store.members.revoke(names.grantable(room), names.user_id(user_id))
+
+    def position(self, room: str) -> Position | None:
+        """Where a room's stream is now; None where the room keeps no history.
+
+        Raises:
+            InvalidNameError: there can be no such room.
+        """
+        target, history = names.parse(room), self._store.history
+        return history.position(target.name) if history and target.history else None
+
+    def history(self, room: str, since: Position | None = None, *, limit: int = 100) -> Recovery | None:
+        """Read what a room keeps: what came after a position, or the newest messages.
+
+        Args:
+            room: as in `send_to_room`.
+            since: a position of this room; None: the newest messages.
+            limit: messages at most.
+
+        Returns:
+            None where the room keeps no history. With `since` all or nothing, as a client gets it.
+
+        Raises:
+            InvalidNameError: there can be no such room.
+        """
+        target, history = names.parse(room), self._store.history
+        if history is None or target.history is None:
+            return None
+        if since is None:
+            return history.before(target.name, None, target.history, limit=limit)
+        return history.recover(target.name, since, target.history, limit=limit)
 
     def create_ticket(
         self,
@@ -348,46 +346,6 @@ class WebSocketService:
 
     def _end_connections(self, user_id: str) -> CloseReport:
         return end_connections(self._store, self._management_api, user_id, clock=self._clock)
-
-    def _envelope(
-        self, event: str, data: object, id_: str | None, room: str | None = None
-    ) -> tuple[str, str]:
-        """A send's id and its envelope; refuses before anything is read."""
-        id_ = envelope.new_id() if id_ is None else names.send_id(id_)
-        return id_, envelope.build(event, data, id=id_, room=room, now=self._clock())
-
-    def _send(self, to: Audience, event: str, data: object, id_: str | None) -> SendReport:
-        began = time.monotonic()
-        id_, text = self._envelope(event, data, id_, to.room)
-        queue, limits = self._job_queue, self._limits
-        receivers = {}
-        with aws.within(aws.PATIENCE):
-            read_at = self._clock()
-            for receiver in to.receivers(self._store, page_size=limits.split + 1 if queue else None):
-                receivers[receiver.connection_id] = receiver
-                if queue and len(receivers) > limits.split:
-                    queue.put([SendJob(to, event, data, id_)])
-                    return SendReport(id_, queued=True)
-            if queue and len(receivers) > limits.direct:
-                size = limits.job_receivers
-                queue.put(PostJob.split(id_, to.room, text, receivers.values(), size, read_at))
-                return SendReport(id_, queued=True)
-        return self._post(id_, text, receivers, began, to.room)
-
-    def _post(
-        self, id_: str, text: str, receivers: Mapping[str, Receiver], began: float, room: str | None = None
-    ) -> SendReport:
-        report = post(
-            self._management_api,
-            self._store,
-            receivers,
-            text.encode(),
-            room=room,
-            clock=self._clock,
-            budget=max(1.0, BUDGET - (time.monotonic() - began)),
-            retries_unknown=True,
-        )
-        return SendReport(id_, len(report.sent), len(report.gone), len(report.failed), len(report.unknown))
 
 
 def _raise(failures: list[Exception]) -> None:

@@ -104,6 +104,7 @@ class Settings:
     Attributes:
         connections_table: `WEBSOCKET_CONNECTIONS_TABLE`.
         rooms_table: `WEBSOCKET_ROOMS_TABLE`.
+        history_table: `WEBSOCKET_HISTORY_TABLE`; None: sends are not numbered, and no room keeps a history.
         callback_url: `WEBSOCKET_API_ENDPOINT` as an http(s) URL: the base of the management API. The `wss://`
             form that the stack's outputs give is taken as well.
         fanout_queue_url: `WEBSOCKET_FANOUT_QUEUE_URL`.
@@ -126,6 +127,7 @@ class Settings:
 
     connections_table: str
     rooms_table: str
+    history_table: str | None = None
     callback_url: str | None = None
     fanout_queue_url: str | None = None
     fanout_rate: int = 600
@@ -165,6 +167,7 @@ class Settings:
         return cls(
             connections_table=_required(env, "WEBSOCKET_CONNECTIONS_TABLE"),
             rooms_table=_required(env, "WEBSOCKET_ROOMS_TABLE"),
+            history_table=env.get("WEBSOCKET_HISTORY_TABLE") or None,
             callback_url=CallbackUrl.parse(url).url if url else None,
             fanout_queue_url=env.get("WEBSOCKET_FANOUT_QUEUE_URL") or None,
             fanout_rate=_count(env, "WEBSOCKET_FANOUT_RATE", 600),

@@ -17,6 +17,7 @@ def grant_send(
     tables.grant_user_index(grantee)
     tables.grant_connections(grantee, "BatchGetItem", "DeleteItem", "Scan", "UpdateItem")
     tables.grant_rooms(grantee, "BatchWriteItem", "DeleteItem", "PutItem", "Query")
+    tables.grant_history(grantee, "GetItem", "PutItem", "Query", "UpdateItem")
     api.grant_manage_connections(grantee, "DELETE", "POST")
     iam.Grant.add_to_principal(
         grantee=grantee, actions=["sqs:SendMessage"], resource_arns=[fan_out.queue.queue_arn]

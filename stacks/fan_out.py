@@ -94,9 +94,9 @@ class FanOut(Construct):
             ],
             resource_arns=[self.queue.queue_arn],
         )
-        tables.grant_connections(role, "BatchGetItem", "DeleteItem", "Scan", "UpdateItem")
-        tables.grant_user_index(role)
+        tables.grant_connections(role, "DeleteItem", "Scan", "UpdateItem")
         tables.grant_rooms(role, "BatchWriteItem", "PutItem", "Query")
+        tables.grant_history(role, "GetItem", "PutItem", "UpdateItem")
         api.grant_manage_connections(role, "POST")
         mapping = lambda_.EventSourceMapping(
             self,

@@ -356,7 +356,7 @@ class Stage:
         return f"{self.prefix}-websocket-{self.name}"
 
     def table_name(self, what: str) -> str:
-        """The name of a table: `connections` or `rooms`."""
+        """The name of a table: `connections`, `rooms` or `history`."""
         return f"{self.prefix}-websocket-{what}-{self.name}"
 
     @property

@@ -1,4 +1,4 @@
-"""The two tables: who is connected, and who is a member of which room."""
+"""The tables: who is connected, who is a member of which room, and what the rooms keep."""
 
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
@@ -13,14 +13,15 @@ _KEEPS_NONE = "The stage keeps no data: keep_data is false."
 
 
 class Tables(Construct):
-    """The connections table with its index `UserIdIndex`, and the rooms table.
+    """The connections table with its index `UserIdIndex`, the rooms table, and the history table.
 
-    Both are on demand and expire their items by `ttl`. Changing a construct id here would make CloudFormation
+    All are on demand and expire their items by `ttl`. Changing a construct id here would make CloudFormation
     replace the table.
 
     Attributes:
         connections: hash key `connectionId`.
         rooms: hash key `room`, range key `member`.
+        history: hash key `stream`, range key `seq`: the messages of the last day.
         environment: their names, as `roomcast.settings` reads them.
     """
 
@@ -35,9 +36,11 @@ class Tables(Construct):
             projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )
         self.rooms = self._table("Rooms", hash_key="room", range_key="member", recoverable=True)
+        self.history = self._table("History", hash_key="stream", range_key="seq", recoverable=True)
         self.environment = {
             "WEBSOCKET_CONNECTIONS_TABLE": self.connections.table_name,
             "WEBSOCKET_ROOMS_TABLE": self.rooms.table_name,
+            "WEBSOCKET_HISTORY_TABLE": self.history.table_name,
         }
 
     def grant_connections(self, grantee: iam.IGrantable, *operations: str) -> None:
@@ -52,6 +55,10 @@ class Tables(Construct):
         """Allow DynamoDB operations on the rooms table."""
         _grant(grantee, operations, self.rooms.table_arn)
 
+    def grant_history(self, grantee: iam.IGrantable, *operations: str) -> None:
+        """Allow DynamoDB operations on the history table."""
+        _grant(grantee, operations, self.history.table_arn)
+
     def _table(
         self, id_: str, *, hash_key: str, range_key: str | None = None, recoverable: bool
     ) -> dynamodb.Table:
@@ -61,7 +68,7 @@ class Tables(Construct):
             id_,
             table_name=stage.table_name(id_.lower()),
             partition_key=_string(hash_key),
-            sort_key=_string(range_key) if range_key else None,
+            sort_key=_numbers(range_key) if range_key == "seq" else _string(range_key) if range_key else None,
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
             time_to_live_attribute="ttl",
             encryption=(
@@ -85,6 +92,10 @@ class Tables(Construct):
 
 def _string(name: str) -> dynamodb.Attribute:
     return dynamodb.Attribute(name=name, type=dynamodb.AttributeType.STRING)
+
+
+def _numbers(name: str) -> dynamodb.Attribute:
+    return dynamodb.Attribute(name=name, type=dynamodb.AttributeType.NUMBER)
 
 
 def _grant(grantee: iam.IGrantable, operations: list[str] | tuple[str, ...], resource: str) -> None:

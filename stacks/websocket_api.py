@@ -100,7 +100,9 @@ class WebSocketApi(Construct):
         )
         tables.grant_connections(connect.role, "BatchGetItem", "DeleteItem", "PutItem", "UpdateItem")
         tables.grant_user_index(connect.role)
-        tables.grant_rooms(connect.role, "BatchWriteItem", "ConditionCheckItem", "DeleteItem", "GetItem")
+        tables.grant_rooms(
+            connect.role, "BatchWriteItem", "ConditionCheckItem", "DeleteItem", "GetItem", "PutItem"
+        )
         jwt_secret.grant_read(connect.role)
         self.grant_manage_connections(connect.role, "DELETE", "GET", "POST")
 
@@ -113,8 +115,15 @@ class WebSocketApi(Construct):
         default = function("OnMessage", "Default", "Does what a client asks, and replies.", gate)
         tables.grant_connections(default.role, "GetItem", "UpdateItem")
         tables.grant_rooms(
-            default.role, "ConditionCheckItem", "DeleteItem", "GetItem", "PutItem", "UpdateItem"
+            default.role,
+            "BatchGetItem",
+            "ConditionCheckItem",
+            "DeleteItem",
+            "GetItem",
+            "PutItem",
+            "UpdateItem",
         )
+        tables.grant_history(default.role, "BatchGetItem", "GetItem", "PutItem", "Query")
         jwt_secret.grant_read(default.role)
         self.grant_manage_connections(default.role, "DELETE", "POST")
 

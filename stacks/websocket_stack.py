@@ -57,6 +57,7 @@ class WebSocketStack(cdk.Stack):
         self._publish("WebSocketCallbackUrl", api.callback_url, "The base of the management API")
         self._publish("ConnectionsTableName", tables.connections.table_name, "Who is connected")
         self._publish("RoomsTableName", tables.rooms.table_name, "Members and grants of the rooms")
+        self._publish("HistoryTableName", tables.history.table_name, "What the rooms keep for a day")
         self._publish("JwtSecretName", jwt_secret.name, "The secret that tokens are signed with")
         self._publish("FanOutQueueUrl", fan_out.queue.queue_url, "Takes large sends from any backend")
         self._publish("DeadLettersQueueUrl", fan_out.dead_letters.queue_url, "Sends that could not be done")

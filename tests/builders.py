@@ -47,8 +47,10 @@ def _context(connection_id: str, route: str, event_type: str) -> dict[str, Any]:
     return {"connectionId": connection_id, "routeKey": route, "eventType": event_type, "stage": "test"}
 
 
-def create_tables(client: Any, connections: str = "connections", rooms: str = "rooms") -> None:
-    """The two tables as `stacks/tables.py` defines them."""
+def create_tables(
+    client: Any, connections: str = "connections", rooms: str = "rooms", history: str = "history"
+) -> None:
+    """The tables as `stacks/tables.py` defines them."""
     client.create_table(
         TableName=connections,
         BillingMode="PAY_PER_REQUEST",
@@ -67,6 +69,12 @@ def create_tables(client: Any, connections: str = "connections", rooms: str = "r
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=_strings("room", "member"),
         KeySchema=_keys("room", "member"),
+    )
+    client.create_table(
+        TableName=history,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[*_strings("stream"), {"AttributeName": "seq", "AttributeType": "N"}],
+        KeySchema=_keys("stream", "seq"),
     )
 
 

@@ -21,6 +21,7 @@ from roomcast.errors import (
     KeysUnavailableError,
     ManagementApiError,
 )
+from roomcast.functions import joining
 from roomcast.plain_text import plain
 from roomcast.store.rate import Rate
 from roomcast.wiring import Wiring
@@ -29,9 +30,6 @@ MIN_SPREAD_MS = 1000
 """Milliseconds over which the clients of a small stage spread their reconnects."""
 CONNECT_SHARE = 0.8
 """Of the stage's connects a second, the share that clients coming back may take."""
-MAX_ROOMS = 50
-"""Of one connection. Not exact for joins at the same time; it bounds what a disconnect has to delete."""
-
 _MAX_DIGITS = 15  # of an id that is a number
 _CLOSE_SECONDS = 1.0  # for each of the two requests that close a connection; the function has 10
 UNAVAILABLE = "Tokens cannot be checked at the moment; try again"
@@ -64,7 +62,7 @@ def handle(wiring: Wiring, connection_id: str, body: object, at: int | None = No
         connection = _admit(wiring, connection_id)  # counts a message that is not an action too
         if isinstance(message, ActionError):
             raise message
-        connection = replace(connection, asked=_asked(at, message.id))
+        connection = _in_inbox(wiring, replace(connection, asked=_asked(at, message.id)))
         event, data, *until = _ACTIONS.get(name, _unknown)(wiring, connection, message.fields)
     except ActionError as error:
         log.info("refused connectionId=%s action=%s code=%s", plain(connection_id), plain(name), error.code)
@@ -162,12 +160,30 @@ def _admit(wiring: Wiring, connection_id: str) -> Connection:
     return admission.connection
 
 
-def _join_dashboard(wiring: Wiring, connection: Connection, _: Mapping[str, object]) -> Reply:
+def _in_inbox(wiring: Wiring, connection: Connection) -> Connection:
+    """Put a connection into its user's inbox: one that was opened before there were inboxes is not in it."""
+    inbox = names.inbox(connection.user_id)
+    if inbox.name in connection.rooms:
+        return connection
+    wiring.store.members.join(connection, inbox, needs_grant=False)
+    return replace(connection, rooms=connection.rooms | {inbox.name})
+
+
+def _join_rooms(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
+    rooms = joining.join_rooms(wiring, connection, fields)
+    return "rooms:joined", {"rooms": rooms}, connection.expires_at
+
+
+def _history(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
+    return "rooms:history", joining.history(wiring, connection, fields)
+
+
+def _join_dashboard(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     room = names.dashboard(connection.role, connection.user_id)
-    _join(wiring, connection, room)
+    missed = joining.join_one(wiring, connection, room, fields)
     return (
         "dashboard:joined",
-        {"success": True, "userRole": connection.role, "room": room.name},
+        {"success": True, "userRole": connection.role, "room": room.name, **missed},
         connection.expires_at,
     )
 
@@ -184,8 +200,8 @@ def _refresh_dashboard(_: Wiring, connection: Connection, __: Mapping[str, objec
 
 def _join_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     room = _chat_room(fields)
-    _join(wiring, connection, room)
-    return "chat:joined_room", {"roomId": room.key, "success": True}, connection.expires_at
+    missed = joining.join_one(wiring, connection, room, fields)
+    return "chat:joined_room", {"roomId": room.key, "success": True, **missed}, connection.expires_at
 
 
 def _leave_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
@@ -194,8 +210,11 @@ def _leave_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, obj
     return "chat:left_room", {"roomId": room.key, "success": True}
 
 
-def _ping(_: Wiring, connection: Connection, __: Mapping[str, object]) -> Reply:
-    return "pong", {"timestamp": envelope.timestamp()}, connection.expires_at
+def _ping(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
+    pong: dict[str, object] = {"timestamp": envelope.timestamp()}
+    if (rooms := fields.get("rooms")) is not None:
+        pong["rooms"] = joining.positions(wiring, connection, rooms)
+    return "pong", pong, connection.expires_at
 
 
 def _check_token(_: Wiring, __: Connection, ___: Mapping[str, object]) -> Reply:
@@ -245,16 +264,11 @@ _ACTIONS: Mapping[str, Callable[[Wiring, Connection, Mapping[str, object]], Repl
         "auth:check": _check_token,
         "auth:refresh": _refresh_token,
         "ping": _ping,
+        "rooms:history": _history,
+        "rooms:join": _join_rooms,
     }
 )
 _CHAT_ACTIONS = frozenset(name for name in _ACTIONS if name.startswith("chat:"))
-
-
-def _join(wiring: Wiring, connection: Connection, room: names.Room) -> None:
-    if len(connection.rooms) >= MAX_ROOMS and room.name not in connection.rooms:
-        raise ActionError("too_many_rooms", f"A connection is in at most {MAX_ROOMS} rooms")
-    if not wiring.store.members.join(connection, room, needs_grant=names.needs_grant(connection.role, room)):
-        raise ActionError("forbidden", "You may not join this room")
 
 
 def _chat_room(fields: Mapping[str, object]) -> names.Room:

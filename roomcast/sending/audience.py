@@ -1,7 +1,8 @@
 """Who gets a send: a user, a room, everybody, or one connection. The targets that a job names.
 
 Each reads the store: `receivers` all at once, `page_size` as there, and `slices` the parts of it that jobs
-read.
+read. Its `target` is the room whose members they are, if it is one, and its `room` what an envelope names
+where the target keeps no history.
 """
 
 from collections.abc import Iterable
@@ -17,19 +18,24 @@ from roomcast.store.receivers import Slice
 
 @dataclass(frozen=True, slots=True)
 class ToUser:
-    """Every connection of a user."""
+    """Every connection of a user: they are the members of its inbox."""
 
     user_id: str
     room: None = None
 
+    @property
+    def target(self) -> Room:
+        """The inbox."""
+        return names.inbox(self.user_id)
+
     def receivers(self, store: Store, *, page_size: int | None = None) -> Iterable[Receiver]:
         """The user's connections."""
-        return store.receivers.of_user(self.user_id, page_size=page_size)
+        return store.receivers.of_room(self.target, page_size=page_size)
 
     def slices(self, store: Store) -> list[Slice]:
-        """None: a user's connections are few."""
+        """The inbox, which is never large."""
         del store
-        return []
+        return [Slice(self.target.name)]
 
     def dump(self) -> dict[str, object]:
         """The form in a job."""
@@ -44,7 +50,7 @@ class ToRoom:
 
     @property
     def room(self) -> str:
-        """The room's name, which the envelope carries."""
+        """The room's name, which every envelope carries."""
         return self.target.name
 
     def receivers(self, store: Store, *, page_size: int | None = None) -> Iterable[Receiver]:
@@ -64,6 +70,7 @@ class ToRoom:
 class Everybody:
     """Every connection of the stage."""
 
+    target: None = None
     room: None = None
 
     def receivers(self, store: Store, *, page_size: int | None = None) -> Iterable[Receiver]:

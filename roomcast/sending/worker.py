@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from roomcast import aws, envelope, metrics, names
+from roomcast import aws, metrics, names
 from roomcast.connection import Receiver
 from roomcast.errors import InvalidSendError, JobError, RoomcastError
 from roomcast.management_api.client import ManagementApi
@@ -26,6 +26,7 @@ from roomcast.sending.job import (
     parse,
 )
 from roomcast.sending.job_queue import JobQueue
+from roomcast.sending.numbering import number
 from roomcast.sending.posting import post
 from roomcast.store import Store
 
@@ -116,9 +117,9 @@ class Worker:
                 self._begin(job, job.id or message_id, sent_at)
 
     def _begin(self, job: SendJob, id_: str, sent_at: float) -> None:
-        room = job.to.room
-        try:
-            text = envelope.build(job.event, job.data, id=id_, room=room, now=sent_at)
+        room = job.to.target.name if job.to.target else None
+        try:  # once: this job may run twice, and a sender that got no answer may send it twice
+            text, _ = number(self._store, job.to, job.event, job.data, id_, now=sent_at, once=True)
         except InvalidSendError as error:
             raise JobError(str(error)) from None
         parts = job.to.slices(self._store)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from roomcast.settings import Settings
     from roomcast.store.connections import Connections
+    from roomcast.store.history import History
     from roomcast.store.members import Members
     from roomcast.store.rate import Admissions
     from roomcast.store.receivers import Receivers
@@ -47,7 +48,7 @@ class Store:
     is first asked for: a cold start needs two of them. `roomcast.store.listing` has what only people look at.
 
     Args:
-        tables: the two tables.
+        tables: the tables.
     """
 
     def __init__(self, tables: Tables) -> None:
@@ -78,6 +79,15 @@ class Store:
         from roomcast.store.members import Members
 
         return Members(self.tables)
+
+    @functools.cached_property
+    def history(self) -> "History | None":
+        """What rooms keep; None where the stage has no history table."""
+        if self.tables.history is None:
+            return None
+        from roomcast.store.history import History
+
+        return History(self.tables, self.tables.history)
 
     @functools.cached_property
     def receivers(self) -> "Receivers":

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from roomcast import aws
 from roomcast.connection import YOUNG_SECONDS, Connection, Identity, Receiver
 from roomcast.envelope import timestamp
+from roomcast.names import inbox as inbox_of
 from roomcast.store.dynamodb import ConditionFailedError, Tables
 from roomcast.store.items import (
     TTL,
@@ -42,7 +43,7 @@ class Connections:
     def connect(
         self, connection_id: str, identity: Identity, ticket: str | None = None
     ) -> Literal["connected", "disconnected", "revoked", "no_ticket"]:
-        """Keep a new connection.
+        """Keep a new connection, as a member of its user's inbox.
 
         Args:
             connection_id: API Gateway's.
@@ -65,6 +66,12 @@ class Connections:
             "ttl": number(now + CONNECTION_TTL_SECONDS),
             "expiresAt": number(identity.expires_at),
         }
+        inbox = inbox_of(identity.user_id).name
+        item["rooms"] = {"SS": [inbox]}
+        member = {
+            **membership_key(inbox, connection_id, spread=False),
+            **{key: item[key] for key in ("userId", "connectedAt", "ttl", "expiresAt")},
+        }
         put = {
             "TableName": self._tables.connections,
             "Item": item,
@@ -75,6 +82,7 @@ class Connections:
         writes = [{"Put": put}, unless_revoked(self._tables, identity.user_id, identity.issued_at)]
         if ticket is not None:
             writes.append(use_ticket(self._tables, ticket))
+        writes.append({"Put": {"TableName": self._tables.rooms, "Item": member}})
         try:
             self._tables.transact(*writes)
         except ConditionFailedError as error:

@@ -1,4 +1,4 @@
-"""The two tables and how they are asked: transactions, retries, pages.
+"""The tables and how they are asked: transactions, retries, pages.
 
 DynamoDB deletes expired items up to days late, so every read leaves out what is past its `ttl` or whose token
 is past its `expiresAt` (`Tables.alive`: here and not as a FilterExpression, which would have to say it again,
@@ -44,13 +44,14 @@ class ConditionFailedError(RoomcastError):
 
 
 class Tables:
-    """The connections table and the rooms table.
+    """The connections table, the rooms table and the history table.
 
     Args:
         client: a client for `dynamodb`, of `roomcast.aws` or botocore.
-        connections: the name of the one.
-        rooms: the name of the other.
+        connections: the name of the first.
+        rooms: of the second.
         clock: epoch seconds.
+        history: of the third; None: no room keeps a history.
     """
 
     def __init__(
@@ -59,8 +60,11 @@ class Tables:
         connections: str,
         rooms: str,
         clock: Callable[[], float] = time.time,
+        *,
+        history: str | None = None,
     ) -> None:
         self.client = client
+        self.history = history
         self.connections = connections
         self.rooms = rooms
         self.clock = clock
@@ -73,7 +77,8 @@ class Tables:
             settings: the tables' names.
             session: botocore's, where the caller has one; region, credentials and `AWS_ENDPOINT_URL` are its.
         """
-        return cls(aws.client("dynamodb", session), settings.connections_table, settings.rooms_table)
+        client = aws.client("dynamodb", session)
+        return cls(client, settings.connections_table, settings.rooms_table, history=settings.history_table)
 
     def transact(self, *writes: dict[str, Any]) -> None:
         """Write all or nothing, and once: a retry after a lost answer is not done again.
@@ -131,7 +136,7 @@ class Tables:
                 if not wanted:
                     break
             else:
-                raise _unprocessed("BatchGetItem")
+                raise left_over("BatchGetItem")
 
     def delete_rows(self, keys: Iterable[dict[str, Any]]) -> None:
         """Delete rows of the rooms table by BatchWriteItem; those that are not there do not matter."""
@@ -144,7 +149,7 @@ class Tables:
                 if not wanted:
                     break
             else:
-                raise _unprocessed("BatchWriteItem")
+                raise left_over("BatchWriteItem")
 
 
 def side_by_side(do: Callable[[_Item], object], items: Iterable[_Item]) -> list[Exception]:
@@ -173,6 +178,7 @@ def limit(page_size: int | None) -> Any:
     return {} if page_size is None else {"Limit": page_size}
 
 
-def _unprocessed(operation: str) -> AwsRefusedError:
+def left_over(operation: str) -> AwsRefusedError:
+    """What to raise where a batch leaves items over to the end."""
     code = "ProvisionedThroughputExceededException"
     return refused({"Error": {"Code": code, "Message": "items were left unprocessed"}}, operation)

@@ -1,6 +1,4 @@
-"""Streams: the numbered logs of rooms. What is appended, in which order, and what a position missed.
-
-Nothing uses it yet: the rooms' histories are built on it next.
+"""Streams: the numbered logs of rooms. What is appended, and in which order.
 
 The history table: hash `stream`, range `seq`. Of each stream it holds
 
@@ -22,15 +20,15 @@ Numbers have no holes, and none is used twice:
 DynamoDB deletes expired items whenever it likes, so readers apply the retention themselves.
 """
 
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from roomcast import aws
-from roomcast.errors import RoomcastError
+from roomcast.errors import StalledError
+from roomcast.names import Retention
 from roomcast.store.dynamodb import ConditionFailedError, Tables
 from roomcast.store.items import number
+from roomcast.store.replay import Position, Replay, head_key, new_epoch
 
 STALE = 60.0
 """Seconds after learning where the head is, in which every step of an append happens."""
@@ -40,78 +38,8 @@ a signed request."""
 _REMEMBERED = 1_000  # streams whose head a process remembers
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in a stream. The two change together.
-
-    Attributes:
-        epoch: identifies one life of the stream.
-        seq: the number of a message; 0 is before the first.
-    """
-
-    epoch: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How much a stream keeps.
-
-    Attributes:
-        seconds: for how long.
-        messages: how many of the newest.
-    """
-
-    seconds: int
-    messages: int
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a stream.
-
-    Attributes:
-        seq: its number.
-        id: the send's.
-        envelope: as it was posted.
-    """
-
-    seq: int
-    id: str
-    envelope: str
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What a join learns.
-
-    Attributes:
-        position: of the stream now.
-        recovered: whether `messages` is everything after the position that was given.
-        messages: in order; empty where it is not all.
-        more: whether the next page follows at the last message's number.
-    """
-
-    position: Position
-    recovered: bool
-    messages: tuple[Message, ...] = ()
-    more: bool = False
-
-
-class StalledError(RoomcastError):
-    """An append took so long that its number may not be good any more; whether it counts is not known.
-
-    Attributes:
-        stream: the room's name.
-    """
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(f"stream {stream!r}: the append was stalled; it may or may not have been stored")
-        self.stream = stream
-
-
-class History:
-    """The history table.
+class History(Replay):
+    """The history table: what is appended, and what is read of it.
 
     Args:
         tables: for the client and the clock.
@@ -121,8 +49,7 @@ class History:
     """
 
     def __init__(self, tables: Tables, name: str, *, stale: float = STALE, margin: int = MARGIN) -> None:
-        self._tables = tables
-        self._name = name
+        super().__init__(tables, name)
         self._stale = stale
         self._margin = margin
         self._known: dict[str, tuple[Position, float]] = {}  # a head, and the clock when it was known
@@ -159,7 +86,7 @@ class History:
         while True:
             if known is None:
                 asked = self._tables.clock()
-                known = self._head(stream), asked
+                known = self.position(stream), asked
             head, learned = known
             self._check_time(stream, min(began, learned))
             mine = Position(head.epoch, head.seq + 1)
@@ -175,56 +102,19 @@ class History:
                 return mine
             known = (mine, learned) if self._help(stream, mine, retention) else None
 
-    def position(self, stream: str) -> Position:
-        """Where a stream is now: one consistent read."""
-        return self._head(stream)
-
-    def recover(
-        self, stream: str, since: Position | None, retention: Retention, *, limit: int = 1_000
-    ) -> Recovery:
-        """Read what came after a position. One read unit where nothing did.
-
-        The caller must be a member already: what is appended after this read is posted to it.
-
-        Args:
-            stream: the room's name.
-            since: the last position that the client knows; None where it knows none.
-            retention: the stream's.
-            limit: messages at most; with more, `Recovery.more` is set.
-
-        Returns:
-            All or nothing: `recovered` only if every message between is still there.
-        """
-        head = self._head(stream)
-        if since is None or since == head:
-            return Recovery(head, recovered=since is not None)
-        missed = head.seq - since.seq
-        if since.epoch != head.epoch or not 0 < missed <= retention.messages:
-            return Recovery(head, recovered=False)
-        upto = min(head.seq, since.seq + limit)
-        oldest = self._tables.clock() - retention.seconds
-        found = [
-            Message(int(item["seq"]["N"]), item["id"]["S"], item["envelope"]["S"])
-            for item in self._items(stream, since.seq + 1, upto)
-            if float(item["sentAt"]["N"]) >= oldest
-        ]
-        if [message.seq for message in found] != list(range(since.seq + 1, upto + 1)):
-            return Recovery(head, recovered=False)
-        return Recovery(head, recovered=True, messages=tuple(found), more=upto < head.seq)
-
     def new_epoch(self, stream: str) -> Position:
         """Begin another life of a stream, for a table that was restored: every client learns of a gap.
 
         The numbers go on a million further, where no message of the earlier life is.
         """
         self._known.pop(stream, None)
-        head = self._head(stream)
-        new = Position(_new_epoch(), head.seq + 1_000_000)
+        head = self.position(stream)
+        new = Position(new_epoch(), head.seq + 1_000_000)
         try:
             self._tables.write(
                 self._tables.client.update_item,
                 TableName=self._name,
-                Key=_head_key(stream),
+                Key=head_key(stream),
                 UpdateExpression="SET epoch = :epoch, headSeq = :seq",
                 ConditionExpression="epoch = :old",
                 ExpressionAttributeValues={
@@ -234,7 +124,7 @@ class History:
                 },
             )
         except ConditionFailedError:  # done before an answer was lost, or by somebody else
-            return self._head(stream)
+            return self.position(stream)
         return new
 
     # Steps
@@ -243,26 +133,6 @@ class History:
         """A number that was learnt too long ago may have been used, and its message be gone."""
         if self._tables.clock() - since > self._stale:
             raise StalledError(stream)
-
-    def _head(self, stream: str) -> Position:
-        key = _head_key(stream)
-        item = aws.call(self._tables.client.get_item, TableName=self._name, Key=key, ConsistentRead=True).get(
-            "Item"
-        )
-        if item is not None:
-            return _position(item)
-        new: dict[str, Any] = {**key, "epoch": {"S": _new_epoch()}, "headSeq": number(0)}
-        try:
-            self._tables.write(
-                self._tables.client.put_item,
-                TableName=self._name,
-                Item=new,
-                ConditionExpression="attribute_not_exists(epoch)",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        except ConditionFailedError as error:
-            return _position(error.item)
-        return _position(new)
 
     def _put(
         self, stream: str, at: Position, message_id: str, text: str, retention: Retention, *, once: bool
@@ -318,7 +188,7 @@ class History:
     def _moved(self, stream: str, to: Position) -> dict[str, Any]:
         return {
             "TableName": self._name,
-            "Key": _head_key(stream),
+            "Key": head_key(stream),
             "UpdateExpression": "SET headSeq = :to",
             "ConditionExpression": "epoch = :epoch AND headSeq = :from",
             "ExpressionAttributeValues": {
@@ -354,28 +224,12 @@ class History:
     def _pass(self, stream: str, seq: int, retention: Retention) -> None:
         """See that the head has passed an item that is there."""
         for _ in aws.attempts():
-            head = self._head(stream)
+            head = self.position(stream)
             while head.seq < seq and self._help(stream, Position(head.epoch, head.seq + 1), retention):
                 head = Position(head.epoch, head.seq + 1)
             if head.seq >= seq:
                 return
         raise StalledError(stream)
-
-    def _items(self, stream: str, first: int, last: int) -> Iterator[dict[str, Any]]:
-        pages = self._tables.pages(
-            self._tables.client.query,
-            TableName=self._name,
-            KeyConditionExpression="#stream = :stream AND seq BETWEEN :first AND :last",
-            ExpressionAttributeNames={"#stream": "stream"},  # DynamoDB keeps the word for itself
-            ExpressionAttributeValues={
-                ":stream": {"S": stream},
-                ":first": number(first),
-                ":last": number(last),
-            },
-            ConsistentRead=True,
-        )
-        for page in pages:
-            yield from page["Items"]
 
     def _remember(self, stream: str, head: Position, learned: float) -> None:
         self._known[stream] = (head, learned)
@@ -383,17 +237,5 @@ class History:
             del self._known[next(iter(self._known))]
 
 
-def _head_key(stream: str) -> dict[str, Any]:
-    return {"stream": {"S": f"head#{stream}"}, "seq": number(0)}
-
-
 def _mark_key(stream: str, message_id: str) -> dict[str, Any]:
     return {"stream": {"S": f"id#{stream}#{message_id}"}, "seq": number(0)}
-
-
-def _position(head: Mapping[str, Any]) -> Position:
-    return Position(head["epoch"]["S"], int(head["headSeq"]["N"]))
-
-
-def _new_epoch() -> str:
-    return secrets.token_urlsafe(6)

@@ -10,7 +10,7 @@ connection has ended, or may not begin.
 | `{room}` | `connection#{connectionId}` | a member |
 | `{room}` | `connection#` | the note that the room is spread; it comes before the members |
 | `{room}#{partition}` | `connection#{connectionId}` | a member of a room that is spread |
-| `grant#{room}#{userId}` | `grant` | a grant |
+| `grant#{room}#{userId}` | `grant` | a grant, and where the room's stream was then |
 | `user#{userId}` | `revoked` | since when the user is kept out |
 | `ticket#{hash}` | `ticket` | a one-time ticket |
 | `stage#size` | `size` | how many connections there are |
@@ -21,6 +21,8 @@ so that they load no room's partition: DynamoDB writes 1,000 units a second to o
 
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from roomcast.connection import Connection, Receiver
@@ -44,6 +46,30 @@ def to_receiver(item: Mapping[str, Any]) -> Receiver:
         item["connectedAt"]["S"],
         was_open="tat" in item,
         expires_at=int(item["expiresAt"]["N"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Since when a user may be in a room.
+
+    Attributes:
+        at: epoch seconds.
+        epoch: of the room's stream at that time; None where it keeps no history.
+        seq: the number of the last message that the user may not see; likewise.
+    """
+
+    at: float
+    epoch: str | None = None
+    seq: int | None = None
+
+
+def to_grant(item: Mapping[str, Any]) -> Grant:
+    """Read a grant."""
+    return Grant(
+        datetime.fromisoformat(item["grantedAt"]["S"]).timestamp(),
+        item.get("epoch", {}).get("S"),
+        int(item["headSeq"]["N"]) if "headSeq" in item else None,
     )
 
 

@@ -64,8 +64,8 @@ class LargeRooms:
 
     @staticmethod
     def may_spread(room: Room) -> bool:
-        """Whether the room may become large. A user's own dashboard has that user's connections only."""
-        return room.kind != "dashboard_user"
+        """Whether the room may become large. A user's dashboard and inbox have only that user in them."""
+        return room.kind not in ("dashboard_user", "user")
 
     def takes(self, room: Room) -> bool:
         """Whether a new member goes to one of the room's partitions. At most one join in ten asks."""

@@ -1,7 +1,7 @@
 """Members of rooms and the grants to join them."""
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,19 +10,24 @@ from roomcast.connection import Connection
 from roomcast.envelope import timestamp
 from roomcast.errors import AwsError, AwsRefusedError
 from roomcast.names import Room
-from roomcast.store.dynamodb import ConditionFailedError, Tables, side_by_side
+from roomcast.store.dynamodb import ConditionFailedError, Tables, left_over, side_by_side
 from roomcast.store.items import (
     MEMBER,
     MEMBER_NAME,
     TTL,
+    USER,
+    Grant,
     connection_key,
     grant_key,
+    member_key,
     membership_key,
     number,
     rooms_of,
     to_connection,
+    to_grant,
 )
 from roomcast.store.large_rooms import MANY_MEMBERS, LargeRooms, member_pages, partitions
+from roomcast.store.replay import Position
 from roomcast.store.revocations import unless_revoked
 
 # API Gateway runs actions of one connection at the same time. The item notes the last join or leave, and one
@@ -96,10 +101,53 @@ class Members:
         """
         self._remove_member(connection_id, room.name, asked)
 
-    def grant(self, room: Room, user_id: str) -> None:
-        """Give a user the right to join a room."""
+    def grant(self, room: Room, user_id: str, begins: Position | None = None) -> None:
+        """Give a user the right to join a room. A grant that is there stays as it is.
+
+        Args:
+            room: the room.
+            user_id: whose.
+            begins: where the room's stream is, if it keeps a history: nothing up to it is ever shown to the
+                user.
+        """
         item = {**grant_key(room.name, user_id), "grantedAt": {"S": timestamp(self._tables.clock())}}
-        self._tables.write(self._tables.client.put_item, TableName=self._tables.rooms, Item=item)
+        if begins is not None:
+            item |= {"epoch": {"S": begins.epoch}, "headSeq": number(begins.seq)}
+        with suppress(ConditionFailedError):
+            self._tables.write(
+                self._tables.client.put_item,
+                TableName=self._tables.rooms,
+                Item=item,
+                ConditionExpression="attribute_not_exists(room)",
+            )
+
+    def allowed(self, user_id: str, issued_at: int, rooms: Iterable[Room]) -> tuple[bool, dict[str, Grant]]:
+        """Read what a user may see now, consistently: after its messages were read and before they are shown.
+
+        Args:
+            user_id: whose.
+            issued_at: when the user's token was issued, in epoch seconds.
+            rooms: those that need a grant, at most 99.
+
+        Returns:
+            Whether the user is not revoked, and the grants that there are, by the rooms' names.
+        """
+        revoked = member_key(USER + user_id, "revoked")
+        grants = {grant_key(room.name, user_id)["room"]["S"]: room.name for room in rooms}
+        keys = [revoked, *(member_key(hash_, "grant") for hash_ in grants)]
+        wanted: Any = {self._tables.rooms: {"Keys": keys, "ConsistentRead": True}}
+        kept, found = True, {}
+        for _ in aws.attempts():
+            answer = aws.call(self._tables.client.batch_get_item, RequestItems=wanted)
+            for item in answer["Responses"].get(self._tables.rooms, []):
+                if "notBefore" in item:
+                    kept = int(item["notBefore"]["N"]) < issued_at
+                else:
+                    found[grants[item["room"]["S"]]] = to_grant(item)
+            wanted = answer.get("UnprocessedKeys")
+            if not wanted:
+                return kept, found
+        raise left_over("BatchGetItem")
 
     def revoke(self, room: Room, user_id: str) -> None:
         """Take the right back, and end the memberships that the user's connections have in the room.

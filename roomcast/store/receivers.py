@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from roomcast import aws
+from roomcast import aws, names
 from roomcast.connection import Receiver
 from roomcast.names import Room
 from roomcast.store.dynamodb import Tables, limit, side_by_side
@@ -71,7 +71,7 @@ class Receivers:
             for page in member_pages(self._tables, place, **_of_members(), **limit(page_size)):
                 if place == room.name and self._has_note(page["Items"]):
                     places += partitions(room)
-                yield from self._members(page["Items"])
+                yield from self._members(page["Items"], room)
 
     def of_user(
         self, user_id: str, *, expired: bool = False, page_size: int | None = None
@@ -160,10 +160,11 @@ class Receivers:
         if part.partition is None:
             yield from self._scan(part, cursor)
             return
+        room = names.parse(part.partition.partition("#")[0])
         start = {"ExclusiveStartKey": cursor} if cursor else {}
         for page in member_pages(self._tables, part.partition, **_of_members(), **start):
             items = page["Items"]
-            yield Page(list(self._members(items)), page.get("LastEvaluatedKey"), len(items))
+            yield Page(list(self._members(items, room)), page.get("LastEvaluatedKey"), len(items))
 
     def still(self, receivers: Iterable[Receiver], room: str | None) -> dict[str, Receiver]:
         """Those that would get the send now: their connection is kept, and a member of the room.
@@ -229,12 +230,12 @@ class Receivers:
             receivers = [to_receiver(item) for item in self._tables.alive(page["Items"])]
             yield Page(receivers, page.get("LastEvaluatedKey"))
 
-    def _members(self, items: list[dict[str, Any]]) -> Iterator[Receiver]:
+    def _members(self, items: list[dict[str, Any]], room: Room) -> Iterator[Receiver]:
         for item in self._tables.alive(items):
             yield Receiver(
                 item["member"]["S"].removeprefix(MEMBER),
                 item["connectedAt"]["S"],
-                was_open=True,
+                was_open=room.kind != "user",  # of an inbox from before it is open; of others by an action
                 expires_at=int(item["expiresAt"]["N"]),
             )
 

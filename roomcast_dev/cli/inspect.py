@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -141,7 +142,9 @@ def _ask(listing: Listing, every: float | None) -> None:
 
 
 def _table(place: str, what: Things, connections: Sequence[Connection], limit: int, now: float) -> Table:
-    newest = sorted(connections, key=lambda connection: connection.connected_at, reverse=True)
+    # Every connection is in its user's inbox, which says nothing of it.
+    without = [replace(c, rooms=c.rooms - {rooms.inbox(c.user_id).name}) for c in connections]
+    newest = sorted(without, key=lambda connection: connection.connected_at, reverse=True)
     users = {connection.user_id for connection in newest}
     members: dict[str, list[Connection]] = {}
     by_user: dict[str, list[Connection]] = {}

@@ -181,7 +181,7 @@ def names(stage: str, settings: Mapping[str, Any], region: str) -> dict[str, lis
     functions = ["Connect", "Disconnect", "Default", "Fanout", *(["Count"] if settings["monitoring"] else [])]
     key = settings.get("customer_key") and not settings.get("customer_key_arn")
     return {
-        "table": [f"{prefix}-websocket-{what}-{stage}" for what in ("connections", "rooms")],
+        "table": [f"{prefix}-websocket-{what}-{stage}" for what in ("connections", "history", "rooms")],
         "queue": [f"{prefix}-websocket-fanout-{stage}"],
         "function": [f"{prefix}-backend-{stage}-websocket{what}" for what in functions],
         "key alias": [f"alias/{stack}"] if key else [],

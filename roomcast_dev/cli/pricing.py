@@ -25,16 +25,19 @@ _POLLS_A_MONTH = 5 * 3 * 60 * HOURS_A_MONTH  # Lambda keeps five long polls of 2
 _CONNECT_MS, _ACTION_MS, _DISCONNECT_MS = 25, 12, 12  # billed time of warm calls
 _CALLS_PER_COLD_START = 100  # each reads the secret once
 
-# DynamoDB units. A connect is a transaction of a put and a condition (2 units each) that also writes the
+# DynamoDB units. A connect is a transaction of two puts and a condition (2 units each) that also writes the
 # index, and a Query of the user's connections; a join is a transaction of two writes and the condition that
 # the user was not revoked, and of a second condition where it needs a grant; a disconnect makes the item a
-# tombstone, which deletes its entry in the index, then deletes the member and the item.
-_CONNECT_WRITES, _CONNECT_READS = 5, 0.5
+# tombstone, which deletes its entry in the index, then deletes the members and the item. A send to a user or
+# a room is appended to a history: an item, by its size, and the head.
+_CONNECT_WRITES, _CONNECT_READS = 7, 0.5
 _ACTION_WRITES = 1
 _JOIN_WRITES = 6
-_DISCONNECT_WRITES = 4
+_DISCONNECT_WRITES = 5
 _GRANT_WRITES = 2  # more of a join that needs a grant
-_USER_SEND_READS = 1.5  # for each connection: an entry of the index, and the item
+_USER_SEND_READS = 1  # the members of the inbox
+_ENVELOPE_KB = 0.3  # of an append, around the data: names, numbers, time
+_HEAD_WRITES = 1
 _ITEM_KB, _MEMBER_KB = 0.5, 0.2
 _STRONG_READ_KB, _EVENTUAL_READ_KB = 4, 8  # one read unit
 _KB_PER_GB = 1024 * 1024
@@ -157,6 +160,7 @@ def count(usage: Usage) -> Counts:
                 "joins": joins * (_JOIN_WRITES + _GRANT_WRITES * (usage.room_size > 1)),
                 "disconnects": connects * _DISCONNECT_WRITES,
                 "actions": calls * _ACTION_WRITES,
+                "histories": sends * (math.ceil(usage.message_kb + _ENVELOPE_KB) + _HEAD_WRITES),
             }
         ),
         "reads": _some(

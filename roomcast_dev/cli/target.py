@@ -46,10 +46,11 @@ KEYS = {
     "WebSocketCallbackUrl": "WEBSOCKET_API_ENDPOINT",
     "ConnectionsTableName": "WEBSOCKET_CONNECTIONS_TABLE",
     "RoomsTableName": "WEBSOCKET_ROOMS_TABLE",
+    "HistoryTableName": "WEBSOCKET_HISTORY_TABLE",
     "FanOutQueueUrl": "WEBSOCKET_FANOUT_QUEUE_URL",
     "JwtSecretName": "WEBSOCKET_JWT_SECRET_NAME",
 }
-_OPTIONAL = {"FanOutQueueUrl"}
+_OPTIONAL = {"FanOutQueueUrl", "HistoryTableName"}
 
 
 @dataclass(frozen=True)

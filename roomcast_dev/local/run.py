@@ -158,8 +158,12 @@ async def local_environment(stack: LocalRun, env_file: Path | None = None) -> di
         "WEBSOCKET_CONNECTIONS_TABLE": outputs["ConnectionsTableName"],
         "WEBSOCKET_ROOMS_TABLE": outputs["RoomsTableName"],
     }
-    if queue := outputs.get("FanOutQueueUrl"):
-        environment["WEBSOCKET_FANOUT_QUEUE_URL"] = queue
+    for output, key in (
+        ("FanOutQueueUrl", "WEBSOCKET_FANOUT_QUEUE_URL"),
+        ("HistoryTableName", "WEBSOCKET_HISTORY_TABLE"),
+    ):
+        if value := outputs.get(output):
+            environment[key] = value
     return {**environment, "JWT_SECRET": secret, **aws}
 
 

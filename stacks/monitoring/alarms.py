@@ -117,6 +117,15 @@ def alarms(scope: Construct, *, metrics: Metrics, topic: sns.ITopic) -> Sequence
             do="See which table and when; a room with over 1,000 joins a second needs to be split.",
         ),
         alarm(
+            "Gaps",
+            metrics.own("Gaps"),
+            above=100,
+            periods=3,
+            of=2,
+            what="Many clients came back to rooms whose history does not reach as far as they were away.",
+            do="They have reloaded their state. See whether the outage was longer than the history.",
+        ),
+        alarm(
             "GatewayErrors",
             total(
                 [metrics.gateway("IntegrationError"), metrics.gateway("ExecutionError")],

@@ -68,6 +68,10 @@ def dashboard(
             ),
         ],
         [
+            _graph("Rooms that clients came back to", metrics.own("Recovered"), metrics.own("Gaps")),
+            _graph("Bytes replayed", metrics.own("ReplayBytes")),
+        ],
+        [
             _graph(
                 "Functions: errors and throttles",
                 *metrics.of_functions("Errors", "Sum"),

@@ -39,7 +39,11 @@ class Metrics:
         self.queue = fan_out.queue
         self.dead_letters = fan_out.dead_letters
         self.functions = functions
-        self._tables = {"connections": tables.connections, "rooms": tables.rooms}
+        self._tables = {
+            "connections": tables.connections,
+            "rooms": tables.rooms,
+            "history": tables.history,
+        }
         self._api = api
 
     def own(

@@ -37,7 +37,8 @@ def test_a_large_room_is_reached_over_the_queue(websocket_stack: WebSocketStack)
     table = websocket_stack.environment["WEBSOCKET_ROOMS_TABLE"]
     dynamodb = websocket_stack.client("dynamodb")
     [connection_id] = websocket_stack.connection_ids()
-    [member] = [row for row in websocket_stack.rows(table) if connection_id in row["member"]["S"]]
+    rows = [row for row in websocket_stack.rows(table) if row["room"]["S"] == "dashboard_admin"]
+    [member] = [row for row in rows if connection_id in row["member"]["S"]]
     requests = [
         {
             "PutRequest": {

@@ -79,7 +79,9 @@ def test_no_row_is_left_after_a_disconnect(websocket_stack: WebSocketStack, how:
     client.send("chat:join_room", roomId="r1")
     client.wait_for("chat:joined_room")
     connection_id = websocket_stack.connection_ids()[0]
-    assert len([row for row in rows(websocket_stack) if connection_id in json.dumps(row)]) == 3
+    assert (
+        len([row for row in rows(websocket_stack) if connection_id in json.dumps(row)]) == 4
+    )  # and its inbox
     if how == "clean":
         client.close()
     else:
@@ -96,7 +98,7 @@ def test_a_send_to_a_closed_connection_reports_gone_and_prunes(websocket_stack: 
     websocket_stack.drop(connection_id)
     websocket_stack.eventually(lambda: not websocket_stack.connection_ids())
     assert connection_id in json.dumps(rows(websocket_stack))
-    report: SendReport = websocket_stack.service.send_to_user("carl", "note", {})
+    report: SendReport = websocket_stack.service.send_to_room("dashboard_admin", "note", {})
     assert (report.sent, report.gone, report.failed) == (0, 1, 0)
     assert connection_id not in json.dumps(rows(websocket_stack))
 

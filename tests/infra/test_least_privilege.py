@@ -34,6 +34,7 @@ from tests.infra.resources import Resources
 
 CONNECTIONS = "landinghub-websocket-connections-prod"
 ROOMS = "landinghub-websocket-rooms-prod"
+HISTORY = "landinghub-websocket-history-prod"
 MANAGEMENT_API = "arn:<partition>:execute-api:<region>:<accountid>:WebSocket/Api/prod"
 QUEUE = "landinghub-websocket-fanout-prod"
 POLLING = {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
@@ -53,6 +54,7 @@ RIGHTS = {
             "dynamodb:ConditionCheckItem",
             "dynamodb:DeleteItem",
             "dynamodb:GetItem",
+            "dynamodb:PutItem",
         },
         f"{MANAGEMENT_API}/DELETE/@connections/*": {"execute-api:ManageConnections"},
         f"{MANAGEMENT_API}/GET/@connections/*": {"execute-api:ManageConnections"},
@@ -68,12 +70,14 @@ RIGHTS = {
     "Default": {
         CONNECTIONS: {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         ROOMS: {
+            "dynamodb:BatchGetItem",
             "dynamodb:ConditionCheckItem",
             "dynamodb:DeleteItem",
             "dynamodb:GetItem",
             "dynamodb:PutItem",
             "dynamodb:UpdateItem",
         },
+        HISTORY: {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"},
         f"{MANAGEMENT_API}/DELETE/@connections/*": {"execute-api:ManageConnections"},
         f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
         "JwtSecret/Secret": {"secretsmanager:GetSecretValue"},
@@ -81,13 +85,12 @@ RIGHTS = {
     },
     "Fanout": {
         CONNECTIONS: {
-            "dynamodb:BatchGetItem",
             "dynamodb:DeleteItem",
             "dynamodb:Scan",
             "dynamodb:UpdateItem",
         },
-        f"{CONNECTIONS}/index/UserIdIndex": {"dynamodb:Query"},
         ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:Query"},
+        HISTORY: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
         QUEUE: {"sqs:ChangeMessageVisibility", "sqs:SendMessage", *POLLING},
         f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
         "FanOut/Worker/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
@@ -207,14 +210,16 @@ def backend(resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch) ->
         recording = botocore.session.get_session()
         recording.register("before-parameter-build.*.*", calls.record)
         monkeypatch.setattr(aws, "client", lambda service, _=None: recording.create_client(service))
-        backend = Backend(Store(Tables(dynamodb, CONNECTIONS, ROOMS)), management_api, calls, monkeypatch)
+        backend = Backend(
+            Store(Tables(dynamodb, CONNECTIONS, ROOMS, history=HISTORY)), management_api, calls, monkeypatch
+        )
         environment = {key: value for name in RIGHTS for key, value in prod.environment(name).items()}
         here = {"WEBSOCKET_API_ENDPOINT": management_api.endpoint, "WEBSOCKET_FANOUT_QUEUE_URL": queue_url}
         backend.tell(**environment | here)
         yield backend
         wiring.cache_clear()
         # moto forgets only when the last mock of the process ends, and that may be another test's.
-        for name in (CONNECTIONS, ROOMS):
+        for name in (CONNECTIONS, ROOMS, HISTORY):
             dynamodb.delete_table(TableName=name)
         sqs.delete_queue(QueueUrl=queue_url)
         secrets.delete_secret(SecretId="JwtSecret/Secret", ForceDeleteWithoutRecovery=True)
@@ -252,6 +257,17 @@ def talking(backend: Backend) -> None:
         backend.store.members.grant(rooms.chat(room_id), "u1")
     for action in ("dashboard:join", "dashboard:refresh", "ping", "no such action"):
         default.handler(message_event("c1=", action=action), None)
+    service = WebSocketService.from_env()
+    since = {"epoch": "none", "seq": 0}
+    for _ in range(2):
+        default.handler(
+            message_event("c1=", action="rooms:join", rooms=[{"room": "user", "since": since}]), None
+        )
+        service.send_to_user("u1", "e", {})
+    default.handler(message_event("c1=", action="rooms:history", room="user"), None)
+    default.handler(message_event("c1=", action="rooms:history", room="user", since=since), None)
+    default.handler(message_event("c1=", action="ping", rooms=["user"]), None)
+    service.close()
     for action in ("chat:join_room", "chat:leave_room"):
         default.handler(message_event("c1=", action=action, roomId="r1"), None)
     for pause in (0.0,) * 9 + (1.1, 0.0):  # so many that the function asks whether the room is large
@@ -339,6 +355,7 @@ BACKEND = {
     },
     f"{CONNECTIONS}/index/UserIdIndex": {"dynamodb:Query"},
     ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:Query"},
+    HISTORY: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"},
     f"{MANAGEMENT_API}/DELETE/@connections/*": {"execute-api:ManageConnections"},
     f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
     QUEUE: {"sqs:SendMessage"},
@@ -360,6 +377,7 @@ def test_the_policy_for_backends_allows_just_what_the_service_asks_of_aws(
 
     service.send_to_user("u1", "e", {})
     service.send_to_room("chat_room_r1", "e", {})
+    service.history("user_u1")
     service.broadcast("e", {})
     service.send_to_connection("u1=", "e", {})
     service.grant_room("chat_room_r1", "u1")

@@ -95,7 +95,7 @@ def test_every_alarm_says_what_to_do_and_tells_the_topic(resources: dict[str, Re
     every = {id_: alarm["Properties"] for id_, alarm in prod.of_type("AWS::CloudWatch::Alarm").items()}
     # CodeDeploy asks one alarm by itself, and it notifies nobody.
     alarms = {id_: alarm for id_, alarm in every.items() if not id_.startswith("GradualChanges")}
-    assert (len(alarms), len(every)) == (10, 11)
+    assert (len(alarms), len(every)) == (11, 12)
     for alarm in alarms.values():
         assert "What to do: " in alarm["AlarmDescription"]
         assert "docs/operations.md#" in alarm["AlarmDescription"]
@@ -140,7 +140,7 @@ def test_the_money_is_of_the_price_list(resources: dict[str, Resources]) -> None
     ]
     messages = prices["messages"]["tiers"][0][1] / prices["messages"]["per"]
     assert expression.startswith(f"{messages:.18f} * FILL(m0, 0) + ")
-    assert len(expression.split(" + ")) == 1 + 5 + 5 + 3 + 3  # messages, calls, time, reads, writes
+    assert len(expression.split(" + ")) == 1 + 5 + 5 + 4 + 4  # messages, calls, time, reads, writes
 
 
 def test_what_watching_costs_is_counted_in_the_template(resources: dict[str, Resources]) -> None:
@@ -191,6 +191,8 @@ def test_every_metric_is_written_when_it_happens(
         outage.setattr(wiring(), "keys", NoKeys())
         connect.handler(connect_event("c5=", {}, token=token("u3")), None)
         default.handler(message_event(action="auth:refresh", token=token("u1")), None)
+    since = {"epoch": "of another life", "seq": 1}
+    default.handler(message_event("c1=", action="rooms:join", rooms=[{"room": "user", "since": since}]), None)
     run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))
     count.handler({}, None)
     disconnect.handler(disconnect_event("c1="), None)
@@ -206,6 +208,7 @@ def test_every_metric_is_written_when_it_happens(
         {"ColdStarts": 1, "Connected": 1, "Disconnected": 1, "Sent": 1, "OpenConnections": 1}
         | {"RefusedCredentials": 1, "RefusedLimit": 1, "RefusedOrigin": 1, "KeysUnavailable": 2}
         | {"Gone": 0, "Failed": 0, "Unknown": 0}
+        | {"Gaps": 1, "Recovered": 0, "ReplayBytes": 0}
     )
     assert written.keys() | {"PublishToPost"} == set(metrics.UNITS)
 

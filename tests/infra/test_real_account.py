@@ -21,7 +21,11 @@ WATCHED = ["prod", "own-key", "given-key", "strict", "gradual"]
 LOGICAL_IDS = {
     "AWS::ApiGatewayV2::Api": {"WebSocketApi273F6915"},
     "AWS::ApiGatewayV2::Stage": {"WebSocketStageE8999091"},
-    "AWS::DynamoDB::Table": {"TablesConnectionsF6D675B1", "TablesRooms119D85BA"},
+    "AWS::DynamoDB::Table": {
+        "TablesConnectionsF6D675B1",
+        "TablesHistory40CCE7D9",
+        "TablesRooms119D85BA",
+    },
     "AWS::SQS::Queue": {"FanOutQueue8AB53E8C", "FanOutDeadLettersE0407C71"},
     "AWS::Lambda::Function": {
         "WebSocketOnConnectFunctionDEFFA4DE",
@@ -178,9 +182,10 @@ def test_the_index_is_watched_as_the_tables_are(resources: dict[str, Resources])
     connections = {"TableName": "landinghub-websocket-connections-prod"}
     index = connections | {"GlobalSecondaryIndexName": "UserIdIndex"}
     rooms = {"TableName": "landinghub-websocket-rooms-prod"}
-    for each in (connections, index, rooms):
+    history = {"TableName": "landinghub-websocket-history-prod"}
+    for each in (connections, index, rooms, history):
         assert watched.count(each) == 2
-    assert len(watched) == 6
+    assert len(watched) == 8
     assert len(alarm["Metrics"]) <= 10  # CloudWatch's limit for one alarm
     body = json.dumps(resources["prod"].dashboard())
     assert body.count("GlobalSecondaryIndexName") >= 4
@@ -205,7 +210,7 @@ def test_alarms_notify_a_topic_that_exists_already(resources: dict[str, Resource
         for id_, alarm in gradual.of_type("AWS::CloudWatch::Alarm").items()
         if not id_.startswith("GradualChanges")
     ]
-    assert notified == [["arn:aws:sns:us-east-1:123456789012:ops"]] * 10
+    assert notified == [["arn:aws:sns:us-east-1:123456789012:ops"]] * 11
 
 
 def test_backends_of_other_accounts_assume_a_role_that_may_send(resources: dict[str, Resources]) -> None:

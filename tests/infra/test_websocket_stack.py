@@ -53,12 +53,35 @@ def test_the_rooms_table_holds_members_by_room_and_expires_them(
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_the_history_table_holds_messages_by_number_and_expires_them(
+    templates: dict[str, Template], stage: str
+) -> None:
+    templates[stage].has_resource_properties(
+        "AWS::DynamoDB::Table",
+        {
+            "TableName": f"landinghub-websocket-history-{stage}",
+            "BillingMode": "PAY_PER_REQUEST",
+            "KeySchema": [
+                {"AttributeName": "stream", "KeyType": "HASH"},
+                {"AttributeName": "seq", "KeyType": "RANGE"},
+            ],
+            "AttributeDefinitions": [
+                {"AttributeName": "stream", "AttributeType": "S"},
+                {"AttributeName": "seq", "AttributeType": "N"},
+            ],
+            "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": True},
+        },
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_table_keeps_its_logical_id(resources: dict[str, Resources], stage: str) -> None:
     """CloudFormation would replace a table whose logical id changes, and lose who is connected."""
     tables = resources[stage].of_type("AWS::DynamoDB::Table")
     assert {id_: table["Properties"]["TableName"] for id_, table in tables.items()} == {
         "TablesConnectionsF6D675B1": f"landinghub-websocket-connections-{stage}",
         "TablesRooms119D85BA": f"landinghub-websocket-rooms-{stage}",
+        "TablesHistory40CCE7D9": f"landinghub-websocket-history-{stage}",
     }
 
 
@@ -91,7 +114,7 @@ def test_kept_tables_can_be_restored_and_are_not_deleted_by_mistake(
 ) -> None:
     """aws.md 39: connections are not worth restoring, since clients reconnect."""
     templates[stage].all_resources_properties("AWS::DynamoDB::Table", {"DeletionProtectionEnabled": on})
-    for what, restored in (("connections", False), ("rooms", on)):
+    for what, restored in (("connections", False), ("rooms", on), ("history", on)):
         templates[stage].has_resource_properties(
             "AWS::DynamoDB::Table",
             {
@@ -138,6 +161,7 @@ def test_every_log_ends(templates: dict[str, Template], stage: str) -> None:
 TABLES = {
     "WEBSOCKET_CONNECTIONS_TABLE": "landinghub-websocket-connections-{}",
     "WEBSOCKET_ROOMS_TABLE": "landinghub-websocket-rooms-{}",
+    "WEBSOCKET_HISTORY_TABLE": "landinghub-websocket-history-{}",
 }
 GATE = {
     "WEBSOCKET_API_ENDPOINT": "https://WebSocket/Api.execute-api.<region>.<urlsuffix>/{}",
@@ -191,6 +215,7 @@ def test_a_setting_left_out_means_what_the_library_means_by_it(resources: dict[s
     names = (
         "connections_table",
         "rooms_table",
+        "history_table",
         "callback_url",
         "jwt_secret_name",
         "allowed_origins",
@@ -394,6 +419,7 @@ def test_the_outputs_are_what_the_env_files_are_filled_from(
         "WebSocketCallbackUrl": f"https://WebSocket/Api.execute-api.<region>.<urlsuffix>/{stage}",
         "ConnectionsTableName": f"landinghub-websocket-connections-{stage}",
         "RoomsTableName": f"landinghub-websocket-rooms-{stage}",
+        "HistoryTableName": f"landinghub-websocket-history-{stage}",
         "JwtSecretName": "JwtSecret/Secret",
         "FanOutQueueUrl": f"landinghub-websocket-fanout-{stage}",
         "DeadLettersQueueUrl": "FanOut/DeadLetters",

@@ -32,24 +32,30 @@ def dynamodb_client(aws: botocore.session.Session) -> Any:
 def dynamodb(dynamodb_client: Any) -> Iterator[Any]:
     create_tables(dynamodb_client)
     yield dynamodb_client
-    for table in ("connections", "rooms"):
+    for table in ("connections", "rooms", "history"):
         dynamodb_client.delete_table(TableName=table)
 
 
 @pytest.fixture
 def rows(dynamodb: Any) -> Any:
-    """All items of a table, as plain dictionaries of their first value."""
+    """All items of a table, as plain dictionaries of their first value. Members of inboxes, which every
+    connection has, are left out, unless they are asked for."""
 
-    def read(table: str) -> list[dict[str, Any]]:
+    def read(table: str, *, inboxes: bool = False) -> list[dict[str, Any]]:
         items = dynamodb.scan(TableName=table)["Items"]
-        return [{key: next(iter(value.values())) for key, value in item.items()} for item in items]
+        plain = [{key: next(iter(value.values())) for key, value in item.items()} for item in items]
+        if not inboxes:
+            for item in plain:
+                if rooms := [name for name in item.pop("rooms", ()) if not name.startswith("user_")]:
+                    item["rooms"] = rooms
+        return [i for i in plain if inboxes or not i.get("room", "").startswith("user_")]
 
     return read
 
 
 @pytest.fixture
 def store(dynamodb: Any) -> Store:
-    return Store(Tables(dynamodb, "connections", "rooms"))
+    return Store(Tables(dynamodb, "connections", "rooms", history="history"))
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +77,7 @@ def functions(
     secrets.create_secret(Name="jwt", SecretString=SECRET)
     monkeypatch.setenv("WEBSOCKET_CONNECTIONS_TABLE", "connections")
     monkeypatch.setenv("WEBSOCKET_ROOMS_TABLE", "rooms")
+    monkeypatch.setenv("WEBSOCKET_HISTORY_TABLE", "history")
     monkeypatch.setenv("WEBSOCKET_JWT_SECRET_NAME", "jwt")
     monkeypatch.setenv("WEBSOCKET_API_ENDPOINT", api.endpoint)
     wiring.cache_clear()

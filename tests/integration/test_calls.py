@@ -30,6 +30,7 @@ CHAT = Room("chat", "r1")
 SETTINGS = {
     "WEBSOCKET_CONNECTIONS_TABLE": "connections",
     "WEBSOCKET_ROOMS_TABLE": "rooms",
+    "WEBSOCKET_HISTORY_TABLE": "history",
     "WEBSOCKET_API_ENDPOINT": "ws://localhost:1/local",
 }
 
@@ -43,13 +44,17 @@ class Stage:
         create_tables(self.dynamodb)
         self.wiring = Wiring(Settings.from_env(SETTINGS))
         self.wiring.keys = StaticKeys(SECRET)
-        self.wiring.store = self.store = Store(Tables(self.dynamodb, "connections", "rooms"))
+        self.wiring.store = self.store = Store(
+            Tables(self.dynamodb, "connections", "rooms", history="history")
+        )
         management_api = ManagementApi(api.endpoint, region="x", credentials=Credentials("AKID", "SECRET"))
         self.service = WebSocketService(self.store, management_api, index_lag=0)
         self.management_api = management_api
         self.store.members.grant(CHAT, "u1")
         self.connect("c1=")
         self.act("ping")
+        for room in ("chat_room_r1", "user_u1"):
+            self.service.send_to_room(room, "e", {})  # the stream begins
         time.sleep(0.06)  # the rate is calm again
 
     def connect(self, connection_id: str, **query: str) -> None:
@@ -82,6 +87,14 @@ def after_a_join(stage: Stage, do: Callable[[], object]) -> Callable[[], object]
     return do
 
 
+def missed_something(stage: Stage) -> Callable[[], object]:
+    position = stage.service.position("chat_room_r1")
+    assert position is not None
+    stage.service.send_to_room("chat_room_r1", "e", {})
+    since = {"epoch": position.epoch, "seq": position.seq}
+    return lambda: stage.act("rooms:join", rooms=[{"room": "chat_room_r1", "since": since}])
+
+
 def send_to_a_large_room(stage: Stage) -> Callable[[], object]:
     stage.store.members.note_size(CHAT, MANY_MEMBERS)
     return lambda: stage.service.send_to_room("chat_room_r1", "e", {})
@@ -90,12 +103,15 @@ def send_to_a_large_room(stage: Stage) -> Callable[[], object]:
 PATHS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "connect": lambda s: lambda: s.connect("c2="),
     "connect with a ticket": connect_with_a_ticket,
-    "disconnect": lambda s: lambda: s.store.connections.disconnect("c1="),
-    "disconnect of a member": lambda s: after_a_join(s, lambda: s.store.connections.disconnect("c1=")),
+    "disconnect": lambda s: after_a_join(s, lambda: s.store.connections.disconnect("c1=")),
     "any other action": lambda s: lambda: s.act("ping"),
     "an action within a burst": lambda s: act_in_a_burst(s, known=True),
     "the same, counted elsewhere before": lambda s: act_in_a_burst(s, known=False),
     "join": lambda s: lambda: s.act("chat:join_room", roomId="r1"),
+    "`rooms:join`": lambda s: lambda: s.act("rooms:join", rooms=[{"room": "chat_room_r1"}, {"room": "user"}]),
+    "`rooms:join`, missed something": missed_something,
+    "`rooms:history`": lambda s: after_a_join(s, lambda: s.act("rooms:history", room="chat_room_r1")),
+    "`ping` with rooms": lambda s: lambda: s.act("ping", rooms=["user"]),
     "leave": lambda s: after_a_join(s, lambda: s.act("chat:leave_room", roomId="r1")),
     "`auth:refresh`": lambda s: lambda: s.act("auth:refresh", token=token()),
     "send to a room": lambda s: after_a_join(s, lambda: s.service.send_to_room("chat_room_r1", "e", {})),

@@ -132,7 +132,7 @@ def test_every_step_of_the_store_ends_as_on_moto(dynamodb_client: Any, steps: li
         assert twins[0].tables() == twins[1].tables()
         assert twins[0].look() == twins[1].look()
     finally:
-        for table in ("connections", "rooms"):
+        for table in ("connections", "rooms", "history"):
             moto.delete_table(TableName=table)
 
 

@@ -25,8 +25,9 @@ from roomcast.names import Room
 from roomcast.sending.audience import Everybody
 from roomcast.sending.job import MAX_ROUNDS, Job, PostJob, SendJob, SendLimits
 from roomcast.sending.job_queue import JobQueue, Redriven
+from roomcast.sending.sender import SendReport
 from roomcast.sending.worker import Worker
-from roomcast.service import SendReport, WebSocketService
+from roomcast.service import WebSocketService
 from roomcast.settings import Settings
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
@@ -182,7 +183,9 @@ def test_above_the_limit_a_send_goes_over_the_queue_and_reaches_everybody(
     assert len(envelopes) == 1
     envelope = json.loads(envelopes.pop())
     assert (envelope["event"], envelope["data"], envelope["id"]) == ("e", {"ü": 1}, report.id)
-    assert envelope.get("room") == ("chat_room_r1" if to == "room" else None)
+    room = {"room": "chat_room_r1", "user": "user_u1", "all": None}[to]
+    assert (envelope.get("room"), envelope.get("seq")) == (room, 1 if room else None)
+    assert report.seq == envelope.get("seq")
     # Two levels: a send job where the sender has not read them all, and post jobs that make no others.
     assert len(pump.bodies) == send_jobs + len(pump.post_jobs)
     sizes = [len(job["receivers"]) for job in pump.post_jobs]

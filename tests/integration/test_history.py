@@ -22,8 +22,10 @@ from hypothesis.stateful import (
     rule,
 )
 
+from roomcast.names import Retention
 from roomcast.store.dynamodb import Tables
-from roomcast.store.history import MARGIN, STALE, History, Message, Position, Recovery, Retention
+from roomcast.store.history import MARGIN, STALE, History
+from roomcast.store.replay import Position, Recovery
 from roomcast_dev.checker import INVARIANTS, check
 from roomcast_dev.records import read
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
@@ -404,8 +406,7 @@ class Partial(History):
         found = super().recover(stream, since, retention, **more)
         if since is None or found.recovered or since.epoch != found.position.epoch:
             return found
-        items = self._items(stream, since.seq + 1, found.position.seq)
-        left = tuple(Message(int(i["seq"]["N"]), i["id"]["S"], i["envelope"]["S"]) for i in items)
+        left = tuple(self._messages(stream, since.epoch, since.seq + 1, found.position.seq))
         return Recovery(found.position, recovered=True, messages=left)
 
 

@@ -58,12 +58,14 @@ class Town:
         return sorted(receiver.connection_id for receiver in self.process().receivers.of_room(CHAT))
 
     def partitions(self) -> Counter[str]:
-        """How many members each partition has."""
+        """How many members each partition of the chat room has."""
         items = self.dynamodb.scan(TableName="rooms")["Items"]
         return Counter(
             item["room"]["S"]
             for item in items
-            if item["member"]["S"].startswith("connection#") and "userId" in item
+            if item["member"]["S"].startswith("connection#")
+            and "userId" in item
+            and not item["room"]["S"].startswith("user_")
         )
 
 
@@ -140,7 +142,9 @@ def test_whoever_is_in_a_spread_room_leaves_and_is_forgotten(town: Town) -> None
     assert town.members() == ids
     for connection_id in ("c0=", "c1="):
         town.store.members.leave(connection_id, CHAT)
-        assert town.connection(connection_id).rooms == town.connection(connection_id).spread == frozenset()
+        connection = town.connection(connection_id)
+        assert connection.rooms == {f"user_u{connection_id}"}
+        assert connection.spread == frozenset()
     town.store.connections.disconnect("c2=")
     [gone] = [r for r in town.store.receivers.of_room(CHAT) if r.connection_id == "c3="]
     town.dynamodb.delete_item(TableName="connections", Key={"connectionId": {"S": "c3="}})

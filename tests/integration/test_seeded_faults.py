@@ -16,8 +16,9 @@ import pytest
 from roomcast.connection import Connection, Identity, Receiver
 from roomcast.names import Room
 from roomcast.sending.job import PostJob
+from roomcast.sending.sender import Sender, SendReport
 from roomcast.sending.worker import Worker
-from roomcast.service import SendReport, WebSocketService
+from roomcast.service import WebSocketService
 from roomcast.store import Store
 from roomcast.store.connections import Connections
 from roomcast.store.dynamodb import ConditionFailedError, Tables
@@ -133,6 +134,8 @@ class IgnoresExpiry(Tables):
         return (item for item in items if "expiresAt" in item)
 
 
+_POST = Sender._post
+
 # The service and the worker
 
 
@@ -153,19 +156,19 @@ class RevokesLater(WebSocketService):
         return closed
 
 
-class ReportsUnknownAsSent(WebSocketService):
+class ReportsUnknownAsSent(Sender):
     """Takes no answer for a good one."""
 
     def _post(self, *arguments: Any) -> SendReport:
-        report = super()._post(*arguments)
+        report = _POST(self, *arguments)
         return replace(report, sent=report.sent + report.unknown, unknown=0)
 
 
-class ReportsFailedAsSent(WebSocketService):
+class ReportsFailedAsSent(Sender):
     """Takes a slow client's 429 for a good answer."""
 
     def _post(self, *arguments: Any) -> SendReport:
-        report = super()._post(*arguments)
+        report = _POST(self, *arguments)
         return replace(report, sent=report.sent + report.failed, failed=0)
 
 
@@ -220,6 +223,8 @@ class Seed:
         elif seeded and not isinstance(fault, tuple):
             if issubclass(fault, WebSocketService):
                 members["service_class"] = fault
+            elif issubclass(fault, Sender):
+                members["patches"] = {"roomcast.sending.sender.Sender._post": fault._post}
             elif issubclass(fault, Worker):
                 members["worker_class"] = fault
             else:
@@ -278,7 +283,12 @@ SEEDS = [
         "connect revoke_user pass_time",
         pauses=(0.1,),
     ),
-    Seed(ReportsUnknownAsSent, "the report is wrong", "send bad_day", days=("reset", "taken, then reset")),
+    Seed(
+        ReportsUnknownAsSent,
+        "the report is wrong",
+        "send bad_day",
+        days=("reset", "taken, then reset"),
+    ),
     Seed(ReportsFailedAsSent, "the report is wrong", "send bad_day", days=("slow client",)),
     Seed(
         PostsWhateverWaited,

@@ -38,7 +38,7 @@ def counts(report: SendReport) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("send", "receivers", "room"),
     [
-        (lambda s: s.send_to_user("bob", "e", {"n": 1}), {"c2=", "c3="}, None),
+        (lambda s: s.send_to_user("bob", "e", {"n": 1}), {"c2=", "c3="}, "user_bob"),
         (lambda s: s.send_to_room("dashboard_admin", "e", {"n": 1}), {"c1="}, "dashboard_admin"),
         (lambda s: s.send_to_room("chat_room_r1", "e", {"n": 1}), {"c2=", "c3="}, "chat_room_r1"),
         (lambda s: s.broadcast("e", {"n": 1}), {"c1=", "c2=", "c3="}, None),
@@ -53,11 +53,14 @@ def test_each_send_reaches_its_receivers_in_one_envelope(
     assert set(api.delivered) == receivers
     [text] = {body for bodies in api.delivered.values() for body in bodies}
     envelope = json.loads(text)
-    assert {k: v for k, v in envelope.items() if k != "timestamp"} == {
+    assert ("seq" in envelope, "epoch" in envelope, report.seq) == (
+        (True, True, 1) if room else (False, False, None)
+    )
+    assert {k: v for k, v in envelope.items() if k not in ("timestamp", "epoch")} == {
         "event": "e",
         "data": {"n": 1},
         "id": report.id,
-        **({"room": room} if room else {}),
+        **({"room": room, "seq": 1} if room else {}),
     }
     assert UUID(report.id).version == 7
 

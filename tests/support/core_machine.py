@@ -33,8 +33,9 @@ from roomcast.functions import actions
 from roomcast.management_api.report import Failure, Outcome, PostReport
 from roomcast.names import Room
 from roomcast.sending.job import SendLimits
+from roomcast.sending.sender import SendReport
 from roomcast.sending.worker import Worker
-from roomcast.service import SendReport, WebSocketService
+from roomcast.service import WebSocketService
 from roomcast.settings import Settings
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
@@ -532,9 +533,19 @@ class World(RuleBasedStateMachine):
         return died or browser.opened_at - browser.not_closed_at > tried_for
 
     def _rows(self, table: str) -> dict[str, Any]:
+        """By connection, or by member: of the chat room, and of nothing else."""
         key = {"connections": "connectionId", "rooms": "member"}[table]
         items = self.db.scan(TableName=table)["Items"]
-        return {f"{item[key]['S']}": item for item in items if key in item}
+        return {item[key]["S"]: item for item in items if item.get("room", {}).get("S") in (None, CHAT.name)}
+
+    def _members(self, items: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Those of a room's items that are members, by connection."""
+        kind = "connection#"
+        return {
+            item["member"]["S"].removeprefix(kind): item
+            for item in items
+            if item.get("member", {}).get("S", "").startswith(kind) and item["member"]["S"] != kind
+        }
 
     def teardown(self) -> None:
         try:
@@ -614,9 +625,8 @@ class World(RuleBasedStateMachine):
             return False
         if send.to != "room":
             connected = browser.connect
-            for_it = send.to == "all" or (send.to == browser.user_id and send.at >= self.lagging_since)
             known = connected is not None and connected.done and (connected.ended or began) < began
-            return for_it and known and not (send.to != "all" and self._index_hid(browser, send))
+            return known and send.to in ("all", browser.user_id)
         return any(
             join.connection_id == connection_id
             and join.worked
@@ -626,10 +636,6 @@ class World(RuleBasedStateMachine):
             )
             for join in self.joins
         )
-
-    def _index_hid(self, browser: Browser, send: Send) -> bool:
-        """Whether the index of users may not have shown it yet: a send to a user says so."""
-        return send.at - (browser.expires_at - TOKEN_SECONDS) < INDEX_LAG
 
     def _check_quiet(self) -> None:
         for connection_id in self.undelivered:
@@ -655,6 +661,8 @@ class World(RuleBasedStateMachine):
         self._advance(YOUNG_SECONDS + SKEW + 1)
         self._finish(lambda: self.direct.broadcast("quiet", {}))
         self._finish(lambda: self.direct.send_to_room(CHAT.name, "quiet", {}))
+        for user_id in USERS:
+            self._finish(lambda u=user_id: self.direct.send_to_user(u, "quiet", {}))  # type: ignore[misc]
         self._check_tables()
         for connection_id, browser in self.browsers.items():
             if browser.state == "OPEN" and self.now < browser.expires_at:
@@ -676,9 +684,7 @@ class World(RuleBasedStateMachine):
         alive = {
             i for i, item in kept.items() if "userId" in item and float(item["expiresAt"]["N"]) > now + SKEW
         }
-        members = {name.removeprefix("connection#") for name in rooms if name.startswith("connection#")} - {
-            ""
-        }
+        members = set(self._members(rooms.values()))
         listed = {i for i, item in kept.items() if CHAT.name in item.get("rooms", {}).get("SS", [])}
         ended = {i for i, item in kept.items() if "userId" not in item}
         # Of what has expired, nobody hears; DynamoDB deletes it.
@@ -691,6 +697,14 @@ class World(RuleBasedStateMachine):
             assert self._has_grant(user_id), f"{connection_id} has no grant"
         for connection_id in alive:
             assert self.browsers[connection_id].state == "OPEN", f"{connection_id} is closed and kept"
+        everything = self.db.scan(TableName="rooms")["Items"]
+        inboxes = self._members(item for item in everything if item["room"]["S"].startswith("user_"))
+        assert alive <= set(inboxes), f"{alive - set(inboxes)} are in no inbox"
+        late = {i for i, item in inboxes.items() if float(item["expiresAt"]["N"]) > now + SKEW}
+        assert not late - alive, f"{late - alive} are in an inbox and nobody"
+        for connection_id in late:
+            whose = inboxes[connection_id]["room"]["S"]
+            assert whose == f"user_{self.browsers[connection_id].user_id}", f"{connection_id} is in {whose}"
 
     def _has_grant(self, user_id: str) -> bool:
         return bool(self.db.get_item(TableName="rooms", Key=grant_key(CHAT.name, user_id)))

@@ -21,8 +21,8 @@ def test_the_sums_and_the_price_date_are_shown(roomcast: Roomcast) -> None:
     table = rows(answer.out)
     assert table["Connections"] == ["online 14.60M", "14.60M minutes", "$0.25 a million", "3.65"]
     assert table["Messages"][1:] == ["8.05M messages of 32 KB", "$1 a million", "8.05"]
-    assert table["A month"][-1] == "18.03"
-    assert table["A year"][-1] == "216.36"
+    assert table["A month"][-1] == "22.67"
+    assert table["A year"][-1] == "272.03"
     shown = [
         float(row[-1].replace(",", "")) for name, row in table.items() if re.fullmatch(r"[\d.,]+", row[-1])
     ]
@@ -32,7 +32,7 @@ def test_the_sums_and_the_price_date_are_shown(roomcast: Roomcast) -> None:
 
 
 def test_months_have_a_line_of_their_own(roomcast: Roomcast) -> None:
-    assert rows(roomcast("cost", "--months", "3").out)["3 months"][-1] == "54.09"
+    assert rows(roomcast("cost", "--months", "3").out)["3 months"][-1] == "68.01"
 
 
 def test_over_a_billion_messages_both_prices_are_shown(roomcast: Roomcast) -> None:
@@ -46,7 +46,7 @@ def test_the_plot_reaches_from_a_hundred_to_a_million_users(roomcast: Roomcast) 
     bars = [len(row[1]) for name, row in table.items() if name != "Users"]
     assert bars == sorted(bars)
     assert bars[0] < bars[-1] == 30
-    assert table["1,000"][0] == "18.03"
+    assert table["1,000"][0] == "22.67"
 
 
 def test_the_plot_of_nearly_nothing_has_no_bars(roomcast: Roomcast) -> None:

@@ -1,0 +1,324 @@
+"""Rooms of a connection: joins, and what a client missed in them.
+
+The order of a join is what makes it whole: membership first, then the consistent read of the history, and
+last whether the user may see it still. A sender appends first, and reads the members then.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from roomcast import aws, metrics, names
+from roomcast.connection import Connection
+from roomcast.envelope import MAX_ENVELOPE_BYTES
+from roomcast.errors import ActionError, AwsError, InvalidNameError
+from roomcast.names import Retention, Room
+from roomcast.plain_text import plain
+from roomcast.store.dynamodb import side_by_side
+from roomcast.store.replay import Message, Position, Recovery
+from roomcast.wiring import Wiring
+
+MAX_ROOMS = 50
+"""Of one connection, its inbox not counted, and of one `rooms:join`. Not exact for joins at the same time; it
+bounds what a disconnect has to delete."""
+MAX_PAGE = 100
+"""Messages of one room in one reply."""
+_AROUND = 1024  # bytes of a reply for its event, timestamp, `replyTo` and `connection`
+_MAX_NAME = 150  # characters of a refused name that the reply repeats
+_MAX_EPOCH = 64
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Asked:
+    """One room that a client asks for, and what becomes of it.
+
+    Attributes:
+        name: as the client gave it.
+        room: which it is.
+        since: the client's position in it.
+        refused: why it is not joined.
+        recovery: what it missed; None where the room keeps no history.
+    """
+
+    name: str
+    room: Room | None = None
+    since: Position | None = None
+    refused: ActionError | None = None
+    recovery: Recovery | None = None
+    messages: list[object] = field(default_factory=list)
+    more: bool = False
+
+    def entry(self) -> dict[str, object]:
+        """Its part of the reply."""
+        name = self.room.name if self.room else self.name
+        alias = {"asked": self.name} if name != self.name else {}
+        if self.refused:
+            why = {"code": self.refused.code, "message": self.refused.message}
+            return {"room": name, **alias, "success": False, **why}
+        return {"room": name, **alias, "success": True, **self.facts()}
+
+    def facts(self) -> dict[str, object]:
+        """What a join says of a room's history."""
+        history = self.room.history if self.room else None
+        if history is None or self.recovery is None:
+            return {}
+        return {
+            "epoch": self.recovery.position.epoch,
+            "seq": self.recovery.position.seq,
+            "history": {"seconds": history.seconds, "messages": history.messages},
+            "wasRecovering": self.since is not None,
+            "recovered": self.recovery.recovered,
+            "messages": self.messages,
+            "more": self.more,
+        }
+
+
+def join_rooms(
+    wiring: Wiring, connection: Connection, fields: Mapping[str, object]
+) -> list[dict[str, object]]:
+    """Join up to 50 rooms, each of which is answered by itself.
+
+    Raises:
+        ActionError: `invalid_rooms`: it is not a list of rooms.
+    """
+    given = fields.get("rooms")
+    if not isinstance(given, list) or not 1 <= len(given) <= MAX_ROOMS:
+        raise ActionError("invalid_rooms", f"rooms must be a list of 1 to {MAX_ROOMS} rooms")
+    asked = [_read(connection, each) for each in given]
+    for each in asked:
+        if each.refused is None and each.room is not None:
+            connection = _join_one(wiring, connection, each, each.room)
+    _recover(wiring, connection, [each for each in asked if each.refused is None])
+    _pack(asked)
+    return [each.entry() for each in asked]
+
+
+def join_one(
+    wiring: Wiring, connection: Connection, room: Room, fields: Mapping[str, object]
+) -> Mapping[str, object]:
+    """Join one room by one of LandingHub's actions.
+
+    Returns:
+        What the reply says of the history: nothing where the action has neither `since` nor `position`.
+
+    Raises:
+        ActionError: `invalid_since`, `too_many_rooms`, `forbidden`.
+    """
+    asked = Asked(room.name, room, to_position(fields.get("since")))
+    join(wiring, connection, room)
+    if asked.since is None and fields.get("position") is not True:
+        return {}
+    _recover(wiring, connection, [asked])
+    if asked.refused:
+        raise asked.refused
+    _pack([asked])
+    return asked.facts()
+
+
+def join(wiring: Wiring, connection: Connection, room: Room) -> Connection:
+    """Make a connection a member of a room.
+
+    Returns:
+        The connection, which has that room.
+
+    Raises:
+        ActionError: `too_many_rooms`, `forbidden`.
+    """
+    rooms = connection.rooms - {names.inbox(connection.user_id).name}
+    if len(rooms) >= MAX_ROOMS and room.name not in connection.rooms:
+        raise ActionError("too_many_rooms", f"A connection is in at most {MAX_ROOMS} rooms")
+    if not wiring.store.members.join(connection, room, needs_grant=names.needs_grant(connection.role, room)):
+        raise _forbidden()
+    return replace(connection, rooms=connection.rooms | {room.name})
+
+
+def history(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> dict[str, object]:
+    """Read a page of what a room keeps: after a position, before one, or the newest messages.
+
+    Raises:
+        ActionError: `invalid_room`, `not_a_member`, `no_history`, `invalid_since`, `invalid_limit`.
+    """
+    room = _room(connection, fields.get("room"))
+    if room.name not in connection.rooms:
+        raise ActionError("not_a_member", "You are not a member of this room")
+    store, retention = wiring.store, room.history
+    if store.history is None or retention is None:
+        raise ActionError("no_history", "This room keeps no history")
+    since, before = to_position(fields.get("since")), to_position(fields.get("before"))
+    if since and before:
+        raise ActionError("invalid_since", "There can be since or before, not both")
+    limit = fields.get("limit", MAX_PAGE)
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ActionError("invalid_limit", "limit must be a whole number above 0")
+    limit, size = min(limit, MAX_PAGE), MAX_ENVELOPE_BYTES - _AROUND - 512
+    if since:
+        found = store.history.recover(room.name, since, retention, limit=limit, size=size)
+    else:
+        found = store.history.before(room.name, before, retention, limit=limit, size=size)
+    asked = Asked(room.name, room, since, recovery=found)
+    _check(wiring, connection, [asked])
+    if asked.refused:
+        raise ActionError("not_a_member", "You are not a member of this room")
+    _pack([asked])
+    facts = asked.facts()
+    return {"room": room.name} | {
+        key: facts[key] for key in ("epoch", "seq", "recovered", "messages", "more")
+    }
+
+
+def positions(wiring: Wiring, connection: Connection, rooms: object) -> dict[str, object]:
+    """Where the streams are of those of these rooms that the connection is in: one BatchGetItem.
+
+    Raises:
+        ActionError: `invalid_rooms`, `invalid_room`.
+    """
+    if not isinstance(rooms, list) or len(rooms) > MAX_ROOMS + 1:
+        raise ActionError("invalid_rooms", f"rooms must be a list of at most {MAX_ROOMS + 1} names")
+    asked = [_room(connection, name) for name in rooms]
+    history = wiring.store.history
+    if history is None:
+        return {}
+    found = history.positions(r.name for r in asked if r.history and r.name in connection.rooms)
+    return {name: {"epoch": at.epoch, "seq": at.seq} for name, at in found.items()}
+
+
+def to_position(value: object) -> Position | None:
+    """Read a position; None where there is none.
+
+    Raises:
+        ActionError: `invalid_since`: an epoch or a number is missing or wrong.
+    """
+    match value:
+        case None:
+            return None
+        case {"epoch": str(epoch), "seq": int(seq)} if not isinstance(seq, bool):
+            if 0 < len(epoch) <= _MAX_EPOCH and 0 <= seq < 2**53:
+                return Position(epoch, seq)
+    raise ActionError("invalid_since", "A position must be an object with epoch and seq")
+
+
+def _read(connection: Connection, given: object) -> Asked:
+    name = given.get("room") if isinstance(given, dict) else None
+    # Only what a name may be is repeated, so that the reply stays small.
+    shown = name if isinstance(name, str) and len(name) <= _MAX_NAME and name.isascii() else ""
+    asked = Asked(shown if shown.isprintable() else "")
+    try:
+        asked.room = _room(connection, name)
+        asked.since = to_position(given.get("since") if isinstance(given, dict) else None)
+        if not names.may_join(connection.role, connection.user_id, asked.room):
+            raise _forbidden()
+    except ActionError as error:
+        asked.refused = error
+    return asked
+
+
+def _room(connection: Connection, name: object) -> Room:
+    """A room by its name, or by `dashboard` or `user` for the client's own."""
+    if name == "dashboard":
+        return names.dashboard(connection.role, connection.user_id)
+    if name == "user":
+        return names.inbox(connection.user_id)
+    try:
+        return names.parse(name)
+    except InvalidNameError:
+        raise ActionError("invalid_room", "There can be no such room") from None
+
+
+def _join_one(wiring: Wiring, connection: Connection, asked: Asked, room: Room) -> Connection:
+    """Join a room, unless the connection is there by itself. The others do not fail with it."""
+    if room == names.inbox(connection.user_id) and room.name in connection.rooms:
+        return connection
+    if aws.seconds_left() <= 0:
+        asked.refused = _unavailable()
+        return connection
+    try:
+        return join(wiring, connection, room)
+    except ActionError as error:
+        asked.refused = error
+    except AwsError as error:
+        log.warning("not joined connectionId=%s: %s", plain(connection.connection_id), plain(error))
+        asked.refused = _unavailable()
+    return connection
+
+
+def _recover(wiring: Wiring, connection: Connection, joined: list[Asked]) -> None:
+    """Read what is missed in rooms that were joined before this."""
+    history = wiring.store.history
+    kept = [(each, each.room, each.room.history) for each in joined if each.room]
+    streams = [(each, room, retention) for each, room, retention in kept if retention]
+    if history is None or not streams:
+        return
+    found = [each for each, _, __ in streams]
+    try:
+        heads = history.positions(room.name for _, room, __ in streams)
+
+        def read(stream: tuple[Asked, Room, Retention]) -> None:
+            each, room, retention = stream
+            head = heads[room.name]
+            each.recovery = history.recover(
+                room.name, each.since, retention, limit=MAX_PAGE, size=MAX_ENVELOPE_BYTES, head=head
+            )
+
+        failures = side_by_side(read, streams)
+        if failures:
+            raise failures[0]
+        _check(wiring, connection, found)
+    except AwsError as error:
+        log.warning("not recovered connectionId=%s: %s", plain(connection.connection_id), plain(error))
+        for each in found:
+            each.refused = _unavailable()
+        return
+    _count(found)
+
+
+def _check(wiring: Wiring, connection: Connection, read: list[Asked]) -> None:
+    """Take out what the user may not see: a grant may have ended since the join, or begun after a message."""
+    with_grant = [e.room for e in read if e.room and names.needs_grant(connection.role, e.room)]
+    kept, grants = wiring.store.members.allowed(connection.user_id, connection.issued_at, with_grant)
+    for each in read:
+        name = each.room.name if each.room else ""
+        if not kept or (each.room in with_grant and name not in grants):
+            each.refused, each.recovery = _forbidden(), None
+        elif each.recovery is not None:
+            each.recovery = each.recovery.allowed_by(grants.get(name), each.since)
+
+
+def _pack(asked: list[Asked]) -> None:
+    """Put messages into the entries until the reply is full. What has no room comes by `rooms:history`."""
+    rest = MAX_ENVELOPE_BYTES - _AROUND - len(json.dumps([each.entry() for each in asked]))
+    for each in asked:
+        if each.refused or each.recovery is None:
+            continue
+        texts = [message.envelope for message in each.recovery.messages]
+        # Forwards the first of them come first; of those before a position, the last ones.
+        for text in texts:
+            rest -= len(text.encode()) + 1
+            if rest < 0:
+                break
+            each.messages.append(json.loads(text))
+        each.more = each.recovery.more or len(each.messages) < len(texts)
+        rest = max(rest, 0) if len(each.messages) == len(texts) else 0
+
+
+def _count(read: Iterable[Asked]) -> None:
+    """Count the rooms that clients have come back to, and those of them in which messages are lost."""
+    back = [each for each in read if each.since is not None and each.recovery is not None]
+    if back:
+        lost = sum(not each.recovery.recovered for each in back if each.recovery)
+        size = sum(_size(each.recovery.messages) for each in back if each.recovery)
+        metrics.emit({"Recovered": len(back) - lost, "Gaps": lost, "ReplayBytes": size})
+
+
+def _size(messages: Iterable[Message]) -> int:
+    return sum(len(message.envelope.encode()) for message in messages)
+
+
+def _forbidden() -> ActionError:
+    return ActionError("forbidden", "You may not join this room")
+
+
+def _unavailable() -> ActionError:
+    return ActionError("unavailable", "The room cannot be joined at the moment; try again")
