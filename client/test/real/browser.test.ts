@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { CHROMIUM_FLAGS, find } from "./browsers.ts";
+import { CHROMIUM_FLAGS, find, Network } from "./browsers.ts";
 import { LocalRun } from "./local-run.ts";
 
 const SCREENSHOTS = join(import.meta.dirname, "..", "..", "..", "build", "screenshots");
@@ -40,7 +40,7 @@ afterEach(async () => {
 });
 
 /** A person's own browser. */
-async function open(options: Parameters<Browser["newContext"]>[0] = {}, path = ""): Promise<Page> {
+async function open(options: Parameters<Browser["newContext"]>[0] = {}, path = "", site = run.page): Promise<Page> {
   const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, ...options });
   contexts.push(context);
   context.setDefaultTimeout(15_000);
@@ -48,16 +48,16 @@ async function open(options: Parameters<Browser["newContext"]>[0] = {}, path = "
   page.on("pageerror", (error) => complaints.push(`${error}`));
   page.on("console", (message) => {
     // A connection that is refused while the run is stopped is the browser's own line.
-    if (message.type() === "error" && !/ERR_CONNECTION_REFUSED|WebSocket connection to/.test(message.text())) {
+    if (message.type() === "error" && !/ERR_(CONNECTION|EMPTY)_|WebSocket connection to/.test(message.text())) {
       complaints.push(message.text());
     }
   });
-  await page.goto(run.page + path);
+  await page.goto(site + path);
   return page;
 }
 
-async function enter(name: string, role: "admin" | "user", options = {}): Promise<Page> {
-  const page = await open(options);
+async function enter(name: string, role: "admin" | "user", options = {}, site = run.page): Promise<Page> {
+  const page = await open(options, "", site);
   await page.getByLabel("Name").fill(name);
   await page.getByRole("button", { name: `Enter as ${role}` }).click();
   await isConnected(page);
@@ -181,6 +181,24 @@ test("hostile strings are shown as text, wherever they come from", async () => {
   expect(await page.locator("#latest").textContent()).toContain(`orderId ${HOSTILE[0]}`);
   expect(await page.evaluate(() => (window as any).hacked)).toBeUndefined();
   expect(await page.locator("#inside img, #inside script, #inside h1, .bar img").count()).toBe(0);
+});
+
+test("the lid is closed and opened again: nothing is missing, and the page says so", async () => {
+  const network = await Network.to(run.port);
+  const user = await enter("Lida", "user", {}, network.url.replace("ws", "http"));
+  await user.getByLabel("Chat room").fill("lid");
+  await user.getByRole("button", { name: "Join", exact: true }).click();
+  await user.getByRole("button", { name: /Grant it/ }).click();
+  await message(user, "joined chat_room_lid").waitFor();
+  network.cut();
+  await user.locator('#state[data-state="connecting"]').waitFor();
+  for (const text of ["one", "two", "three"]) await run.send("room", "chat_room_lid", "chat:message", { text });
+  network.repair();
+  await message(user, "chat_room_lid: nothing is missing, 3 messages came while this page was away").waitFor();
+  // The newest is at the top.
+  const shown = await message(user, "chat:message").allTextContents();
+  expect(shown.map((line) => /one|two|three/.exec(line)![0])).toEqual(["three", "two", "one"]);
+  network.close();
 });
 
 test("what is offline comes back when it is online again", async () => {
