@@ -7,15 +7,18 @@ import pytest
 
 from lambdas import connect, default, disconnect
 from roomcast import WebSocketService
+from roomcast.aws_client.failures import refused
 from roomcast.envelope import MAX_ENVELOPE_BYTES
 from roomcast.errors import EnvelopeTooLargeError
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
+from roomcast.store.replay import Position
 from tests.builders import connect_event, disconnect_event, message_event, token
 from tests.fakes.management_api import FakeManagementApi
 
 pytestmark = pytest.mark.usefixtures("functions")
 CHAT = "chat_room_r1"
+AT = {"epoch": "e", "seq": 1}
 
 
 def let_in(connection_id: str = "c1=", user_id: str = "u1", role: Any = "user") -> None:
@@ -320,3 +323,79 @@ def test_a_storm_reads_the_pages_that_all_have_missed_once(
         assert seqs(entry) == list(range(1, 51))
     dynamodb.meta.events.unregister("before-parameter-build.dynamodb.Query", count)
     assert queries == ["Query"]
+
+
+def test_a_stage_without_a_history_table_joins_rooms_all_the_same(dynamodb: Any) -> None:
+    from roomcast.functions.cold_start import wiring
+
+    wiring().store = Store(Tables(dynamodb, "connections", "rooms"))
+    let_in(role="admin")
+    assert join("bad", {"room": CHAT}) == [
+        {"room": "", "success": False, "code": "invalid_room", "message": "There can be no such room"},
+        {"room": CHAT, "success": True},
+    ]
+    assert act("chat:join_room", roomId="r1", position=True)[1] == {"roomId": "r1", "success": True}
+    assert act("rooms:history", room=CHAT)[1]["code"] == "no_history"
+    assert act("ping", rooms=[CHAT])[1]["rooms"] == {}
+
+
+@pytest.mark.parametrize(
+    ("action", "fields", "code"),
+    [
+        ("rooms:join", {}, "invalid_rooms"),
+        ("rooms:join", {"rooms": []}, "invalid_rooms"),
+        ("rooms:join", {"rooms": [{"room": CHAT}] * 51}, "invalid_rooms"),
+        ("rooms:history", {"room": "nowhere"}, "invalid_room"),
+        ("rooms:history", {"room": "chat_room_other"}, "not_a_member"),
+        ("rooms:history", {"room": CHAT, "limit": 0}, "invalid_limit"),
+        ("rooms:history", {"room": CHAT, "limit": True}, "invalid_limit"),
+        ("rooms:history", {"room": CHAT, "since": {"epoch": "", "seq": 1}}, "invalid_since"),
+        ("rooms:history", {"room": CHAT, "since": {"epoch": "e", "seq": -1}}, "invalid_since"),
+        ("rooms:history", {"room": CHAT, "since": AT, "before": AT}, "invalid_since"),
+        ("ping", {"rooms": "all"}, "invalid_rooms"),
+        ("ping", {"rooms": ["user"] * 52}, "invalid_rooms"),
+    ],
+)
+@pytest.mark.usefixtures("member")
+def test_a_wrong_field_is_an_error_that_names_it(action: str, fields: dict[str, Any], code: str) -> None:
+    event, data = act(action, **fields)
+    assert (event, data["code"]) == ("error", code)
+
+
+@pytest.mark.usefixtures("member")
+def test_tables_that_do_not_answer_refuse_the_room_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    from roomcast.functions.cold_start import wiring
+
+    def throttled(*_: Any, **__: Any) -> Any:
+        raise refused({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, "Query")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(wiring().store.history, "positions", throttled)
+        assert [entry.get("code") for entry in join({"room": CHAT}, {"room": "user"})] == ["unavailable"] * 2
+        assert act("chat:join_room", roomId="r1", position=True)[1]["code"] == "unavailable"
+    with monkeypatch.context() as outage:
+        outage.setattr(wiring().store.members, "join", throttled)
+        first, second = join({"room": "dashboard"}, {"room": "user"})
+        assert (first["code"], second["success"]) == ("unavailable", True)
+    monkeypatch.setattr("roomcast.aws.seconds_left", lambda: 0.0)
+    assert join({"room": "dashboard"})[0]["code"] == "unavailable"
+
+
+def test_messages_before_a_position_of_another_life_are_not_these(member: dict[str, Any]) -> None:
+    page = act("rooms:history", room=CHAT, before={"epoch": "another", "seq": 3})[1]
+    assert (page["recovered"], page["messages"]) == (False, [])
+    assert act("rooms:history", room=CHAT, before=place(member, 99))[1]["recovered"] is False
+
+
+def test_a_backend_reads_a_rooms_history(service: WebSocketService, dynamodb: Any) -> None:
+    for n in range(3):
+        service.send_to_room(CHAT, "e", n)
+    position = service.position(CHAT)
+    assert position is not None
+    newest = service.history(CHAT, limit=2)
+    assert newest is not None
+    assert [message.seq for message in newest.messages] == [2, 3]
+    later = service.history(CHAT, Position(position.epoch, 1))
+    assert later is not None and later.messages == newest.messages  # noqa: PT018
+    plain = WebSocketService(Store(Tables(dynamodb, "connections", "rooms")), service._management_api)
+    assert (plain.position(CHAT), plain.history(CHAT)) == (None, None)
