@@ -36,7 +36,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"__init__"},
     ],
     "roomcast_dev": [
-        {"env_file", "prices", "quotas", "records"},
+        {"env_file", "prices", "quotas", "recorder", "records"},
         {"checker"},
         {"local"},
         {"testing"},
