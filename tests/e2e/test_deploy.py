@@ -309,7 +309,7 @@ def test_prod_is_deployed_as_shipped(cloud: Cloud, prod: dict[str, str]) -> None
     (stack,) = cloud.client("cloudformation").describe_stacks(StackName=PROD)["Stacks"]
     assert (stack["StackStatus"], stack["EnableTerminationProtection"]) == ("CREATE_COMPLETE", True)
     alarms = cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
-    assert len([alarm for alarm in alarms if alarm["AlarmName"].startswith(PROD)]) == 10
+    assert len([alarm for alarm in alarms if alarm["AlarmName"].startswith(PROD)]) == 12
     boards = cloud.client("cloudwatch").list_dashboards()["DashboardEntries"]
     assert [board["DashboardName"] for board in boards] == [f"{PROD}-us-east-1"]
     lambda_ = cloud.client("lambda")
@@ -380,7 +380,7 @@ def test_stages_live_next_to_each_other(cloud: Cloud, dev: dict[str, str], prod:
     assert api_id(dev) != api_id(prod)
     assert cloud.tables() == {
         f"landinghub-websocket-{what}-{stage}"
-        for what in ("connections", "rooms")
+        for what in ("connections", "history", "rooms")
         for stage in ("dev", "prod")
     }
     assert len(cloud.functions()) == 9
@@ -411,7 +411,9 @@ def test_destroying_a_stage_leaves_what_it_keeps_and_nothing_else(
 ) -> None:
     """aws.md 10: a protected stage is destroyed after its protection was lifted."""
     cloud.destroy("dev")
-    assert cloud.tables() == {f"landinghub-websocket-{what}-prod" for what in ("connections", "rooms")}
+    assert cloud.tables() == {
+        f"landinghub-websocket-{what}-prod" for what in ("connections", "history", "rooms")
+    }
     dynamodb = cloud.client("dynamodb")
     row = {"room": {"S": "chat_room_r1"}, "member": {"S": "user#u1"}}
     dynamodb.put_item(TableName=prod["RoomsTableName"], Item=row)
@@ -421,7 +423,9 @@ def test_destroying_a_stage_leaves_what_it_keeps_and_nothing_else(
     documented(cloud, "cloudformation update-termination-protection")
     destroyed = cloud.make("destroy", "STAGE=prod", "YES=1")
     assert destroyed.returncode == 0, destroyed.stderr
-    assert cloud.tables() == {f"landinghub-websocket-{what}-prod" for what in ("connections", "rooms")}
+    assert cloud.tables() == {
+        f"landinghub-websocket-{what}-prod" for what in ("connections", "history", "rooms")
+    }
     assert cloud.functions() == set()
     names = [secret["Name"] for secret in cloud.client("secretsmanager").list_secrets()["SecretList"]]
     assert [name.startswith(PROD) for name in names] == [True]

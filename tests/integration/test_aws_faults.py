@@ -126,7 +126,7 @@ def test_dynamodb_itself_takes_every_operation_and_answers_as_the_fake(spread: b
             worlds = World.make(spread=spread), World.make(client, spread=spread)
             results = [(do(world), world.rows()) for world in worlds]
             assert results[0] == results[1], operation
-            for table in ("connections", "rooms"):
+            for table in ("connections", "rooms", "history"):
                 client.delete_table(TableName=table)
 
 

@@ -417,7 +417,7 @@ class Partial(History):
     [
         (CountsFirst, 300, "a gap without a reason"),
         (NeverStale, 300, "one order|a gap without a reason"),
-        (NoMargin, 300, "one message|one order|a gap without a reason"),
+        (NoMargin, 1500, "one message|one order|a gap without a reason"),
         (HelpsNobody, 1500, "lost in silence|one order"),
         (MovesNothing, 300, "lost in silence|a gap without a reason"),
         (Partial, 1500, "nothing is lost in silence"),

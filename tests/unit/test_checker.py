@@ -165,6 +165,13 @@ def test_after_a_gap_from_a_history_page_the_position_begins_with_what_comes() -
     ]
 
 
+def test_a_later_gap_is_another_one_and_the_same_one_is_not() -> None:
+    first, second = told("gap", epoch="a", seq=2), told("gap", epoch="a", seq=4)
+    sent = [appended(seq) for seq in range(1, 5)]
+    assert judge(*sent, joined(0), first, second) == []
+    assert judge(*sent, joined(0), first, first) == ["c1 was told the same gap in chat_room_r1 twice"]
+
+
 def test_of_last_values_some_may_be_missing() -> None:
     records = [joined(5, lastValue=True), delivered(5), delivered(9)]
     assert judge(*records) == []
