@@ -64,6 +64,7 @@ async def main() -> None:
                 "AWS_DEFAULT_REGION": "us-east-1",
                 "WEBSOCKET_CONNECTIONS_TABLE": "connections",
                 "WEBSOCKET_ROOMS_TABLE": "rooms",
+                "WEBSOCKET_HISTORY_TABLE": "history",
                 "WEBSOCKET_JWT_SECRET_NAME": "jwt",
             }
             events = folder / "events.json"

@@ -120,8 +120,7 @@ def seconds_left() -> float:
 
 def attempts() -> Iterator[None]:
     """Tries of one call, each after a random pause that grows. The first one comes in any case, the others
-    only
-    while there is time."""
+    only while there is time."""
     ends = time.monotonic() + seconds_left()
     yield
     number = 0

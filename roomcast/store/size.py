@@ -18,7 +18,7 @@ class Size:
     """The count of the stage's connections.
 
     Args:
-        tables: the two tables.
+        tables: for the client and the clock.
     """
 
     def __init__(self, tables: Tables) -> None:

@@ -1,4 +1,4 @@
-"""A room is one of three kinds, by full match; who may join follows from role and id."""
+"""A room is of one of the kinds that there are, by full match; who may join follows from role and id."""
 
 import pytest
 from hypothesis import given
