@@ -90,7 +90,7 @@ lock: setup  ## resolve pyproject.toml into the pinned requirements files
 	$(COMPILE) --extra cdk --extra jwks --output-file requirements.txt pyproject.toml
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["check"], sep="\n")' \
 		| $(COMPILE) --extra cdk --extra jwks --extra dev --output-file requirements-dev.txt pyproject.toml -
-	$(BIN)/python -m stacks.wheels
+	$(BIN)/python -m roomcast_cdk.wheels
 	echo checkov==3.3.30 | $(COMPILE) --no-annotate --output-file requirements-checkov.txt -
 
 # An environment that is of another folder (the checkout was moved), or whose Python has gone, is made again.

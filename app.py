@@ -4,9 +4,9 @@ import sys
 
 import aws_cdk as cdk
 
-from stacks.account_stack import STACK_NAME, Account, AccountStack
-from stacks.setting import StageError
-from stacks.stage import ACCOUNT, Stage
+from roomcast_cdk.account_stack import STACK_NAME, Account, AccountStack
+from roomcast_cdk.setting import StageError
+from roomcast_cdk.stage import ACCOUNT, Stage
 from stacks.websocket_stack import WebSocketStack
 
 app = cdk.App()

@@ -5,14 +5,14 @@ import sys
 from dataclasses import MISSING
 from pathlib import Path
 
-from stacks.stage import settings_by_name
+from roomcast_cdk.stage import settings_by_name
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "operations.md"
 BEGIN, END = "<!-- settings: written by `make docs` -->", "<!-- end of settings -->"
 
 
 def table() -> str:
-    """The settings of a stage as a Markdown table, in the order of `stacks/stage.py`."""
+    """The settings of a stage as a Markdown table, in the order of `roomcast_cdk/stage.py`."""
     rows = ["| setting | means | default |", "|---|---|---|"]
     for name, (about, declared) in settings_by_name().items():
         if declared.default is MISSING:

@@ -5,17 +5,17 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
-from stacks import backend_access
-from stacks.encryption import customer_key
-from stacks.fan_out import FanOut
-from stacks.gradual_changes import GradualChanges
-from stacks.jwt_secret import JwtSecret
-from stacks.lambda_code import lambda_code
-from stacks.monitoring import Monitoring
-from stacks.shared import Shared
-from stacks.stage import Stage
-from stacks.tables import Tables
-from stacks.websocket_api import WebSocketApi
+from roomcast_cdk import backend_access
+from roomcast_cdk.encryption import customer_key
+from roomcast_cdk.fan_out import FanOut
+from roomcast_cdk.gradual_changes import GradualChanges
+from roomcast_cdk.jwt_secret import JwtSecret
+from roomcast_cdk.lambda_code import lambda_code
+from roomcast_cdk.monitoring import Monitoring
+from roomcast_cdk.shared import Shared
+from roomcast_cdk.stage import Stage
+from roomcast_cdk.tables import Tables
+from roomcast_cdk.websocket_api import WebSocketApi
 
 PLACEHOLDER_ACCOUNT = "000000000000"
 """The account of `prod` until somebody writes a real one into `cdk.json`. There is no such account."""

@@ -50,7 +50,7 @@ def _context(connection_id: str, route: str, event_type: str) -> dict[str, Any]:
 def create_tables(
     client: Any, connections: str = "connections", rooms: str = "rooms", history: str = "history"
 ) -> None:
-    """The tables as `stacks/tables.py` defines them."""
+    """The tables as `roomcast_cdk/tables.py` defines them."""
     client.create_table(
         TableName=connections,
         BillingMode="PAY_PER_REQUEST",

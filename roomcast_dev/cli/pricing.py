@@ -1,8 +1,8 @@
 """What a stage costs: usage becomes billed quantities, quantities become dollars. Pure arithmetic.
 
 The prices are in `roomcast_dev/prices.json`. What one connect, action or send uses is taken from this
-project's code (`roomcast/store`, `roomcast/sending`, `stacks/`); `tests/integration/cli/test_cost.py` counts
-it there.
+project's code (`roomcast/store`, `roomcast/sending`, `roomcast_cdk/`); `tests/integration/cli/test_cost.py`
+counts it there.
 """
 
 import math
@@ -19,7 +19,7 @@ DAYS_A_MONTH = HOURS_A_MONTH / 24
 _MAX_CONNECTION_HOURS = 2  # API Gateway's limit; then the client connects again
 _LIMITS = SendLimits()
 _MESSAGE_UNIT_KB = 32
-_FANOUT_GB, _POSTS_PER_SECOND = 1769 / 1024, 600  # of a worker: stacks/fan_out.py, cdk.json
+_FANOUT_GB, _POSTS_PER_SECOND = 1769 / 1024, 600  # of a worker: roomcast_cdk/fan_out.py, cdk.json
 _REQUESTS_PER_JOB = 3  # send, receive, delete
 _POLLS_A_MONTH = 5 * 3 * 60 * HOURS_A_MONTH  # Lambda keeps five long polls of 20 s on an idle queue
 _CONNECT_MS, _ACTION_MS, _DISCONNECT_MS = 25, 12, 12  # billed time of warm calls

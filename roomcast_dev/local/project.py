@@ -28,7 +28,9 @@ def project_in(directory: Path) -> Project:
     context = {"stage": STAGE} if STAGE in _stages(directory) else {}
     if not ((directory / "lambdas").is_dir() and (directory / "stacks").is_dir()):
         return Project(directory, context=context)
-    sources = [directory / name for name in ("app.py", "cdk.json", "stacks", "requirements.txt")]
+    sources = [
+        directory / name for name in ("app.py", "cdk.json", "stacks", "roomcast_cdk", "requirements.txt")
+    ]
     watched = [folder for folder in (directory / "lambdas", directory / "roomcast") if folder.is_dir()]
     return Project(
         directory,

@@ -8,8 +8,8 @@ import aws_cdk as cdk
 import pytest
 from aws_cdk.assertions import Template
 
-from stacks.account_stack import Account, AccountStack
-from stacks.stage import ACCOUNT, Stage
+from roomcast_cdk.account_stack import Account, AccountStack
+from roomcast_cdk.stage import ACCOUNT, Stage
 from stacks.websocket_stack import WebSocketStack
 from tests.infra.resources import Resources
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import aws_cdk as cdk
 
-from stacks.stage import Stage
+from roomcast_cdk.stage import Stage
 from stacks.websocket_stack import WebSocketStack
 from tests.infra.conftest import CONTEXT, ROOT
 from tests.infra.resources import Resources

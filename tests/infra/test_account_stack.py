@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from aws_cdk.assertions import Template
 
-from stacks.account_stack import Account
-from stacks.setting import StageError
+from roomcast_cdk.account_stack import Account
+from roomcast_cdk.setting import StageError
 from tests.infra.resources import Resources
 
 

@@ -1,6 +1,6 @@
 """The templates under cfn-lint, cdk-nag and checkov: nothing unexplained. `make check` runs this file.
 
-What is accepted has its reason next to its construct (`stacks/findings.py`).
+What is accepted has its reason next to its construct (`roomcast_cdk/findings.py`).
 """
 
 import json
@@ -16,8 +16,8 @@ from aws_cdk import aws_iam as iam
 from cfnlint.api import lint
 from cfnlint.core import get_rules
 
-from stacks.account_stack import Account, AccountStack
-from stacks.stage import ACCOUNT, Stage
+from roomcast_cdk.account_stack import Account, AccountStack
+from roomcast_cdk.stage import ACCOUNT, Stage
 from stacks.websocket_stack import WebSocketStack
 from tests.infra.conftest import BUDGET, CONTEXT, ROOT, SETTINGS
 

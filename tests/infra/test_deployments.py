@@ -13,8 +13,8 @@ from typing import Any, cast
 import aws_cdk as cdk
 import pytest
 
+from roomcast_cdk.stage import Stage, settings_by_name
 from roomcast_dev.cli import stack_state
-from stacks.stage import Stage, settings_by_name
 from stacks.websocket_stack import WebSocketStack
 from tests.infra.cloudformation import Cloud, CloudFormation, Document, Stack, order
 from tests.infra.conftest import CERTIFICATE, CONTEXT, KEY, RUNTIME

@@ -10,8 +10,8 @@ from typing import cast
 
 import pytest
 
-from stacks import wheels
-from stacks.lambda_code import stage_code
+from roomcast_cdk import wheels
+from roomcast_cdk.lambda_code import stage_code
 from tests.infra.conftest import ROOT
 
 
@@ -87,7 +87,7 @@ def test_a_package_that_was_changed_after_its_installation_is_not_deployed(
     recorded.hash = FileHash("sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")  # of an empty file
     recorded.dist = cast("Distribution", SimpleNamespace(locate_file=lambda path: tmp_path / path))
     package = SimpleNamespace(files=[recorded])
-    monkeypatch.setattr("stacks.lambda_code.distribution", lambda name: package)
+    monkeypatch.setattr("roomcast_cdk.lambda_code.distribution", lambda name: package)
     with pytest.raises(SystemExit, match=r"pkg\.py has been changed since PyJWT was installed"):
         stage_code(tmp_path / "out")
 
@@ -97,7 +97,7 @@ def test_a_wheel_with_another_hash_is_refused(tmp_path: Path, monkeypatch: pytes
     """aws.md 29."""
     lock = tmp_path / "wheels.txt"
     lock.write_text(re.sub("sha256:.{8}", "sha256:00000000", wheels.LOCK.read_text()))
-    monkeypatch.setattr("stacks.wheels.LOCK", lock)
+    monkeypatch.setattr("roomcast_cdk.wheels.LOCK", lock)
     with pytest.raises(SystemExit, match="error: the wheels of jwks_url: "):
         wheels.install(tmp_path / "out")
 

@@ -12,7 +12,7 @@ import aws_cdk as cdk
 import pytest
 from aws_cdk import aws_iam as iam
 
-from stacks.stage import Stage
+from roomcast_cdk.stage import Stage
 from stacks.websocket_stack import WebSocketStack
 from tests.infra.conftest import CONTEXT, KEY, RUNTIME, SETTINGS
 from tests.infra.resources import Resources

@@ -12,11 +12,11 @@ import pytest
 
 from roomcast.origins import normal
 from roomcast.settings import ClaimNames, Settings
+from roomcast_cdk.setting import StageError
+from roomcast_cdk.stage import LOCAL, Stage, settings_by_name
+from roomcast_cdk.tables import USER_INDEX
 from roomcast_dev.cli import target
 from stacks import reference
-from stacks.setting import StageError
-from stacks.stage import LOCAL, Stage, settings_by_name
-from stacks.tables import USER_INDEX
 from tests.infra.conftest import CERTIFICATE, CONTEXT, KEY, ROOT
 
 TOPIC = "arn:aws:sns:us-east-1:123456789012:ops"

@@ -26,7 +26,7 @@ SUBPATHS = {
 """What a front end imports, e.g. `roomcast/react`: not files of this tree."""
 
 _NAMED = re.compile(
-    r"`((?:bench|client|docs|lambdas|roomcast|roomcast_dev|stacks|tests|\.ci|\.github)/[\w./-]*)(?:::(\w+))?`"
+    r"`((?:bench|client|docs|lambdas|roomcast|roomcast_cdk|roomcast_dev|stacks|tests|\.ci|\.github)/[\w./-]*)(?:::(\w+))?`"
 )
 _UNBROKEN = re.compile(r"`[^`]*`|\[[^\]]*\]\([^)]*\)")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")

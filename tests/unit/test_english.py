@@ -33,7 +33,7 @@ PHRASES = {
     r"\bon (?:a|the|this) laptop\b": "in the local run, on this machine",
 }
 
-FOLDERS = ("bench", "docs", "lambdas", "roomcast", "roomcast_dev", "stacks", "tests")
+FOLDERS = ("bench", "docs", "lambdas", "roomcast", "roomcast_cdk", "roomcast_dev", "stacks", "tests")
 FILES = [
     path
     for path in [

@@ -8,9 +8,9 @@ from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from stacks.findings import accept
-from stacks.function import Function
-from stacks.monitoring.metrics import total
+from roomcast_cdk.findings import accept
+from roomcast_cdk.function import Function
+from roomcast_cdk.monitoring.metrics import total
 
 _POLICY = "service-role/AWSCodeDeployRoleForLambdaLimited"
 

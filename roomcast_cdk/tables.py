@@ -4,8 +4,8 @@ from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from stacks.findings import accept
-from stacks.shared import Shared
+from roomcast_cdk.findings import accept
+from roomcast_cdk.shared import Shared
 
 USER_INDEX = "UserIdIndex"
 

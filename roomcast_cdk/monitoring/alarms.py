@@ -10,9 +10,9 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from stacks.findings import accept
-from stacks.monitoring.metrics import FIVE_MINUTES, MINUTE, Metrics, total
-from stacks.shared import Shared
+from roomcast_cdk.findings import accept
+from roomcast_cdk.monitoring.metrics import FIVE_MINUTES, MINUTE, Metrics, total
+from roomcast_cdk.shared import Shared
 
 _PAGES = "docs/operations.md"
 

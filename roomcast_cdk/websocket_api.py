@@ -10,12 +10,12 @@ from aws_cdk import aws_route53 as route53
 from aws_cdk.aws_apigatewayv2_integrations import WebSocketLambdaIntegration
 from constructs import Construct
 
-from stacks.findings import accept
-from stacks.function import Function
-from stacks.jwt_secret import JwtSecret
-from stacks.log_group import log_group
-from stacks.shared import Shared
-from stacks.tables import Tables
+from roomcast_cdk.findings import accept
+from roomcast_cdk.function import Function
+from roomcast_cdk.jwt_secret import JwtSecret
+from roomcast_cdk.log_group import log_group
+from roomcast_cdk.shared import Shared
+from roomcast_cdk.tables import Tables
 
 _TIMEOUT_SECONDS = 10
 """Well under the 29 s after which API Gateway gives up on an integration."""

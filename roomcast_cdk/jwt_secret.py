@@ -5,8 +5,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from stacks.findings import accept
-from stacks.shared import Shared
+from roomcast_cdk.findings import accept
+from roomcast_cdk.shared import Shared
 
 
 class JwtSecret(Construct):

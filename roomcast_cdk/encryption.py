@@ -5,8 +5,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from stacks.findings import accept
-from stacks.stage import Stage
+from roomcast_cdk.findings import accept
+from roomcast_cdk.stage import Stage
 
 _SERVICES = ("dynamodb", "lambda", "secretsmanager", "sns", "sqs")
 """What stores or reads with the key on behalf of whoever calls it."""

@@ -6,11 +6,11 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 
 from roomcast.metrics import NAMESPACE
-from stacks.fan_out import FanOut
-from stacks.function import Function
-from stacks.stage import Stage
-from stacks.tables import USER_INDEX, Tables
-from stacks.websocket_api import WebSocketApi
+from roomcast_cdk.fan_out import FanOut
+from roomcast_cdk.function import Function
+from roomcast_cdk.stage import Stage
+from roomcast_cdk.tables import USER_INDEX, Tables
+from roomcast_cdk.websocket_api import WebSocketApi
 
 MINUTE, FIVE_MINUTES = cdk.Duration.minutes(1), cdk.Duration.minutes(5)
 

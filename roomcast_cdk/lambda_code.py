@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from stacks import wheels
+from roomcast_cdk import wheels
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,7 +38,7 @@ def stage_code(directory: Path, *, public_keys: bool = False) -> None:
 
     Args:
         directory: where to; it must exist.
-        public_keys: add `cryptography`, compiled for Lambda (`stacks/wheels.py`): only this needs a network.
+        public_keys: add `cryptography`, compiled for Lambda (`wheels.py` here): only this needs a network.
     """
     files = {PurePosixPath(path.name): path for path in (_ROOT / "lambdas").glob("*.py")}
     del files[PurePosixPath("__init__.py")]  # a package in the repository, plain modules on Lambda

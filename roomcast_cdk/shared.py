@@ -7,8 +7,8 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from constructs import IConstruct
 
-from stacks.findings import accept
-from stacks.stage import Stage
+from roomcast_cdk.findings import accept
+from roomcast_cdk.stage import Stage
 
 _AWS_KEY = (
     "Encrypted with an AWS key, which costs nothing; the setting customer_key uses one of the account's own."

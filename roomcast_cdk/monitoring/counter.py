@@ -5,10 +5,10 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
-from stacks.findings import accept
-from stacks.function import Function
-from stacks.shared import Shared
-from stacks.tables import Tables
+from roomcast_cdk.findings import accept
+from roomcast_cdk.function import Function
+from roomcast_cdk.shared import Shared
+from roomcast_cdk.tables import Tables
 
 
 def counter(scope: Construct, *, shared: Shared, tables: Tables) -> Function:

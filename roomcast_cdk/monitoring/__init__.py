@@ -2,15 +2,15 @@
 
 from constructs import Construct
 
-from stacks.fan_out import FanOut
-from stacks.monitoring.alarms import alarms, topic
-from stacks.monitoring.counter import counter
-from stacks.monitoring.dashboard import dashboard
-from stacks.monitoring.metrics import Metrics
-from stacks.monitoring.queries import queries
-from stacks.shared import Shared
-from stacks.tables import Tables
-from stacks.websocket_api import WebSocketApi
+from roomcast_cdk.fan_out import FanOut
+from roomcast_cdk.monitoring.alarms import alarms, topic
+from roomcast_cdk.monitoring.counter import counter
+from roomcast_cdk.monitoring.dashboard import dashboard
+from roomcast_cdk.monitoring.metrics import Metrics
+from roomcast_cdk.monitoring.queries import queries
+from roomcast_cdk.shared import Shared
+from roomcast_cdk.tables import Tables
+from roomcast_cdk.websocket_api import WebSocketApi
 
 
 class Monitoring(Construct):

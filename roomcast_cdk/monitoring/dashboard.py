@@ -6,8 +6,8 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
+from roomcast_cdk.monitoring.metrics import FIVE_MINUTES, Metrics, total
 from roomcast_dev.prices import prices
-from stacks.monitoring.metrics import FIVE_MINUTES, Metrics, total
 
 _PRICED_REGION = "us-east-1"
 """Whose list prices are used where those of the stage's region are not known."""

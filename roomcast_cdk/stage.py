@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from typing import Any
 
+from roomcast_cdk.checks import check_each, check_quotas, check_together
+from roomcast_cdk.rules import flag, mapping, number, one_of, text, texts, whole
+from roomcast_cdk.setting import Reader, Setting, StageError, as_variable, setting
 from roomcast_dev import quotas
-from stacks.checks import check_each, check_quotas, check_together
-from stacks.rules import flag, mapping, number, one_of, text, texts, whole
-from stacks.setting import Reader, Setting, StageError, as_variable, setting
 
 LOCAL = "local"
 """The stage of the local run: the only one that may allow every origin."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from stacks.function import Function
-from stacks.stage import Stage
+from roomcast_cdk.function import Function
+from roomcast_cdk.stage import Stage
 
 _QUERIES = {
     "RefusedConnectsQuery": (

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
-from stacks.rules import Rule
+from roomcast_cdk.rules import Rule
 
 Reader = Literal["clients", "worker"]
 """Which functions read a variable: those that serve clients, or the fan-out worker."""

@@ -7,10 +7,10 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from stacks.findings import accept
-from stacks.log_group import log_group
-from stacks.shared import Shared
-from stacks.stage import Stage
+from roomcast_cdk.findings import accept
+from roomcast_cdk.log_group import log_group
+from roomcast_cdk.shared import Shared
+from roomcast_cdk.stage import Stage
 
 
 class Function(Construct):

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field
 from typing import TYPE_CHECKING, Any
 
-from stacks.setting import Setting, StageError
+from roomcast_cdk.setting import Setting, StageError
 
 if TYPE_CHECKING:
-    from stacks.stage import Stage
+    from roomcast_cdk.stage import Stage
 
 _ENVIRONMENT_BYTES = 3072
 """Of Lambda's 4 KB for all variables of a function; the rest is for names that CloudFormation fills in."""

@@ -4,7 +4,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from stacks.shared import Shared
+from roomcast_cdk.shared import Shared
 
 
 def log_group(scope: Construct, id_: str, *, shared: Shared, name: str | None = None) -> logs.LogGroup:

@@ -10,9 +10,9 @@ from aws_cdk import aws_budgets as budgets
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from stacks.findings import accept
-from stacks.rules import Rule, text, whole
-from stacks.setting import StageError
+from roomcast_cdk.findings import accept
+from roomcast_cdk.rules import Rule, text, whole
+from roomcast_cdk.setting import StageError
 
 STACK_NAME = "roomcast-account"
 _POLICY = "service-role/AmazonAPIGatewayPushToCloudWatchLogs"

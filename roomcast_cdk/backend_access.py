@@ -4,10 +4,10 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from stacks.fan_out import FanOut
-from stacks.stage import Stage
-from stacks.tables import Tables
-from stacks.websocket_api import WebSocketApi
+from roomcast_cdk.fan_out import FanOut
+from roomcast_cdk.stage import Stage
+from roomcast_cdk.tables import Tables
+from roomcast_cdk.websocket_api import WebSocketApi
 
 
 def grant_send(

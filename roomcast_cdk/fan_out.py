@@ -6,11 +6,11 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from stacks.findings import accept
-from stacks.function import Function
-from stacks.shared import Shared
-from stacks.tables import Tables
-from stacks.websocket_api import WebSocketApi
+from roomcast_cdk.findings import accept
+from roomcast_cdk.function import Function
+from roomcast_cdk.shared import Shared
+from roomcast_cdk.tables import Tables
+from roomcast_cdk.websocket_api import WebSocketApi
 
 _TIMEOUT_SECONDS = 120
 _MEMORY_MB = 1769

@@ -1,6 +1,6 @@
 """Compiled packages for Lambda: which wheels, with their hashes, and how they are downloaded.
 
-`make lock` runs this module, which writes `stacks/wheels.txt` anew.
+`make lock` runs this module, which writes `roomcast_cdk/wheels.txt` anew.
 """
 
 import hashlib
