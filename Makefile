@@ -9,7 +9,7 @@ OUTPUTS ?= cdk.out/$(STAGE).outputs.json
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 COMPILE := $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras
 
-.PHONY: setup dev nightly test test-slow test-all test-313 lint templates check synth deploy deploy-assembly deploy-account destroy logs conform package bench bench-local audit lock docs
+.PHONY: setup dev nightly test test-slow test-all test-313 lint templates check synth deploy deploy-assembly deploy-account destroy logs conform package bench bench-local audit lock docs site
 
 setup:  ## the virtual environment, the node packages, the built client, both sides at once
 	@$(MAKE) --no-print-directory -j2 .venv/.done client/dist/index.js
@@ -36,10 +36,13 @@ lint: setup  ## format, lint, types
 templates: setup .venv-checkov/.done  ## the templates under cfn-lint, cdk-nag and checkov
 	$(BIN)/pytest --quiet -m "" tests/infra/test_clean_templates.py
 
-check: lint templates test  ## all three: run this before you hand in a change
+check: lint site templates test  ## all four: run this before you hand in a change
 
 docs: setup  ## write the tables of the documentation that come from the code
 	$(BIN)/python -m stacks.reference
+
+site: setup .venv-site/.done  ## build the documentation into build/site/, without a network; a dead link fails
+	@NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build
 
 nightly: setup  ## 10,000 random examples of each state machine; it prints its seed
 	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "ROOMCAST_SEED=$$seed"; \
@@ -92,10 +95,11 @@ lock: setup  ## resolve pyproject.toml into the pinned requirements files
 		| $(COMPILE) --extra cdk --extra jwks --extra dev --output-file requirements-dev.txt pyproject.toml -
 	$(BIN)/python -m roomcast_cdk.wheels
 	echo checkov==3.3.30 | $(COMPILE) --no-annotate --output-file requirements-checkov.txt -
+	echo 'mkdocs-material==9.8.2 mkdocstrings[python]==1.0.8 ruff' | tr ' ' '\n' | $(COMPILE) --no-annotate --output-file requirements-site.txt -
 
 # An environment that is of another folder (the checkout was moved), or whose Python has gone, is made again.
 sound = $(shell test -x $(1)/bin/python && cat $(1)/.done 2>/dev/null)
-$(foreach venv,.venv .venv-3.13 .venv-checkov,$(if $(subst $(call sound,$(venv)),,$(CURDIR)),$(eval .PHONY: $(venv)/.done)))
+$(foreach venv,.venv .venv-3.13 .venv-checkov .venv-site,$(if $(subst $(call sound,$(venv)),,$(CURDIR)),$(eval .PHONY: $(venv)/.done)))
 
 .venv/.done: requirements-dev.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 or newer"; exit 1; }
@@ -111,6 +115,10 @@ PYTHON_313 ?= $(shell for python in python3.13 "$${PYENV_ROOT:-$$HOME/.pyenv}"/v
 # In an environment of its own: checkov needs another boto3 than we do.
 .venv-checkov/.done: requirements-checkov.txt
 	@$(PYTHON) scripts/make_venv.py .venv-checkov requirements-checkov.txt
+
+# In an environment of its own: nothing that runs needs it.
+.venv-site/.done: requirements-site.txt
+	@$(PYTHON) scripts/make_venv.py .venv-site requirements-site.txt
 
 node_modules/.done: package-lock.json package.json client/package.json
 	@command -v npm >/dev/null || { echo "make: npm not found: install Node.js 22 or newer (CDK needs it)"; exit 1; }

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 WIDTH = 100
 PAGES = [
     *sorted(ROOT.glob("*.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "client" / "README.md",
 ]
 HISTORY = {"CHANGELOG.md", "decisions.md"}
@@ -71,6 +71,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert file.exists(), target
         if anchor:
             assert anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
+def test_the_site_has_a_place_for_every_page(page: Path) -> None:
+    place = page.relative_to(ROOT / "docs").as_posix()
+    assert re.search(rf": {place}$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE), (
+        f"write {place} into the nav of mkdocs.yml"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
