@@ -8,6 +8,7 @@ from inside a running event loop too, and sends that run at the same time share 
 A request is retried only when that is safe or when the response asks for it: see `ManagementApi.post`.
 """
 
+import itertools
 import logging
 import os
 import re
@@ -34,6 +35,8 @@ from roomcast.management_api.sigv4 import Signer
 if TYPE_CHECKING:
     import botocore.session
 
+AFTER_READING = 1.0
+"""Seconds that the posts of the last page have at least."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -93,6 +96,23 @@ class ManagementApi:
     ) -> PostReport:
         """Post one message to each connection, concurrently, and say what became of each.
 
+        Args and the rest: as `post_pages`, for receivers that are all known.
+        """
+        options = {"again": again, "waits_for_slow": waits_for_slow}
+        return self._run("POST", (connection_ids,), body, budget, rate, **options)
+
+    def post_pages(
+        self,
+        pages: Iterable[Iterable[str]],
+        body: bytes,
+        *,
+        budget: float = 10.0,
+        rate: float | None = None,
+        again: bool = False,
+        waits_for_slow: bool = True,
+    ) -> PostReport:
+        """Post one message to each connection, concurrently, and say what became of each.
+
         - 2xx is `sent`, 410 `gone`; 403, 413 and every other 4xx `failed`, without a retry.
         - 429 and 5xx are retried with full jitter, `PoolLimits.max_tries` times in all and within the
           budget. A 429 is for one client that reads too slowly, unless a large share of the receivers
@@ -104,9 +124,11 @@ class ManagementApi:
           Any other request without a whole answer is `unknown`.
 
         Args:
-            connection_ids: the receivers; one that is named twice gets one message.
+            pages: the receivers, page by page: a page is posted while the next one is read. One that is named
+                twice gets one message. If reading raises, so does this, and what waits is not posted.
             body: the message, at most 128 KB (not checked here).
             budget: seconds until this returns. What is in flight then is `unknown`, what waits `failed`.
+                After the last page at least 1 s of it is left.
             rate: at most this many requests a second, together with all other calls of this object that
                 name the same rate; as fast as possible when left out.
             again: the receivers are those that an earlier call left over, so their 429s say nothing about
@@ -118,7 +140,7 @@ class ManagementApi:
             ManagementApiError: there are no credentials or no region to sign with; nothing was posted.
         """
         options = {"again": again, "waits_for_slow": waits_for_slow}
-        return self._run("POST", connection_ids, body, budget, rate, **options)
+        return self._run("POST", pages, body, budget, rate, after_reading=AFTER_READING, **options)
 
     def delete(self, connection_ids: Iterable[str], *, budget: float = 10.0) -> PostReport:
         """Close connections from the server's side, concurrently: `sent` are those that it has closed, `gone`
@@ -131,7 +153,7 @@ class ManagementApi:
         Raises:
             ManagementApiError: there are no credentials or no region to sign with; nothing was closed.
         """
-        return self._run("DELETE", connection_ids, b"", budget, None)
+        return self._run("DELETE", (connection_ids,), b"", budget, None)
 
     def look(self, connection_ids: Iterable[str], *, budget: float = 10.0) -> PostReport:
         """Ask which connections are open: these are `sent`, the others `gone`.
@@ -143,7 +165,7 @@ class ManagementApi:
         Raises:
             ManagementApiError: there are no credentials or no region to sign with.
         """
-        return self._run("GET", connection_ids, b"", budget, None)
+        return self._run("GET", (connection_ids,), b"", budget, None)
 
     @property
     def url(self) -> str:
@@ -160,19 +182,38 @@ class ManagementApi:
     def _run(
         self,
         method: str,
-        connection_ids: Iterable[str],
+        pages: Iterable[Iterable[str]],
         body: bytes,
         budget: float,
         rate: float | None,
+        after_reading: float = 0.0,
         **options: bool,
     ) -> PostReport:
-        ids = dict.fromkeys(connection_ids)
-        if not ids:
-            return PostReport()
         ends = time.monotonic() + budget
-        signer = Signer(method, self._callback_url, self._find_region(), body, self._frozen_credentials())
-        send = Send(ids, signer, self._frozen_credentials, ends, rate, **options)
-        self._running_pool().add(send)
+        ids: dict[str, None] = {}
+        begun: tuple[Pool, Send] | None = None
+        try:
+            for page in pages:
+                known = len(ids)
+                ids.update(dict.fromkeys(page))
+                if len(ids) == known:
+                    continue
+                if begun is None:
+                    region, credentials = self._find_region(), self._frozen_credentials()
+                    signer = Signer(method, self._callback_url, region, body, credentials)
+                    send = Send(signer, self._frozen_credentials, ends, rate, **options)
+                    begun = self._running_pool(), send
+                pool, send = begun
+                pool.add(send, list(itertools.islice(ids, known, None)), ends=None)
+        except BaseException:
+            if begun is not None:
+                pool, send = begun
+                pool.add(send, (), ends=time.monotonic())
+            raise
+        if begun is None:
+            return PostReport()
+        pool, send = begun
+        pool.add(send, (), ends=max(ends, time.monotonic() + after_reading))
         report = send.done.result()
         if method == "POST" and report.sent:
             self.has_sent = True

@@ -4,12 +4,12 @@
 """
 
 import asyncio
-import logging
 import os
 import random
 import ssl
 import threading
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,6 @@ from roomcast.plain_text import plain
 _POSTS_PER_CONNECTION = 4
 _SLOW = 0.02  # s; a request that is out for longer does not count on its connection coming free soon
 _SWEEP = 0.1  # s
-_LOG = logging.getLogger(__name__)
 _CLOSED = Failure("closed by the caller")
 
 
@@ -92,12 +91,20 @@ class Pool:
 
     # For other threads.
 
-    def add(self, send: Send) -> None:
-        """Begin a send."""
+    def add(self, send: Send, ids: Iterable[str], *, ends: float | None) -> None:
+        """Add receivers to a send, which begins with the first ones.
+
+        Args:
+            send: the send.
+            ids: each named once.
+            ends: of the last ones, seconds of `time.monotonic` at which the send ends with what it has.
+        """
         with self._lock:
             if not self._closed:
-                self.loop.call_soon_threadsafe(self._begin, send)
+                self.loop.call_soon_threadsafe(self._take, send, ids, ends)
                 return
+        self._thread.join()  # nobody else settles the send now
+        send.take(ids, last=ends is not None)
         send.give_up(_CLOSED)
 
     def stop(self) -> None:
@@ -133,14 +140,19 @@ class Pool:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _begin(self, send: Send) -> None:
+    def _take(self, send: Send, ids: Iterable[str], ends: float | None) -> None:
+        send.take(ids, last=ends is not None)
         if self._closed:
             send.give_up(_CLOSED)
             return
-        if send.rate is not None:
+        if ends is not None:
+            send.deadline = ends
+            send.timer = self.loop.call_at(ends, self._end, send, Failure(out_of_time=True))
+            self._settled(send)  # all may be settled already, or only slow clients left
+        if send.pace is None and send.rate is not None:
             send.pace = self._paces.setdefault(send.rate, Pace(send.rate, self.loop.time()))
-        self._sends.append(send)
-        send.timer = self.loop.call_at(send.deadline, self._end, send, Failure(out_of_time=True))
+        if send.left and send not in self._sends:
+            self._sends.append(send)
         if self._sweeper is None:
             self._sweeper = self.loop.call_later(_SWEEP, self._sweep)
         self._pump()
@@ -334,8 +346,9 @@ class Pool:
         self._settled(post.send)
 
     def _settled(self, send: Send) -> None:
-        send.give_up_slow()
-        if send.left == 0:
+        if send.slow:
+            send.give_up_slow()
+        if not send.left and send.whole:
             self._forget(send)
 
     def _retry(self, post: Post, failure: Failure, *, tries: int | None = None) -> None:
@@ -371,7 +384,7 @@ class Pool:
         send = post.send
         post.signed_again = True
         if send.renewal is None:
-            send.renewal = self.loop.create_task(self._renew(send))
+            send.renewal = self.loop.create_task(send.renew_credentials())
             self._spawn(send.renewal)
         send.waiting.add(post)
 
@@ -385,15 +398,3 @@ class Pool:
                 self._settle(post, Outcome.FAILED, failure)
 
         send.renewal.add_done_callback(renewed)
-
-    async def _renew(self, send: Send) -> bool:
-        before = send.signer.credentials
-        try:
-            fresh = await self.loop.run_in_executor(None, send.fetch_credentials)
-        except Exception:  # noqa: BLE001  whatever the source raises, the receivers must be accounted for
-            _LOG.exception("the credentials cannot be fetched anew")
-            return False
-        if (fresh.access_key, fresh.token) == (before.access_key, before.token):
-            return False
-        send.signer.use(fresh)
-        return True

@@ -4,6 +4,7 @@ Lives on the pool's thread.
 """
 
 import asyncio
+import logging
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -15,6 +16,9 @@ from roomcast.management_api.report import Failure, Outcome, PostReport
 from roomcast.management_api.sigv4 import Signer
 
 _FEW = 4  # receivers, who cannot put the brake on however many of them are slow
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class Post:
@@ -33,8 +37,9 @@ class Post:
 class Send:
     """One call of `ManagementApi.post` on its way.
 
+    Its receivers come by `take`, in as many parts as the caller has.
+
     Args:
-        ids: the receivers.
         signer: makes the requests.
         fetch_credentials: asked, in a thread, when the credentials were refused.
         deadline: seconds of the loop's clock (`time.monotonic`) at which it ends with what it has.
@@ -44,12 +49,12 @@ class Send:
 
     Attributes:
         slow: those of `waiting` whose last answer was a 429 for themselves.
+        whole: whether all receivers have come.
         done: the report, once every receiver is settled.
     """
 
     def __init__(
         self,
-        ids: Iterable[str],
         signer: Signer,
         fetch_credentials: Callable[[], FrozenCredentials],
         deadline: float,
@@ -58,16 +63,13 @@ class Send:
         again: bool = False,
         waits_for_slow: bool = True,
     ) -> None:
-        posts = [Post(self, connection_id) for connection_id in ids]
-        if len(posts) > _FEW:
-            # Slow clients that follow one another would look like a throttled account.
-            random.shuffle(posts)
-        self.ready = deque(posts)
+        self.ready: deque[Post] = deque()
         self.again = again
         self.waits_for_slow = waits_for_slow
         self.slow: dict[Post, Failure] = {}
         self.waiting: set[Post] = set()  # for their next try, or for new credentials
-        self.left = len(self.ready)
+        self.left = 0
+        self.whole = False
         self.deadline = deadline
         self.timer: asyncio.TimerHandle | None = None
         self.rate = rate
@@ -78,16 +80,41 @@ class Send:
         self.report = PostReport()
         self.done: Future[PostReport] = Future()
 
+    def take(self, ids: Iterable[str], *, last: bool) -> None:
+        """Add receivers; after the last ones it ends when all are settled."""
+        posts = [Post(self, connection_id) for connection_id in ids]
+        if len(posts) > _FEW:
+            # Slow clients that follow one another would look like a throttled account.
+            random.shuffle(posts)
+        self.ready.extend(posts)
+        self.left += len(posts)
+        self.whole = last
+        if last and not self.left:
+            self.done.set_result(self.report)
+
     def settle(self, post: Post, outcome: Outcome, failure: Failure | None = None) -> None:
         """Enter the receiver into its one list."""
         self.report.settle(post.connection_id, outcome, failure)
         self.left -= 1
-        if self.left == 0:
+        if not self.left and self.whole:
             self.done.set_result(self.report)
+
+    async def renew_credentials(self) -> bool:
+        """Ask for the credentials again; return whether they have changed."""
+        before = self.signer.credentials
+        try:
+            fresh = await asyncio.get_running_loop().run_in_executor(None, self.fetch_credentials)
+        except Exception:  # noqa: BLE001  whatever the source raises, the receivers must be accounted for
+            _LOG.exception("the credentials cannot be fetched anew")
+            return False
+        if (fresh.access_key, fresh.token) == (before.access_key, before.token):
+            return False
+        self.signer.use(fresh)
+        return True
 
     def give_up_slow(self) -> None:
         """Settle the slow clients as failed, if nobody else is left and the send should not wait for them."""
-        if not self.waits_for_slow and self.left == len(self.slow):
+        if self.whole and not self.waits_for_slow and self.left == len(self.slow):
             for post, failure in list(self.slow.items()):
                 self.waiting.discard(post)
                 self.settle(post, Outcome.FAILED, failure)

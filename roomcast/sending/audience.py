@@ -1,11 +1,11 @@
 """Who gets a send: a user, a room, everybody, or one connection. The targets that a job names.
 
-Each reads the store: `receivers` all at once, `page_size` as there, and `slices` the parts of it that jobs
-read. Its `target` is the room whose members they are, if it is one, and its `room` what an envelope names
-where the target keeps no history.
+Each reads the store: `pages` everybody, page by page, `page_size` as there, and `slices` the parts of it
+that jobs read. Its `target` is the room whose members they are, if it is one, and its `room` what an envelope
+names where the target keeps no history.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from roomcast import names
@@ -28,9 +28,9 @@ class ToUser:
         """The inbox."""
         return names.inbox(self.user_id)
 
-    def receivers(self, store: Store, *, page_size: int | None = None) -> Iterable[Receiver]:
+    def pages(self, store: Store, *, page_size: int | None = None) -> Iterator[list[Receiver]]:
         """The user's connections."""
-        return store.receivers.of_room(self.target, page_size=page_size)
+        return store.receivers.pages_of_room(self.target, page_size=page_size)
 
     def slices(self, store: Store) -> list[Slice]:
         """The inbox, which is never large."""
@@ -53,9 +53,9 @@ class ToRoom:
         """The room's name, which every envelope carries."""
         return self.target.name
 
-    def receivers(self, store: Store, *, page_size: int | None = None) -> Iterable[Receiver]:
+    def pages(self, store: Store, *, page_size: int | None = None) -> Iterator[list[Receiver]]:
         """The room's members."""
-        return store.receivers.of_room(self.target, page_size=page_size)
+        return store.receivers.pages_of_room(self.target, page_size=page_size)
 
     def slices(self, store: Store) -> list[Slice]:
         """The room's partitions."""
@@ -73,9 +73,9 @@ class Everybody:
     target: None = None
     room: None = None
 
-    def receivers(self, store: Store, *, page_size: int | None = None) -> Iterable[Receiver]:
+    def pages(self, store: Store, *, page_size: int | None = None) -> Iterator[list[Receiver]]:
         """All connections."""
-        return store.receivers.of_everybody(page_size=page_size)
+        return store.receivers.pages_of_everybody(page_size=page_size)
 
     def slices(self, store: Store) -> list[Slice]:
         """Segments of the connections table."""

@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from roomcast import aws
 from roomcast.connection import Receiver
 from roomcast.errors import AwsError
-from roomcast.management_api.client import ManagementApi
+from roomcast.management_api.client import AFTER_READING, ManagementApi
 from roomcast.management_api.report import PostReport
 from roomcast.plain_text import plain
 from roomcast.store import Store
@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 def post(
     management_api: ManagementApi,
     store: Store,
-    receivers: Mapping[str, Receiver],
+    pages: Iterable[Iterable[Receiver]],
     body: bytes,
     *,
     room: str | None = None,
@@ -43,11 +43,12 @@ def post(
     Args:
         management_api: where to post.
         store: where to prune.
-        receivers: by connection id.
+        pages: the receivers, page by page; a page is posted while the next one is read.
         body: the envelope, encoded.
         room: the room that was sent to, if any.
         clock: epoch seconds.
-        budget: seconds for everything together, retries and prunes included.
+        budget: seconds for everything together, reading, retries and prunes included; after the last page at
+            least 1 s.
         rate: posts a second at most.
         retries_unknown: whether a receiver whose answer was lost gets the message once more. It drops the
             repeat.
@@ -55,8 +56,18 @@ def post(
         waits_for_slow: likewise.
     """
     deadline = time.monotonic() + budget
-    report = management_api.post(
-        receivers, body, budget=budget, rate=rate, again=again, waits_for_slow=waits_for_slow
+    receivers: dict[str, Receiver] = {}
+
+    def ids() -> Iterator[list[str]]:
+        nonlocal deadline
+        for page in pages:
+            read = {receiver.connection_id: receiver for receiver in page}
+            receivers.update(read)
+            yield list(read)
+        deadline = max(deadline, time.monotonic() + AFTER_READING)
+
+    report = management_api.post_pages(
+        ids(), body, budget=budget, rate=rate, again=again, waits_for_slow=waits_for_slow
     )
     left = deadline - time.monotonic()
     if retries_unknown and report.unknown and left > 0:

@@ -1,7 +1,7 @@
 """One send from a backend: numbered, posted from here or put on the queue."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from roomcast import aws, envelope, names
@@ -71,35 +71,42 @@ class Sender:
         text, seq = number(self._store, to, event, data, id_, now=self._clock(), once=once)
         queue, limits = self._job_queue, self._limits
         room = to.target.name if to.target else None
-        receivers = {}
+        if queue is None:
+            pages: Iterable[Iterable[Receiver]] = _in_time(to.pages(self._store))
+            return replace(self._post(id_, text, pages, began, room), seq=seq)
+        # All are read before the first post: how many they are decides which way the send goes.
+        receivers: dict[str, Receiver] = {}
         with aws.within(aws.PATIENCE):
             read_at = self._clock()
-            for receiver in to.receivers(self._store, page_size=limits.split + 1 if queue else None):
-                receivers[receiver.connection_id] = receiver
-                if queue and len(receivers) > limits.split:
+            for page in to.pages(self._store, page_size=limits.split + 1):
+                receivers.update((receiver.connection_id, receiver) for receiver in page)
+                if len(receivers) > limits.split:
                     # What has a number goes as it is: the worker would have to look for it again.
                     parts = to.slices(self._store) if seq is not None else ()
                     jobs = [SliceJob(id_, room, text, part) for part in parts]
                     queue.put(jobs or [SendJob(to, event, data, id_)])
                     return SendReport(id_, queued=True, seq=seq)
-            if queue and len(receivers) > limits.direct:
+            if len(receivers) > limits.direct:
                 size = limits.job_receivers
                 queue.put(PostJob.split(id_, room, text, receivers.values(), size, read_at))
                 return SendReport(id_, queued=True, seq=seq)
-        return replace(self._post(id_, text, receivers, began, room), seq=seq)
+        return replace(self._post(id_, text, [receivers.values()], began, room), seq=seq)
 
     def to_admins(self, event: str, data: object, id_: str | None) -> SendReport:
         """Send to every connection of an admin."""
         began = time.monotonic()
         id_, text = self._envelope(event, data, id_)
+        pages = self._store.receivers.pages_of_admins()
+        if self._job_queue is None:
+            return self._post(id_, text, _in_time(pages), began)
         with aws.within(aws.PATIENCE):
             read_at = self._clock()
-            receivers = {r.connection_id: r for r in self._store.receivers.of_admins()}
-            if self._job_queue and len(receivers) > self._limits.direct:
+            receivers = {receiver.connection_id: receiver for page in pages for receiver in page}
+            if len(receivers) > self._limits.direct:
                 size = self._limits.job_receivers
                 self._job_queue.put(PostJob.split(id_, None, text, receivers.values(), size, read_at))
                 return SendReport(id_, queued=True)
-        return self._post(id_, text, receivers, began)
+        return self._post(id_, text, [receivers.values()], began)
 
     def to_connection(self, connection_id: str, event: str, data: object, id_: str | None) -> SendReport:
         """Send to one connection."""
@@ -108,7 +115,7 @@ class Sender:
         receiver = self._store.receivers.of_connection(connection_id)
         if receiver is None:
             return SendReport(id_, gone=1)
-        return self._post(id_, text, {connection_id: receiver}, began)
+        return self._post(id_, text, [[receiver]], began)
 
     def _envelope(self, event: str, data: object, id_: str | None) -> tuple[str, str]:
         """A send's id and its envelope; refuses before anything is read."""
@@ -116,12 +123,17 @@ class Sender:
         return id_, envelope.build(event, data, id=id_, now=self._clock())
 
     def _post(
-        self, id_: str, text: str, receivers: Mapping[str, Receiver], began: float, room: str | None = None
+        self,
+        id_: str,
+        text: str,
+        pages: Iterable[Iterable[Receiver]],
+        began: float,
+        room: str | None = None,
     ) -> SendReport:
         report = post(
             self._management_api,
             self._store,
-            receivers,
+            pages,
             text.encode(),
             room=room,
             clock=self._clock,
@@ -129,3 +141,14 @@ class Sender:
             retries_unknown=True,
         )
         return SendReport(id_, len(report.sent), len(report.gone), len(report.failed), len(report.unknown))
+
+
+def _in_time(pages: Iterable[Iterable[Receiver]]) -> Iterator[Iterable[Receiver]]:
+    """The pages, all of them read within `aws.PATIENCE`."""
+    ends, reading = time.monotonic() + aws.PATIENCE, iter(pages)
+    while True:
+        with aws.within(ends - time.monotonic()):
+            page = next(reading, None)
+        if page is None:
+            return
+        yield page

@@ -1,11 +1,10 @@
 """The worker of the fan-out queue: runs one job."""
 
-import itertools
 import json
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -126,53 +125,36 @@ class Worker:
         if len(parts) > 1:
             self._queue.put(SliceJob(id_, room, text, part) for part in parts)
             _LOG.info("sliced id=%s slices=%d", id_, len(parts))
-        elif parts:
-            self._read(SliceJob(id_, room, text, parts[0]))
         else:
-            self._hand_on(id_, room, text, job.to.receivers(self._store))
+            self._read(SliceJob(id_, room, text, parts[0]))
 
     def _read(self, job: SliceJob) -> None:
-        """Make a slice into post jobs; if it is long, up to a page, from which another slice job goes on."""
+        """Make a slice into post jobs; if it is long, up to a page, from which another slice job goes on.
+
+        The jobs of a page are on the queue before the next page is read. Where one job is all, it is done
+        here.
+        """
         count = members = 0
-        following: SliceJob | None = None
-
-        def receivers() -> Iterator[Receiver]:
-            nonlocal count, members, following
-            for page in self._store.receivers.pages(job.part, job.cursor):
-                count += len(page.receivers)
-                members += page.members
-                yield from page.receivers
-                if page.cursor and count >= SLICE_RECEIVERS and job.hop + 1 < MAX_SLICE_HOPS:
-                    following = replace(job, cursor=page.cursor, hop=job.hop + 1)
-                    return
-
-        self._hand_on(job.id, job.room, job.text, receivers())
-        if following is not None:
-            self._queue.put([following])
+        read_at = self._clock()
+        for page in self._store.receivers.pages(job.part, job.cursor):
+            size = self._limits.job_receivers
+            jobs = list(PostJob.split(job.id, job.room, job.text, page.receivers, size, read_at))
+            if len(jobs) == 1 and not count and not page.cursor:
+                self._post(jobs[0], read_at)
+            elif jobs:
+                self._queue.put(jobs)
+            count += len(page.receivers)
+            members += page.members
+            if page.cursor and count >= SLICE_RECEIVERS and job.hop + 1 < MAX_SLICE_HOPS:
+                self._queue.put([replace(job, cursor=page.cursor, hop=job.hop + 1)])
+                break
+            read_at = self._clock()
+        _LOG.info("enumerated id=%s receivers=%d", job.id, count)
         if job.room is not None and job.part.partition == job.room:
             try:
                 self._store.members.note_size(names.parse(job.room), members)
             except Exception:  # noqa: BLE001  the next send to the room does it
                 _LOG.exception("a large room is not spread yet")
-
-    def _hand_on(self, id_: str, room: str | None, text: str, receivers: Iterable[Receiver]) -> None:
-        """Put post jobs on the queue; where one is enough, do it here."""
-        count = 0
-
-        def post_jobs() -> Iterator[PostJob]:
-            nonlocal count
-            size, read_at = self._limits.job_receivers, self._clock()
-            for post_job in PostJob.split(id_, room, text, receivers, size, read_at):
-                count += len(post_job.receivers)
-                yield post_job
-
-        jobs = post_jobs()
-        first, second = next(jobs, None), next(jobs, None)
-        if first is not None and second is None:
-            self._post(first, first.read_at)
-        elif first is not None and second is not None:
-            self._queue.put(itertools.chain((first, second), jobs))
-        _LOG.info("enumerated id=%s receivers=%d", id_, count)
 
     def _still(self, job: PostJob, read_at: float) -> dict[str, Receiver]:
         """The receivers of a job that may get it now."""
@@ -189,7 +171,7 @@ class Worker:
         report = post(
             self._management_api,
             self._store,
-            receivers,
+            [receivers.values()],
             job.text.encode(),
             room=job.room,
             clock=self._clock,

@@ -173,6 +173,28 @@ def side_by_side(do: Callable[[_Item], object], items: Iterable[_Item]) -> list[
         return [error for future in running if (error := future.result())]
 
 
+def pages_side_by_side(reads: Iterable[Iterator[_Item]]) -> Iterator[_Item]:
+    """The pages of several reads in the order in which they come: some reads at a time, each at most one page
+    ahead of the caller."""
+    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+    threads = ThreadPoolExecutor(_AT_ONCE)
+
+    def submit(read: Iterator[_Item]) -> Future[_Item | None]:
+        return threads.submit(copy_context().run, lambda: next(read, None))
+
+    try:
+        running = {submit(read): read for read in reads}
+        while running:
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                read, page = running.pop(done), done.result()
+                if page is not None:
+                    running[submit(read)] = read
+                    yield page
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
 def limit(page_size: int | None) -> Any:
     """The argument for pages of at most this many items; None: as large as DynamoDB makes them (1 MB)."""
     return {} if page_size is None else {"Limit": page_size}

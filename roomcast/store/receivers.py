@@ -3,6 +3,7 @@
 DynamoDB reads and bills whole pages of up to 1 MB. Set `page_size` when the first few items may be enough.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from roomcast import aws, names
 from roomcast.connection import Receiver
 from roomcast.names import Room
-from roomcast.store.dynamodb import Tables, limit, side_by_side
+from roomcast.store.dynamodb import Tables, limit, pages_side_by_side, side_by_side
 from roomcast.store.items import MEMBER, MEMBER_NAME, RECEIVER, TTL, USER_INDEX, rooms_of, to_receiver
 from roomcast.store.large_rooms import member_pages, partitions
 
@@ -66,12 +67,26 @@ class Receivers:
     def of_room(self, room: Room, *, page_size: int | None = None) -> Iterator[Receiver]:
         """The members of a room: Queries of only that room, consistent, so that a member whose join was
         answered is among them. One Query, unless the room is large."""
-        places = [room.name]
-        for place in places:
-            for page in member_pages(self._tables, place, **_of_members(), **limit(page_size)):
-                if place == room.name and self._has_note(page["Items"]):
-                    places += partitions(room)
-                yield from self._members(page["Items"], room)
+        return itertools.chain.from_iterable(self.pages_of_room(room, page_size=page_size))
+
+    def pages_of_room(self, room: Room, *, page_size: int | None = None) -> Iterator[list[Receiver]]:
+        """The same, page by page, each as soon as it is read; of a large room some partitions side by side.
+
+        Args:
+            room: which.
+            page_size: members that one Query reads.
+        """
+
+        def pages(partition: str) -> Iterator[dict[str, Any]]:
+            return member_pages(self._tables, partition, **_of_members(), **limit(page_size))
+
+        is_spread = False
+        for page in pages(room.name):
+            is_spread = is_spread or self._has_note(page["Items"])
+            yield list(self._members(page["Items"], room))
+        if is_spread:
+            for page in pages_side_by_side([pages(partition) for partition in partitions(room)]):
+                yield list(self._members(page["Items"], room))
 
     def of_user(
         self, user_id: str, *, expired: bool = False, page_size: int | None = None
@@ -111,17 +126,19 @@ class Receivers:
 
     def of_everybody(self, *, page_size: int | None = None) -> Iterator[Receiver]:
         """Every connection, by a paged, consistent Scan of the connections table."""
-        for page in self._scan(Slice(), None, page_size):
-            yield from page.receivers
+        return itertools.chain.from_iterable(self.pages_of_everybody(page_size=page_size))
 
-    def of_admins(self) -> Iterator[Receiver]:
+    def pages_of_everybody(self, *, page_size: int | None = None) -> Iterator[list[Receiver]]:
+        """The same, page by page, each as soon as it is read."""
+        return (page.receivers for page in self._scan(Slice(), None, page_size))
+
+    def pages_of_admins(self) -> Iterator[list[Receiver]]:
         """The connections of admins: a Scan of the connections table that returns only theirs."""
         only: dict[str, Any] = {
             "FilterExpression": "userRole = :admin",
             "ExpressionAttributeValues": {":admin": {"S": "admin"}},
         }
-        for page in self._scan(Slice(), None, **only):
-            yield from page.receivers
+        return (page.receivers for page in self._scan(Slice(), None, **only))
 
     def slices_of_room(self, room: Room) -> list[Slice]:
         """The parts of a room: one, or one for each partition of a large room."""

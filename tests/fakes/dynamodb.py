@@ -53,12 +53,14 @@ class FakeDynamoDB:
         fault: asked with the operation's name before each call.
         calls: how often each operation was asked for.
         index_lags: whether the indexes stay as they are until `catch_up`.
+        page: items after which a Query or a Scan ends its page by itself, as DynamoDB does after 1 MB.
     """
 
     def __init__(self) -> None:
         self.fault: Callable[[str], Fault | None] = lambda _: None
         self.calls: dict[str, int] = {}
         self.index_lags = False
+        self.page = 1_000_000
         self._tables: dict[str, _Table] = {}
         self._done: set[str] = set()  # transactions, by their tokens: a retry of one is not done again
 
@@ -191,7 +193,7 @@ class FakeDynamoDB:
             rows = list(itertools.dropwhile(lambda row: row[0] != after, rows))[1:] or [
                 row for row in rows if row[0] > after
             ]
-        limit = arguments.get("Limit") or len(rows)
+        limit = min(arguments.get("Limit", self.page), self.page)
         page, rest = rows[:limit], rows[limit:]
         kept = [item for _, item in page if _holds(arguments.get("FilterExpression"), item, arguments)]
         answer: dict[str, Any] = {"Count": len(kept), "ScannedCount": len(page)}

@@ -89,8 +89,7 @@ class Resources:
             if key in properties:  # an alias has the name of its function
                 return self._plain_name(properties[key])
         # CloudFormation names it: known by its place in the tree of constructs.
-        path = resource["Metadata"]["aws:cdk:path"].split("/")[1:-1]
-        return "/".join(part for part in path if part != "Default")  # as CDK's own ids leave it out
+        return "/".join(resource["Metadata"]["aws:cdk:path"].split("/")[1:-1])
 
 
 def _anywhere(name: str) -> str:

@@ -1,5 +1,6 @@
 """Who is out stays out: revocations, the limit of connections, and jobs that have waited."""
 
+import itertools
 import json
 import time
 from collections import deque
@@ -297,7 +298,7 @@ def member(stage: Stage, connection_id: str, user_id: str = "u1") -> None:
 
 def queued(stage: Stage, to: Any = ToRoom(CHAT)) -> PostJob:  # noqa: B008  frozen
     """The post job of a send, as it is put on the queue."""
-    receivers = tuple(to.receivers(stage.store))
+    receivers = tuple(itertools.chain.from_iterable(to.pages(stage.store)))
     text = json.dumps({"event": "e", "data": {}, "timestamp": "2026-01-01T00:00:00.000Z"})
     return PostJob("id", to.room, text, receivers, read_at=stage.now)
 

@@ -114,17 +114,17 @@ class JoinsWithoutGrant(Members):
 class TakesAllForOpen(Receivers):
     """A 410 always means gone."""
 
-    def of_everybody(self, **more: Any) -> Iterator[Receiver]:
-        for receiver in super().of_everybody(**more):
-            yield replace(receiver, was_open=True)
+    def pages_of_everybody(self, **more: Any) -> Iterator[list[Receiver]]:
+        for page in super().pages_of_everybody(**more):
+            yield [replace(receiver, was_open=True) for receiver in page]
 
 
 class ReadsOnePage(Receivers):
     """A room is one page."""
 
-    def of_room(self, room: Room, **_: Any) -> Iterator[Receiver]:
-        with mock.patch.object(self._tables, "pages", lambda read, **arguments: [read(**arguments)]):
-            yield from list(super().of_room(room))
+    def pages_of_room(self, room: Room, **_: Any) -> Iterator[list[Receiver]]:
+        with mock.patch.object(self._tables, "pages", lambda read, **arguments: iter([read(**arguments)])):
+            yield from list(super().pages_of_room(room))
 
 
 class IgnoresExpiry(Tables):
