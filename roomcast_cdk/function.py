@@ -87,6 +87,11 @@ class Function(Construct):
             # Without START, END and REPORT of every invocation: 1 KB of logs costs half as much as a message.
             system_log_level_v2=lambda_.SystemLogLevel.WARN,
         )
+        if shared.application:
+            # `roomcast dev` runs the application from where it is, so that a saved file counts.
+            resource = self.function.node.default_child
+            assert isinstance(resource, lambda_.CfnFunction)  # noqa: S101  what CDK documents, for the type checker
+            resource.add_metadata("roomcast:application", shared.application)
         self.alias = (
             lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version)
             if stage.shifts and gradual

@@ -23,11 +23,13 @@ class Shared:
         stage: the settings.
         key: encrypts what is stored; None where AWS's own keys do.
         code: what every function runs.
+        application: the path of the application in that code, relative to where `cdk` runs.
     """
 
     stage: Stage
     key: kms.IKey | None
     code: lambda_.Code
+    application: str | None = None
 
     @property
     def removal(self) -> cdk.RemovalPolicy:

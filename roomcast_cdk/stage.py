@@ -49,39 +49,50 @@ class Stage:
         default=None,
         default_is="that of the shell; required with `keep_data`",
     )
-    log_days: int = setting(one_of(LOG_DAYS), "days that logs are kept")
+    log_days: int = setting(one_of(LOG_DAYS), "days that logs are kept", default=30)
     memory_mb: int = setting(
         whole(128, 10_240),
         "memory of the functions for connects and messages; 1,769 MB is one vCPU. "
         "New accounts may be limited to 3,008",
+        default=256,
     )
     throttle_rate: int = setting(
         whole(1, 100_000),
         "messages a second from all clients together, and as many disconnects: API Gateway throttles each "
         "route by itself, on a best-effort basis",
+        default=500,
     )
-    throttle_burst: int = setting(whole(1, 50_000), "how many more it takes at once")
+    throttle_burst: int = setting(whole(1, 50_000), "how many more it takes at once", default=250)
     connect_rate: int = setting(
         whole(1, 100_000),
         "connects a second; a connect costs more than a message, so give it a lower limit. Clients are told "
         "to spread their reconnects so that they stay under it",
+        default=100,
         env="WEBSOCKET_CONNECT_RATE",
     )
-    connect_burst: int = setting(whole(1, 50_000), "how many more connects it takes at once")
+    connect_burst: int = setting(whole(1, 50_000), "how many more connects it takes at once", default=100)
     fanout_concurrency: int = setting(
         whole(2, 1000),
         "workers of the fan-out queue that run at once; at most half of `account_concurrency`, so that a "
         "broadcast leaves room for connects",
+        default=2,
     )
     fanout_rate: int = setting(
-        whole(1, 10_000), "posts a second of one worker", env="WEBSOCKET_FANOUT_RATE", reader="worker"
+        whole(1, 10_000),
+        "posts a second of one worker",
+        default=500,
+        env="WEBSOCKET_FANOUT_RATE",
+        reader="worker",
     )
     gateway_logs: bool = setting(
         flag(),
         "API Gateway writes an access log and its errors; see "
         "[CloudWatch Logs role](#cloudwatch-logs-role-arn-must-be-set)",
+        default=False,
     )
-    monitoring: bool = setting(flag(), "metrics, dashboard and alarms, for about 10 dollars a month")
+    monitoring: bool = setting(
+        flag(), "metrics, dashboard and alarms, for about 10 dollars a month", default=False
+    )
     allowed_origins: tuple[str, ...] = setting(
         texts(
             r"\*|[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d{1,5})?/?",

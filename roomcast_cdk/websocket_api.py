@@ -44,6 +44,7 @@ class WebSocketApi(Construct):
             connect to a domain.
         api_id: for the names of its metrics.
         functions: of the three routes.
+        default: the last of them, which does what clients ask.
         domain: the stage's own domain, where it has one.
     """
 
@@ -127,6 +128,7 @@ class WebSocketApi(Construct):
         jwt_secret.grant_read(default.role)
         self.grant_manage_connections(default.role, "DELETE", "POST")
 
+        self.default = default
         self.functions = (connect, disconnect, default)
         routes = (("$connect", connect), ("$disconnect", disconnect), ("$default", default))
         for route_key, target in routes:

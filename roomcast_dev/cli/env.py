@@ -7,6 +7,7 @@ import typer
 
 from roomcast_dev import env_file as files
 from roomcast_dev.cli import target
+from roomcast_dev.outputs import BROWSER_URL
 
 
 def env(
@@ -31,9 +32,9 @@ def env(
     environ = target.deployed(target.stack_name(stage, stack), outputs)
     backend = _file(backend)
     frontend = _file(frontend) if frontend else backend
-    url = environ.pop(target.BROWSER_URL)
+    url = environ.pop(BROWSER_URL)
     changes = {backend.resolve(): environ}
-    changes.setdefault(frontend.resolve(), {})[target.BROWSER_URL] = url
+    changes.setdefault(frontend.resolve(), {})[BROWSER_URL] = url
     # Everything is read and edited before anything is written.
     old = {path: files.read(path) for path in changes}
     new = {path: files.set_values(old[path], values) for path, values in changes.items()}

@@ -17,6 +17,7 @@ from dotenv import dotenv_values
 from roomcast.settings import check_secret
 from roomcast.tokens.secret_keys import SecretKeys
 from roomcast_dev.local.environment import pointed_at
+from roomcast_dev.outputs import KEYS, of_backend
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -28,7 +29,11 @@ ENV_FILE = Path(".env.local")
 STACK_PREFIX = "landinghub"
 
 StackOption = Annotated[
-    str | None, typer.Option(help=f"The stack's name, if it is not {STACK_PREFIX}-websocket-STAGE.")
+    str | None,
+    typer.Option(
+        help=f"The stack's name, if it is not {STACK_PREFIX}-websocket-STAGE; "
+        "STACK/CONSTRUCT where it has several backends."
+    ),
 ]
 OutputsOption = Annotated[
     Path | None,
@@ -36,20 +41,6 @@ OutputsOption = Annotated[
 ]
 EnvFileOption = Annotated[Path, typer.Option(help="The file that `roomcast dev` writes.")]
 
-BROWSER_URL = "REACT_APP_WEBSOCKET_URL"
-"""The key of a front end; all others are a backend's."""
-
-# What the outputs are called in .env files. The fan-out queue is not in every stack. A backend posts to the
-# management API itself, and not to the domain that browsers may connect to.
-KEYS = {
-    "WebSocketAPIUrl": BROWSER_URL,
-    "WebSocketCallbackUrl": "WEBSOCKET_API_ENDPOINT",
-    "ConnectionsTableName": "WEBSOCKET_CONNECTIONS_TABLE",
-    "RoomsTableName": "WEBSOCKET_ROOMS_TABLE",
-    "HistoryTableName": "WEBSOCKET_HISTORY_TABLE",
-    "FanOutQueueUrl": "WEBSOCKET_FANOUT_QUEUE_URL",
-    "JwtSecretName": "WEBSOCKET_JWT_SECRET_NAME",
-}
 _OPTIONAL = {"FanOutQueueUrl", "HistoryTableName"}
 
 
@@ -151,7 +142,7 @@ def stack_name(stage: str | None, stack: str | None) -> str:
     if stack is None and known and stage not in known:
         raise typer.TyperException(f"there is no stage {stage!r}; cdk.json has {', '.join(sorted(known))}")
     name = stack or f"{settings(stage).get('prefix', STACK_PREFIX)}-websocket-{stage}"
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", name):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}(/[A-Za-z0-9]+)?", name):
         raise typer.TyperException(f"{name!r} cannot be a stack: letters, digits and hyphens only")
     return name
 
@@ -160,13 +151,18 @@ def deployed(stack: str, outputs: Path | None) -> dict[str, str]:
     """The environment that a stack's outputs give: a backend's, and `BROWSER_URL`. URLs are `wss://...`.
 
     Args:
-        stack: its name.
+        stack: its name; `NAME/CONSTRUCT` where it has several backends.
         outputs: the file of `cdk deploy --outputs-file`; CloudFormation is asked where it is left out.
 
     Raises:
         typer.TyperException: there is no such stack, or outputs are missing; it names them all.
     """
-    values = _outputs_from_file(stack, outputs) if outputs else _outputs_from_cloudformation(stack)
+    stack, _, construct = stack.partition("/")
+    found = _outputs_from_file(stack, outputs) if outputs else _outputs_from_cloudformation(stack)
+    try:
+        values = of_backend(found, construct or None)
+    except ValueError as error:
+        raise typer.TyperException(f"stack {stack}: {error}; name one with --stack {stack}/NAME") from None
     missing = [name for name in KEYS if not values.get(name) and name not in _OPTIONAL]
     if missing:
         raise typer.TyperException(

@@ -18,10 +18,11 @@ import uvloop
 from roomcast_dev.local import demo, handover
 from roomcast_dev.local.console import Console
 from roomcast_dev.local.environment import CREDENTIALS
-from roomcast_dev.local.errors import LocalRunError
+from roomcast_dev.local.errors import LocalRunError, TemplateError
 from roomcast_dev.local.project import project_in
 from roomcast_dev.local.stack import LocalRun, Project
 from roomcast_dev.local.template.model import REGION
+from roomcast_dev.outputs import BROWSER_URL, KEYS, of_backend
 
 MAX_OPEN_FILES = 65_536  # ours: each client is an open file, and shells allow 256 or 1,024 of them
 
@@ -147,23 +148,23 @@ async def local_environment(stack: LocalRun, env_file: Path | None = None) -> di
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,  # the only name that boto3 reads
     }
-    outputs = stack.outputs
+    try:
+        outputs = of_backend(stack.outputs)
+    except ValueError as error:
+        raise TemplateError(f"the stack {stack.template.stack_name}: {error}") from None
     if not {"ConnectionsTableName", "RoomsTableName", "JwtSecretName"} <= outputs.keys():
         return {"WEBSOCKET_API_ENDPOINT": stack.url, **aws}
     secret = handover.secret(env_file)
     await asyncio.to_thread(stack.ministack.put_secret, outputs["JwtSecretName"], secret)
     environment = {
         "WEBSOCKET_API_ENDPOINT": stack.url,
-        "REACT_APP_WEBSOCKET_URL": f"ws://{stack.address}",
+        BROWSER_URL: f"ws://{stack.address}",
         "WEBSOCKET_CONNECTIONS_TABLE": outputs["ConnectionsTableName"],
         "WEBSOCKET_ROOMS_TABLE": outputs["RoomsTableName"],
     }
-    for output, key in (
-        ("FanOutQueueUrl", "WEBSOCKET_FANOUT_QUEUE_URL"),
-        ("HistoryTableName", "WEBSOCKET_HISTORY_TABLE"),
-    ):
+    for output in ("FanOutQueueUrl", "HistoryTableName"):
         if value := outputs.get(output):
-            environment[key] = value
+            environment[KEYS[output]] = value
     return {**environment, "JWT_SECRET": secret, **aws}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,6 +98,8 @@ class LocalRun:
         self._listener: Listener | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
+        self._application: Path | None = None
+        self._links: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def gateway(self) -> ApiGateway:
@@ -169,6 +172,7 @@ class LocalRun:
                     for logical_id, function in template.functions.items()
                 },
                 source_path=self.project.source_path,
+                first=self._link_application(template),
             )
             await self._poll_queues(evaluated)
         except BaseException:
@@ -176,7 +180,9 @@ class LocalRun:
             raise
         self._tasks.append(asyncio.create_task(self._watch_ministack()))
         if self.project.watched:
-            self._tasks.append(asyncio.create_task(self._watch_sources()))
+            self._tasks.append(asyncio.create_task(self._watch_sources(self.project.watched)))
+        elif self._application is not None:
+            self._tasks.append(asyncio.create_task(self._watch_sources([self._application])))
 
     async def stop(self) -> None:
         """End everything that was started; may be called twice."""
@@ -195,6 +201,21 @@ class LocalRun:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(self._host.stop(), self._ministack.stop())
+        if self._links is not None:
+            self._links.cleanup()
+
+    def _link_application(self, template: Template) -> list[Path]:
+        """A folder with nothing but a link to the application's source, where the functions have one.
+
+        The rest of its folder must stay out of sight, as it is on Lambda.
+        """
+        paths = {function.application for function in template.functions.values() if function.application}
+        if not paths or self.project.source_path:
+            return []
+        self._application = self.project.directory.resolve() / paths.pop()
+        self._links = tempfile.TemporaryDirectory(prefix="local-application-")
+        (Path(self._links.name) / self._application.name).symlink_to(self._application)
+        return [Path(self._links.name)]
 
     def function_environment(self, handler: str) -> Mapping[str, str]:
         """The evaluated environment of the function with this handler string."""
@@ -275,11 +296,22 @@ class LocalRun:
                 )
             )
 
-    async def _watch_sources(self) -> None:
-        from watchfiles import PythonFilter, awatch
+    async def _watch_sources(self, watched: Sequence[Path]) -> None:
+        from watchfiles import Change, PythonFilter, awatch
 
+        python = PythonFilter()
+
+        def wanted(change: Change, path: str) -> bool:
+            return python(change, path) and any(Path(path).is_relative_to(each) for each in watched)
+
+        # The folder of a file: editors put another file in its place. Its other folders may be large.
+        folders = {each if each.is_dir() else each.parent for each in watched}
         async for changes in awatch(
-            *self.project.watched, watch_filter=PythonFilter(), stop_event=self._stopping, debounce=100
+            *folders,
+            watch_filter=wanted,
+            stop_event=self._stopping,
+            debounce=100,
+            recursive=all(each.is_dir() for each in watched),
         ):
             started = time.perf_counter()
             names = sorted({Path(path).name for _, path in changes})

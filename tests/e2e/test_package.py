@@ -83,10 +83,15 @@ def test_the_wheel_holds_the_library_the_tools_and_the_files_that_they_read(whee
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"roomcast", "roomcast_dev"}
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {
+        *("roomcast", "roomcast_cdk", "roomcast_dev")
+    }
     assert names >= {
         "roomcast/py.typed",
         "roomcast/sending/job.schema.json",
+        "roomcast_cdk/py.typed",
+        "roomcast_cdk/wheels.txt",
+        "roomcast_cdk/handlers/connect.py",
         "roomcast_dev/py.typed",
         "roomcast_dev/prices.json",
         "roomcast_dev/local/page/demo/index.html",
@@ -140,6 +145,20 @@ def test_pytest_starts_without_the_plugins_own_imports(developer: Environment) -
     shown = developer.run("pytest", "-q", "-s", "--collect-only", status=5).stdout
     assert "has []" in shown
     (developer.project / "conftest.py").unlink()
+
+
+def test_another_cdk_app_has_a_realtime_backend_in_its_stack(developer: Environment) -> None:
+    """`examples/minimal-cdk`: synthesized from the wheel, run on this machine, and a message arrives."""
+    project = developer.project
+    shutil.copytree(ROOT / "examples" / "minimal-cdk", project, dirs_exist_ok=True)
+    shown = developer.run("pytest", "-q", "-p", "no:cacheprovider", status=None)
+    assert "1 passed" in shown.stdout, shown.stdout + shown.stderr
+    (template,) = project.glob("build/local/*/shop-local.template.json")
+    assert "shop-local-realtime-websocket-connections-local" in template.read_text()
+    (code,) = template.parent.glob("asset.*/")
+    assert {"connect.py", "default.py", "roomcast", "jwt"} <= {path.name for path in code.iterdir()}
+    for path in project.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def test_another_project_runs_its_own_cdk_app_through_the_fixture(developer: Environment) -> None:

@@ -89,7 +89,8 @@ class Resources:
             if key in properties:  # an alias has the name of its function
                 return self._plain_name(properties[key])
         # CloudFormation names it: known by its place in the tree of constructs.
-        return "/".join(resource["Metadata"]["aws:cdk:path"].split("/")[1:-1])
+        path = resource["Metadata"]["aws:cdk:path"].split("/")[1:-1]
+        return "/".join(part for part in path if part != "Default")  # as CDK's own ids leave it out
 
 
 def _anywhere(name: str) -> str:

@@ -12,13 +12,15 @@ import pytest
 
 from roomcast_cdk import wheels
 from roomcast_cdk.lambda_code import stage_code
+from roomcast_cdk.setting import StageError
 from tests.infra.conftest import ROOT
 
 
 @pytest.fixture
-def code(tmp_path: Path) -> Path:
-    stage_code(tmp_path)
-    return tmp_path
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    code = tmp_path_factory.mktemp("code")
+    stage_code(code)
+    return code
 
 
 def test_the_handlers_stand_at_the_root_beside_the_library_and_pyjwt(code: Path) -> None:
@@ -37,6 +39,44 @@ def test_nothing_else_is_in_it(code: Path) -> None:
     assert not [
         path for path in code.rglob("*") if path.suffix in (".pyc", ".so") or path.name == "__pycache__"
     ]
+
+
+def test_an_application_is_at_the_root_too(tmp_path: Path, code: Path) -> None:
+    package = tmp_path / "shop"
+    for name in ("__init__.py", "rooms.py", "texts/en.json", ".env", "__pycache__/rooms.pyc"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("")
+    (tmp_path / "orders.py").write_text("rooms = 1")
+    for application, wanted in (
+        (package, {"shop/__init__.py", "shop/rooms.py", "shop/texts/en.json"}),
+        (tmp_path / "orders.py", {"orders.py"}),
+    ):
+        out = tmp_path / "out" / application.name
+        out.mkdir(parents=True)
+        stage_code(out, application=application)
+        added = {path.relative_to(out) for path in out.rglob("*") if path.is_file()} - {
+            path.relative_to(code) for path in code.rglob("*") if path.is_file()
+        }
+        assert {path.as_posix() for path in added} == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone.py", "application: there is no "),
+        ("folder", "must be a Python file, or a folder with an __init__.py"),
+        ("my-shop.py", "application: my-shop.py cannot be imported: use letters, digits and _"),
+        ("default.py", "application: default.py would hide a module of the functions: rename it"),
+        ("roomcast.py", "application: roomcast.py would hide a module of the functions: rename it"),
+    ],
+)
+def test_an_application_that_cannot_be_imported_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "folder").mkdir()
+    if name not in ("gone.py", "folder"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(StageError) as caught:
+        stage_code(tmp_path / "out", application=tmp_path / name)
+    assert message in str(caught.value)
 
 
 def test_pyjwt_comes_with_its_licence_and_its_version(code: Path) -> None:

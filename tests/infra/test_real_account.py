@@ -236,7 +236,9 @@ def test_a_role_of_another_stack_can_be_allowed_to_send(
     stage = Stage.from_context("dev", SETTINGS)
     stack = WebSocketStack(app, "dev", stage=stage)
     backend = cdk.Stack(app, "backend")
-    stack.grant_send(iam.Role(backend, "Role", assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com")))
+    stack.backend.grant_send(
+        iam.Role(backend, "Role", assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com"))
+    )
     app.synth()
     document = json.loads((tmp_path / "backend.template.json").read_text())
     granted = {

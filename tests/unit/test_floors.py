@@ -37,7 +37,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"__init__"},
     ],
     "roomcast_dev": [
-        {"env_file", "prices", "quotas", "recorder", "records"},
+        {"env_file", "outputs", "prices", "quotas", "recorder", "records"},
         {"checker"},
         {"local"},
         {"testing"},

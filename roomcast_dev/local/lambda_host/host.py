@@ -55,6 +55,7 @@ class FunctionHost:
         environments: Mapping[str, Mapping[str, str]],
         *,
         source_path: Sequence[Path] = (),
+        first: Sequence[Path] = (),
     ) -> None:
         """Set which functions there are, and start a first worker for each.
 
@@ -62,18 +63,18 @@ class FunctionHost:
             functions: by logical id.
             environments: evaluated environment of each, by logical id.
             source_path: import path used in place of the assets' copies, so that a saved file counts.
+            first: folders in front of either.
         """
         for logical_id, function in functions.items():
-            self._pools[logical_id] = self._pool(function, dict(environments[logical_id]), source_path)
+            path = [*map(str, first), *self._path(function, source_path)]
+            self._pools[logical_id] = self._pool(function, dict(environments[logical_id]), path)
         for pool in self._pools.values():
             pool.grow()
 
-    def _pool(
-        self, function: LambdaFunction, environment: dict[str, str], source_path: Sequence[Path]
-    ) -> FunctionPool:
+    def _pool(self, function: LambdaFunction, environment: dict[str, str], path: list[str]) -> FunctionPool:
         return FunctionPool(
             function,
-            self._path(function, source_path),
+            path,
             environment,
             fork=self._fork,
             log=lambda request_id, line: self._log(function.name, request_id, line),

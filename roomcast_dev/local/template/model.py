@@ -40,6 +40,8 @@ class LambdaFunction:
     """Values may be CloudFormation expressions."""
     concurrency: int | None
     """Reserved concurrent executions."""
+    application: str | None = None
+    """The application in its code, as its `RealtimeBackend` was given it: a path in the project."""
 
     @property
     def arn(self) -> str:

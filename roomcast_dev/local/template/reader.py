@@ -20,6 +20,9 @@ from roomcast_dev.local.template.model import (
 )
 from roomcast_dev.local.template.references import of_type, reference, references
 
+APPLICATION = "roomcast:application"
+"""The key in a function's metadata (`roomcast_cdk/function.py` writes it)."""
+
 
 def load(assembly: Path, stack: str | None = None) -> Template:
     """Read the stack with the WebSocket API out of a synthesized assembly (a `cdk.out` folder).
@@ -82,7 +85,7 @@ class _Reader:
                 "detailed metrics without throttles: AWS takes the missing throttle as 0 and refuses all"
             )
         functions = {
-            logical_id: self._function(logical_id, resource["Properties"])
+            logical_id: self._function(logical_id, resource)
             for logical_id, resource in of_type(self.template, "AWS::Lambda::Function")
         }
         routes = {route.key: route for route in self._routes(functions)}
@@ -120,7 +123,8 @@ class _Reader:
 
     # Functions
 
-    def _function(self, logical_id: str, properties: dict[str, Any]) -> LambdaFunction:
+    def _function(self, logical_id: str, resource: dict[str, Any]) -> LambdaFunction:
+        properties = resource["Properties"]
         code = properties.get("Code", {})
         name = properties.get("FunctionName")
         return LambdaFunction(
@@ -133,6 +137,7 @@ class _Reader:
             memory=int(properties.get("MemorySize", 128)),
             environment=(properties.get("Environment") or {}).get("Variables", {}),
             concurrency=properties.get("ReservedConcurrentExecutions"),
+            application=(resource.get("Metadata") or {}).get(APPLICATION),
         )
 
     def _asset(self, code: dict[str, Any]) -> tuple[Path, ...]:

@@ -69,6 +69,24 @@ def test_another_stacks_name(roomcast: Roomcast, deploy: Deploy) -> None:
     assert roomcast("token", "--user", "u1", "--stack", "acme-roomcast").code == 0
 
 
+def test_a_backend_in_the_stack_of_another_app(roomcast: Roomcast, deploy: Deploy) -> None:
+    deploy("shop", Bucket="b", **{f"Realtime{name}": value for name, value in OUTPUTS.items()})
+    assert roomcast("env", "--stack", "shop").code == 0
+    assert "WEBSOCKET_CONNECTIONS_TABLE=connections\n" in Path(".env").read_text()
+
+
+def test_of_several_backends_in_a_stack_one_is_named(roomcast: Roomcast, deploy: Deploy) -> None:
+    other = {f"Orders{name}": value for name, value in OUTPUTS.items()} | {"OrdersRoomsTableName": "r2"}
+    deploy("shop", **{f"Chat{name}": value for name, value in OUTPUTS.items()}, **other)
+    answer = roomcast("env", "--stack", "shop")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert "stack shop: it has several backends: Chat, Orders; name one with --stack shop/NAME" in answer.err
+    assert roomcast("env", "--stack", "shop/Orders").code == 0
+    assert "WEBSOCKET_ROOMS_TABLE=r2\n" in Path(".env").read_text()
+    answer = roomcast("env", "--stack", "shop/Nobody")
+    assert "stack shop: it has no backend Nobody, but: Chat, Orders" in answer.err
+
+
 def test_a_stage_that_is_not_deployed_is_one_line(roomcast: Roomcast, deploy: Deploy) -> None:
     answer = roomcast("env", "--stage", "prod")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
