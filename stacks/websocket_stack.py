@@ -4,6 +4,7 @@ import aws_cdk as cdk
 from constructs import Construct
 
 from roomcast_cdk import RealtimeBackend, Stage
+from stacks import application
 
 
 class WebSocketStack(cdk.Stack):
@@ -24,3 +25,4 @@ class WebSocketStack(cdk.Stack):
         )
         # CDK leaves this id out of logical ids: the tables of stages that are deployed have none with it.
         self.backend = RealtimeBackend(self, "Default", settings=stage)
+        application.add_resources(Construct(self, "Application"), self.backend.application)

@@ -1,6 +1,7 @@
 """The stages, synthesized once for all tests: starting CDK's Node process takes longer than the tests."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from aws_cdk.assertions import Template
 
 from roomcast_cdk.account_stack import Account, AccountStack
 from roomcast_cdk.stage import ACCOUNT, Stage
+from stacks import application
 from stacks.websocket_stack import WebSocketStack
 from tests.infra.resources import Resources
 
@@ -82,6 +84,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/infra" in item.path.as_posix() and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_the_application() -> Iterator[None]:
+    """The stacks here are Roomcast's. What the application adds is its own: `test_application.py` looks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(application, "add_resources", lambda scope, function: None)
+        yield
 
 
 @pytest.fixture(scope="session")

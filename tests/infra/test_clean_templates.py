@@ -60,9 +60,12 @@ def test_cdk_nag_finds_nothing(tmp_path: Path) -> None:
     AccountStack(app, ACCOUNT, account=Account.from_context(BUDGET))
     # aws.md 19: a stage that can hardly be meant as it is says so at synthesis.
     warnings = {
-        *(f"Annotation::roomcast:{what} prod" for what in ("allowed-origins", "account", "alarm-address")),
-        *(f"Annotation::roomcast:{what} own-key" for what in ("account", "alarm-address")),
-        "Annotation::roomcast:alarm-address given-key",
+        *(
+            f"Annotation::roomcast:{what} prod/Default"
+            for what in ("allowed-origins", "account", "alarm-address")
+        ),
+        *(f"Annotation::roomcast:{what} own-key/Default" for what in ("account", "alarm-address")),
+        "Annotation::roomcast:alarm-address given-key/Default",
     }
     found = nag(app)
     assert set(found.pop("Construct Annotations")) == warnings
