@@ -70,7 +70,7 @@ class Added:
         with_application(self.app, add_resources)
 
     def synth(self) -> tuple[Resources, Resources]:
-        """The resources of the stage, and those that the application has alone."""
+        """The resources of the stage, and those of the application by themselves."""
         self.app.synth()
         dev, bare = (
             Resources(json.loads((self.outdir / f"{name}.template.json").read_text()))
