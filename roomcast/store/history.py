@@ -4,8 +4,8 @@ The history table: hash `stream`, range `seq`. Of each stream it holds
 
 - one permanent *head* (`head#{stream}` / 0: `epoch`, `headSeq`), under a hash of its own;
 - one item for each message (`{stream}` / `seq`: `id`, `envelope`, `sentAt`, `ttl`);
-- where a sender gives its own id, a *mark* (`id#{stream}#{id}` / 0: `markSeq`), by which a second send finds
-  the first.
+- where a sender gives its own id, a *mark* (`id#{stream}#{id}` / 0: `epoch`, `markSeq`), by which a second
+  send finds the first.
 
 Numbers have no holes, and none is used twice:
 
@@ -28,7 +28,7 @@ from roomcast.errors import StalledError
 from roomcast.names import Retention
 from roomcast.store.dynamodb import ConditionFailedError, Tables
 from roomcast.store.items import number
-from roomcast.store.replay import Position, Replay, head_key, new_epoch
+from roomcast.store.replay import Position, Replay, head_key, new_epoch, to_position
 
 STALE = 60.0
 """Seconds after learning where the head is, in which every step of an append happens."""
@@ -91,16 +91,23 @@ class History(Replay):
             self._check_time(stream, min(began, learned))
             mine = Position(head.epoch, head.seq + 1)
             taken = self._put(stream, mine, message_id, build(mine), retention, once=once)
-            if isinstance(taken, int):  # sent before
-                self._pass(stream, taken, retention)
-                return Position(head.epoch, taken)
+            if isinstance(taken, Position):  # sent before
+                if self._pass(stream, taken, retention):
+                    return taken
+                known = None
+                continue
             self._check_time(stream, min(began, learned))
             if taken is None or taken == message_id:
                 asked = self._tables.clock()
-                if self._move(stream, mine):
+                now_at = self._move(stream, mine)
+                if now_at is None:
                     self._remember(stream, mine, asked)
-                return mine
-            known = (mine, learned) if self._help(stream, mine, retention) else None
+                    return mine
+                if _has_passed(now_at, mine):  # somebody helped
+                    return mine
+                known = None  # another life of the stream has begun, where this message is not
+            else:
+                known = (mine, learned) if self._help(stream, mine, retention) else None
 
     def new_epoch(self, stream: str) -> Position:
         """Begin another life of a stream, for a table that was restored: every client learns of a gap.
@@ -136,9 +143,9 @@ class History(Replay):
 
     def _put(
         self, stream: str, at: Position, message_id: str, text: str, retention: Retention, *, once: bool
-    ) -> str | int | None:
-        """Put an item behind the head. None: done. Otherwise the id of the item that is there, or the number
-        under which this id was sent before."""
+    ) -> str | Position | None:
+        """Put an item behind the head. None: done. Otherwise the id of the item that is there, or the place
+        at which this id was sent before."""
         now = self._tables.clock()
         ttl = number(now + retention.seconds + self._margin)
         put: dict[str, Any] = {
@@ -159,11 +166,18 @@ class History(Replay):
         }
         try:
             if once:
-                mark = {**_mark_key(stream, message_id), "markSeq": number(at.seq), "ttl": ttl}
+                place = {"epoch": {"S": at.epoch}, "markSeq": number(at.seq), "ttl": ttl}
+                mark = {**_mark_key(stream, message_id), **place}
                 condition = {
-                    "ConditionExpression": "attribute_not_exists(markSeq) OR #ttl < :now",
+                    # A message of an earlier life is not in this one. Numbers grow from life to life.
+                    "ConditionExpression": "attribute_not_exists(markSeq) OR #ttl < :now"
+                    " OR (epoch <> :epoch AND markSeq < :seq)",
                     "ExpressionAttributeNames": {"#ttl": "ttl"},
-                    "ExpressionAttributeValues": {":now": number(now)},
+                    "ExpressionAttributeValues": {
+                        ":now": number(now),
+                        ":epoch": place["epoch"],
+                        ":seq": place["markSeq"],
+                    },
                     "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
                 }
                 self._tables.transact(
@@ -173,17 +187,22 @@ class History(Replay):
                 self._tables.write(self._tables.client.put_item, **put)
         except ConditionFailedError as error:
             if "markSeq" in error.item:
-                return int(error.item["markSeq"]["N"])
+                return Position(error.item["epoch"]["S"], int(error.item["markSeq"]["N"]))
             return str(error.item["id"]["S"])
         return None
 
-    def _move(self, stream: str, to: Position) -> bool:
-        """Move the head by one. False: somebody else has."""
+    def _move(self, stream: str, to: Position) -> Position | None:
+        """Move the head by one. None: done. Otherwise where it is: somebody else may have moved it, or begun
+        another epoch."""
         try:
-            self._tables.write(self._tables.client.update_item, **self._moved(stream, to))
-        except ConditionFailedError:
-            return False
-        return True
+            self._tables.write(
+                self._tables.client.update_item,
+                **self._moved(stream, to),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ConditionFailedError as error:
+            return to_position(error.item)
+        return None
 
     def _moved(self, stream: str, to: Position) -> dict[str, Any]:
         return {
@@ -221,20 +240,27 @@ class History(Replay):
             return False
         return True
 
-    def _pass(self, stream: str, seq: int, retention: Retention) -> None:
-        """See that the head has passed an item that is there."""
+    def _pass(self, stream: str, at: Position, retention: Retention) -> bool:
+        """See that the head has passed an item that is there. False: another epoch has begun."""
         for _ in aws.attempts():
             head = self.position(stream)
-            while head.seq < seq and self._help(stream, Position(head.epoch, head.seq + 1), retention):
-                head = Position(head.epoch, head.seq + 1)
-            if head.seq >= seq:
-                return
+            while head.epoch == at.epoch and head.seq < at.seq:
+                following = Position(head.epoch, head.seq + 1)
+                if not self._help(stream, following, retention):
+                    break
+                head = following
+            if head.epoch != at.epoch or head.seq >= at.seq:
+                return head.epoch == at.epoch
         raise StalledError(stream)
 
     def _remember(self, stream: str, head: Position, learned: float) -> None:
         self._known[stream] = (head, learned)
         while len(self._known) > _REMEMBERED:
             del self._known[next(iter(self._known))]
+
+
+def _has_passed(head: Position, at: Position) -> bool:
+    return head.epoch == at.epoch and head.seq >= at.seq
 
 
 def _mark_key(stream: str, message_id: str) -> dict[str, Any]:

@@ -286,6 +286,21 @@ def test_a_send_that_is_repeated_has_one_number(
     assert [(m.seq, m.id == "order-1") for m in found.messages] == [(1, True), (2, False)]
 
 
+@pytest.mark.parametrize("id_", [None, "given"])
+def test_a_process_that_remembers_the_epoch_before_sends_into_the_new_one(
+    service: WebSocketService, dynamodb: Any, id_: str | None
+) -> None:
+    let_in()
+    service.send_to_user("u1", "e", 1, id=id_)
+    operator = Store(Tables(dynamodb, "connections", "rooms", history="history"))
+    assert operator.history is not None
+    new = operator.history.new_epoch("user_u1")
+    assert service.send_to_user("u1", "e", 2, id=id_).seq == new.seq + 1
+    [entry] = join({"room": "user", "since": {"epoch": new.epoch, "seq": new.seq}})
+    assert (entry["recovered"], seqs(entry)) == (True, [new.seq + 1])
+    assert service.send_to_user("u1", "e", 3, id="given").seq == new.seq + (1 if id_ else 2)
+
+
 def test_a_room_without_a_history_makes_no_call_more(dynamodb: Any, service: WebSocketService) -> None:
     plain = WebSocketService(Store(Tables(dynamodb, "connections", "rooms")), service._management_api)
     calls: list[str] = []
