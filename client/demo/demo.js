@@ -1,36 +1,17 @@
-// The demo page. Whatever a message says is shown through textContent: a name or a text is never markup.
+// The demo page: who this tab is, its client, and the forms.
 import { createClient } from "/client/index.js";
 import { resume } from "/client/resume.js";
+import { CutWebSocket, watch } from "/connection.js";
+import { placeOrder, showUpdate } from "/dashboard.js";
+import { $, element, line, note, post, showCode } from "/page.js";
 
-const $ = (id) => document.getElementById(id);
-const MESSAGES_KEPT = 200;
 const NAMES = ["Ada", "Grace", "Katherine", "Hedy", "Radia", "Barbara"];
 
 /** Who this tab is: kept over a reload, and not shared with the other tabs. */
 let me = JSON.parse(sessionStorage.getItem("me"));
 let client;
 
-async function post(path, body) {
-  const response = await fetch(path, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  });
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.message);
-  return answer;
-}
-
-function element(name, text, className = "") {
-  const made = document.createElement(name);
-  made.textContent = text;
-  made.className = className;
-  return made;
-}
-
-const clock = () => new Date().toLocaleTimeString("en-GB");
-
-// Enter and leave
+// Enter
 
 const asked = new URLSearchParams(location.search);
 $("name").value = asked.get("name") ?? NAMES[Math.floor(Math.random() * NAMES.length)];
@@ -70,7 +51,12 @@ function begin() {
     // Asked anew before every attempt: after a restart of the local run this is how one gets in again.
     getToken: async () => (await post("/_demo/token", me)).token,
     reconnectWindow: 1_000, // a handful of tabs, not a fleet
+    WebSocket: CutWebSocket,
     resume,
+  });
+  showCode({
+    browser: 'const client = createClient({ url, getToken, resume });\nawait client.join("dashboard");',
+    backend: "# hands out the token that getToken fetches",
   });
   client.on("client:state", showState);
   client.on("client:retry", ({ delay, reason }) => {
@@ -82,14 +68,19 @@ function begin() {
     if (code !== "forbidden") return;
     $("refused").hidden = false;
     $("refused").dataset.room = room;
-    $("refused-text").textContent = message;
+    $("refused-text").textContent = `${room}: ${message}`;
   });
   client.on("client:recovered", ({ room, count }) =>
-    note(`${room}: nothing is missing, ${count || "no"} messages came while this page was away`),
+    note(
+      `${room}: nothing is missing, ${count || "no"} ${count === 1 ? "message" : "messages"} came while this page was away`,
+    ),
   );
   client.on("client:gap", ({ room }) => note(`${room}: messages are missing, load the state again`, "bad"));
-  client.on("*", (data, envelope) => showMessage(envelope));
+  client.on("*", (_, { event, data, room }) =>
+    line(event, JSON.stringify(data), /(^|:)error$/.test(event) ? "bad" : "", room),
+  );
   client.on("dashboard:update", showUpdate);
+  watch(client);
   join("dashboard");
   showState({ state: client.state });
 }
@@ -99,7 +90,7 @@ function showState({ state, code = "", reason }) {
   $("state").dataset.code = code;
   $("state").textContent = code === "auth_failed" ? "not let in" : state;
   $("connection").textContent = state === "disconnected" ? "Connect" : "Disconnect";
-  if (reason) note(`${state}: ${reason}`);
+  if (reason && code !== "opened" && code !== "requested") note(`${state}: ${reason}`);
   showRooms();
 }
 
@@ -121,11 +112,12 @@ function showRooms() {
   $("rooms-none").hidden = rooms.length > 0;
   $("rooms").replaceChildren(
     ...rooms.map((room) => {
-      const item = element("li", "");
-      const leave = element("button", "Leave");
+      const item = element("li");
+      const leave = element("button", "Leave", "small");
       leave.type = "button";
       leave.setAttribute("aria-label", `Leave ${room}`);
       leave.addEventListener("click", () => {
+        showCode({ browser: `await client.leave("${room}");` });
         client.leave(room).catch((error) => note(error.message, "bad"));
         showRooms();
       });
@@ -137,11 +129,14 @@ function showRooms() {
 
 $("join-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  join(`chat_room_${$("room-id").value}`);
+  const room = `chat_room_${$("room-id").value}`;
+  showCode({ browser: `await client.join("${room}");`, backend: `service.grant_room("${room}", "${me.userId}")` });
+  join(room);
 });
 
 $("grant").addEventListener("click", async () => {
   const { room } = $("refused").dataset;
+  showCode({ browser: `await client.join("${room}");`, backend: `service.grant_room("${room}", "${me.userId}")` });
   try {
     await post("/_demo/grant", { room, userId: me.userId });
     await join(room);
@@ -153,33 +148,26 @@ $("grant").addEventListener("click", async () => {
 for (const button of document.querySelectorAll("[data-action]")) {
   button.addEventListener("click", () => {
     const { action } = button.dataset;
-    if (action === "dashboard:join") join("dashboard");
-    else client.send(action).catch((error) => note(error.message, "bad"));
+    if (action === "dashboard:join") {
+      showCode({ browser: 'await client.join("dashboard");' });
+      return join("dashboard");
+    }
+    showCode({ browser: `const answer = await client.send("${action}");` });
+    client.send(action).catch((error) => note(error.message, "bad"));
   });
 }
 
 $("connection").addEventListener("click", () => {
-  if (client.state !== "disconnected") return client.disconnect();
+  const connected = client.state !== "disconnected";
+  showCode({ browser: connected ? "client.disconnect();" : 'client.connect();\nawait client.join("dashboard");' });
+  if (connected) return client.disconnect();
   client.connect();
   join("dashboard");
 });
 
 // Sending, which a backend does
 
-$("order").addEventListener("click", async () => {
-  const order = {
-    type: "new_order",
-    orderId: Math.random().toString(36).slice(2, 8).toUpperCase(),
-    customer: me.name,
-    amount: Math.round(500 + Math.random() * 9_500) / 100,
-  };
-  const send = (target) => post("/_demo/send", { to: "room", target, event: "dashboard:update", data: order });
-  try {
-    await Promise.all([send("dashboard_admin"), me.role === "admin" || send(`dashboard_user_${me.userId}`)]);
-  } catch (error) {
-    note(error.message, "bad");
-  }
-});
+$("order").addEventListener("click", () => placeOrder(me));
 
 $("to").addEventListener("change", () => {
   const to = $("to").value;
@@ -190,14 +178,17 @@ $("to").addEventListener("change", () => {
 $("send-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const report = $("report");
+  const [to, target, name] = [$("to").value, $("target").value, $("event").value];
   report.className = "hint";
   try {
-    const { sent, gone, failed, unknown } = await post("/_demo/send", {
-      to: $("to").value,
-      target: $("target").value,
-      event: $("event").value,
-      data: JSON.parse($("data").value || "null"),
+    const data = JSON.parse($("data").value || "null");
+    const call = { user: "send_to_user", room: "send_to_room", all: "broadcast" }[to];
+    const values = [...(to === "all" ? [] : [target]), name].map((value) => JSON.stringify(value));
+    showCode({
+      browser: `client.on(${JSON.stringify(name)}, (data) => show(data));`,
+      backend: `report = service.${call}(${values.join(", ")}, ${python(data)})`,
     });
+    const { sent, gone, failed, unknown } = await post("/_demo/send", { to, target, event: name, data });
     report.textContent = `sent ${sent}, gone ${gone}, failed ${failed}, unknown ${unknown}`;
   } catch (error) {
     report.className = "problem";
@@ -205,70 +196,20 @@ $("send-form").addEventListener("submit", async (event) => {
   }
 });
 
-// What comes
-
-function line(...parts) {
-  const item = element("li", "");
-  item.append(element("time", clock()), ...parts);
-  return item;
-}
-
-function keep(list, item, limit) {
-  list.prepend(item);
-  while (list.children.length > limit) list.lastChild.remove();
-}
-
-function note(text, className = "note") {
-  keep($("messages"), line(element("span", "·", className), element("span", text, className)), MESSAGES_KEPT);
-}
-
-function showMessage({ event, data, room }) {
-  const bad = /(^|:)error$/.test(event) ? "bad" : "";
-  const text = `${JSON.stringify(data)}${room ? `  (${room})` : ""}`;
-  keep($("messages"), line(element("strong", event, bad), element("span", text, bad)), MESSAGES_KEPT);
+/** JSON as Python writes it. */
+function python(value) {
+  if (value === null) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
+  if (typeof value === "object") {
+    return `{${Object.entries(value)
+      .map(([key, each]) => `${JSON.stringify(key)}: ${python(each)}`)
+      .join(", ")}}`;
+  }
+  return JSON.stringify(value);
 }
 
 $("clear").addEventListener("click", () => $("messages").replaceChildren());
-
-const totals = { updates: 0, orders: 0, turnover: 0 };
-const perSecond = new Map();
-
-function showUpdate(data) {
-  totals.updates++;
-  if (data?.type === "new_order") {
-    totals.orders++;
-    totals.turnover += Number(data.amount) || 0;
-  }
-  $("updates").textContent = totals.updates;
-  $("orders").textContent = totals.orders;
-  $("turnover").textContent = totals.turnover.toFixed(2);
-  const { type, ...rest } = Object(data);
-  const text = Object.entries(rest)
-    .map(([key, value]) => `${key} ${typeof value === "string" ? value : JSON.stringify(value)}`)
-    .join(", ");
-  keep($("latest"), line(element("strong", String(type)), element("span", text)), 5);
-  $("latest-none").hidden = true;
-  const second = Math.floor(Date.now() / 1000);
-  perSecond.set(second, (perSecond.get(second) ?? 0) + 1);
-  draw();
-}
-
-function draw() {
-  const now = Math.floor(Date.now() / 1000);
-  for (const second of perSecond.keys()) if (second <= now - 60) perSecond.delete(second);
-  const most = Math.max(4, ...perSecond.values());
-  $("chart").replaceChildren(
-    ...[...perSecond].map(([second, count]) => {
-      const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-      const height = (20 * count) / most;
-      for (const [key, value] of Object.entries({ x: 59.1 - (now - second), y: 20 - height, width: 0.8, height })) {
-        bar.setAttribute(key, value);
-      }
-      return bar;
-    }),
-  );
-}
-setInterval(() => perSecond.size && draw(), 1_000);
 
 if (me) begin();
 else if (asked.has("role")) enter($("name").value, asked.get("role"));

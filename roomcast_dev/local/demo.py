@@ -28,11 +28,12 @@ _PACKED = Path(__file__).parent / "page"
 CLIENT = _PACKED if _PACKED.is_dir() else Path(__file__).parent.parent.parent / "client"
 TOKEN_SECONDS = 3600
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_FILES = {
-    "/": ("demo/index.html", "text/html; charset=utf-8"),
-    "/demo.css": ("demo/demo.css", "text/css; charset=utf-8"),
-    "/demo.js": ("demo/demo.js", "text/javascript; charset=utf-8"),
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
 }
+_PART = re.compile(r"/(?:[a-z]+\.(?:css|js))?")
 _MODULE = re.compile(r"/client/([a-z]+\.js)")
 
 
@@ -117,11 +118,12 @@ def _service(environment: Mapping[str, str]) -> WebSocketService:
 
 
 def _file(path: str) -> tuple[Path | None, str]:
-    if path in _FILES:
-        name, content_type = _FILES[path]
-        return CLIENT / name, content_type
     if module := _MODULE.fullmatch(path):
-        return CLIENT / "dist" / module[1], "text/javascript; charset=utf-8"
+        return CLIENT / "dist" / module[1], _TYPES[".js"]
+    if _PART.fullmatch(path):
+        file = CLIENT / "demo" / (path[1:] or "index.html")
+        if file.is_file():
+            return file, _TYPES[file.suffix]
     return None, ""
 
 

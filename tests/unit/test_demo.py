@@ -35,7 +35,7 @@ async def post(handler: Handler, path: str, body: object, headers: dict[str, str
     return response
 
 
-@pytest.mark.parametrize("path", ["/", "/demo.css", "/demo.js"])
+@pytest.mark.parametrize("path", ["/", "/demo.css", "/demo.js", "/dashboard.js"])
 async def test_the_page_is_served_with_a_policy_that_lets_nothing_else_in(
     handler: Handler, path: str
 ) -> None:
@@ -47,7 +47,18 @@ async def test_the_page_is_served_with_a_policy_that_lets_nothing_else_in(
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/demo", "/demo.js/", "/client/", "/client/../package.json", "/client/%2e%2e", "//"]
+    "path",
+    [
+        "/nothing",
+        "/demo",
+        "/demo.js/",
+        "/client/",
+        "/client/../package.json",
+        "/client/%2e%2e",
+        "//",
+        "/../build.mjs",
+        "/a\0.js",
+    ],
 )
 async def test_other_paths_are_not_its_own(handler: Handler, path: str) -> None:
     assert await handler(Request("GET", path, headers=LOCAL)) is None

@@ -79,11 +79,12 @@ test("an admin and a user, side by side: what the user orders, the admin sees", 
   expect(await admin.locator("#dashboard-room").textContent()).toBe("dashboard_admin");
   expect(await user.locator("#dashboard-room").textContent()).toBe("dashboard_user_ugo");
   await user.getByRole("button", { name: "Place an order" }).click();
-  await admin.locator("#latest li", { hasText: "new_order" }).waitFor();
-  expect(await admin.locator("#latest li").textContent()).toContain("customer Ugo");
+  await admin.locator("#latest tr", { hasText: "Ugo" }).waitFor();
+  expect(await admin.locator("#latest td.amount").textContent()).toMatch(/^€\d+\.\d\d$/);
+  expect(await user.locator("#backend-code").textContent()).toContain('send_to_room("dashboard_user_ugo"');
   expect(await admin.locator("#orders").textContent()).toBe("1");
   expect(await admin.locator("#chart rect").count()).toBe(1);
-  await user.locator("#latest li").waitFor();
+  await user.locator("#latest tr").waitFor();
   expect(await user.locator("#updates").textContent()).toBe("1");
 });
 
@@ -178,7 +179,7 @@ test("hostile strings are shown as text, wherever they come from", async () => {
   await page.locator("#updates", { hasText: `${HOSTILE.length}` }).waitFor();
   const shown = await page.locator("#messages").textContent();
   for (const text of HOSTILE) expect(shown).toContain(JSON.stringify(text));
-  expect(await page.locator("#latest").textContent()).toContain(`orderId ${HOSTILE[0]}`);
+  expect(await page.locator("#latest").textContent()).toContain(JSON.stringify(HOSTILE[0]));
   expect(await page.evaluate(() => (window as any).hacked)).toBeUndefined();
   expect(await page.locator("#inside img, #inside script, #inside h1, .bar img").count()).toBe(0);
 });
@@ -199,6 +200,20 @@ test("the lid is closed and opened again: nothing is missing, and the page says 
   const shown = await message(user, "chat:message").allTextContents();
   expect(shown.map((line) => /one|two|three/.exec(line)![0])).toEqual(["three", "two", "one"]);
   network.close();
+});
+
+test("the network is cut with a button: what was ordered meanwhile arrives, and is counted", async () => {
+  const page = await enter("Kurt", "user");
+  await page.locator("#dashboard-room", { hasText: "dashboard_user_kurt" }).waitFor();
+  await page.getByRole("button", { name: "Cut the network" }).click();
+  await page.locator('#state[data-state="connecting"]').waitFor();
+  expect(await page.getByRole("button", { name: /Cut for \d s more/ }).isDisabled()).toBe(true);
+  await page.getByRole("button", { name: "Place an order" }).click();
+  await isConnected(page);
+  await page.locator("#latest tr").waitFor();
+  await page.locator("#replayed", { hasText: "1" }).waitFor();
+  expect(await page.locator("#back").textContent()).toBe("1");
+  expect(await page.locator("#lost").textContent()).toBe("0");
 });
 
 test("what is offline comes back when it is online again", async () => {

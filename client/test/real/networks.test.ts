@@ -94,7 +94,7 @@ describe.each(["Chromium", "Firefox"] as const)("%s", (name: BrowserName) => {
       `dashboard_user_ugo-${name.toLowerCase()}`,
     );
     await page.locator("::-p-text(Place an order)").click();
-    await page.waitForSelector("#latest li");
+    await page.waitForSelector("#latest tr");
     expect(await page.$eval("#updates", ({ textContent }) => textContent)).toBe("1");
   });
 
