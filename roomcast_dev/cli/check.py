@@ -8,6 +8,7 @@ import typer
 
 from roomcast.plain_text import plain
 from roomcast_dev.checker import INVARIANTS, Violation, check
+from roomcast_dev.cli.output import Json, print_json
 from roomcast_dev.records import Record, read
 
 SHOWN = 5
@@ -22,6 +23,7 @@ def check_files(
     gaps: Annotated[
         bool, typer.Option(help="With --no-gaps, a gap that was told counts as a violation.")
     ] = True,
+    as_json: Json = False,
 ) -> None:
     """Prove from records that a run lost nothing in silence.
 
@@ -36,6 +38,23 @@ def check_files(
       roomcast check --complete clients.jsonl backend.jsonl
     """
     verdict = check(_read(files), complete=complete, gaps=gaps)
+    if as_json:
+        violations = [
+            {
+                "invariant": violation.invariant,
+                "message": violation.message,
+                "records": [
+                    {"file": record.source, "line": record.line, "text": record.text}
+                    for record in violation.excerpt
+                ],
+            }
+            for violation in verdict.violations
+        ]
+        counts = ("appended", "delivered", "gaps", "clients", "rooms")
+        print_json({name: getattr(verdict, name) for name in counts} | {"violations": violations})
+        if violations:
+            raise typer.Exit(1)
+        return
     facts = (
         f"sends {verdict.appended}, deliveries {verdict.delivered}, gaps {verdict.gaps}, "
         f"clients {verdict.clients}, rooms {verdict.rooms}"

@@ -1,32 +1,29 @@
-"""`roomcast cost`: what a stage costs a month, from a forecast or from what CloudWatch has counted."""
+"""`roomcast cost`: what a stage costs a month, from a forecast or from what it has used."""
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from roomcast_dev import prices as price_table
-from roomcast_dev.cli import pricing, target
+from roomcast_dev.cli import measured_use, pricing, target
 from roomcast_dev.cli.options import spread
-from roomcast_dev.cli.pricing import Counts, Line, Usage
+from roomcast_dev.cli.output import Json, print_json
+from roomcast_dev.cli.pricing import Line, Usage
 
-if TYPE_CHECKING:
-    from mypy_boto3_cloudwatch import CloudWatchClient
-
-MEASURED_DAYS = 30
 _USAGE = Usage()
 _PLOT_USERS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 _PLOT_WIDTH = 30
+_WIDE = 120  # columns; in a narrower terminal the table of sums would wrap
 _FILE_WIDTH = 240  # so that no line of a Markdown table is broken
 _COMPARE_HOURS = (1, 2, 4, 8, 12, 24)
-_MAX_QUERIES = 500  # of one GetMetricData (CloudWatch's limit)
 
 
 _OPTION = {"messages_in": "in", "messages_out": "out", "message_kb": "size", "memory_mb": "memory"}
@@ -101,6 +98,7 @@ def cost(
     compare: Annotated[
         bool, typer.Option("--compare", help="Show what other habits and hours would cost.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Estimate a stage's monthly cost and show the sums.
 
@@ -120,163 +118,104 @@ def cost(
         prices = table.of(region)
     except ValueError as error:
         raise typer.TyperException(str(error)) from None
-    if measured.stage is not None or measured.stack is not None:
+    forecast = measured.stage is None and measured.stack is None
+    if not forecast:
         if plot or compare:
             raise typer.BadParameter(
                 "counts of a deployed stage cannot be forecast", param_hint="--plot, --compare"
             )
         name = target.stack_name(measured.stage, measured.stack)
-        counts = measure(
+        counts = measured_use.measure(
             name,
             connection_minutes=measured.connection_minutes,
             message_kb=usage.message_kb,
         )
-        title = f"{name}: the last {MEASURED_DAYS} days"
+        title = f"{name}: the last {measured_use.DAYS} days"
     else:
         counts = pricing.count(usage)
         title = (
             f"{usage.users:,.0f} users a day, {usage.hours:g} h online;"
             f" {usage.messages_in:g} in, {usage.messages_out:g} out an hour"
         )
-    console.print(f"{title}; {region}, prices of {table.date}\n", highlight=False)
+    lines = pricing.bill(counts, prices)
+    if as_json:
+        print_json(_data(lines, region, table.date))
+        return
+    if not (plot or compare):
+        console.print(_headline(pricing.total(lines), usage.users if forecast else None), highlight=False)
+    console.print(f"{title}\n{region}, prices of {table.date}\n", highlight=False)
     if plot:
         _plot(console, usage, prices)
     elif compare:
         _compare(console, usage, prices)
     else:
-        _show(console, pricing.bill(counts, prices), months)
+        _show(console, lines, months)
 
 
-def measure(stack: str, *, connection_minutes: float, message_kb: float) -> Counts:
-    """The quantities that CloudWatch has counted for a stack in the last 30 days.
+def _headline(month: float, users: float | None) -> str:
+    """What most people want to know, in one line."""
+    each = f", {_cents(month / users)} a user" if users else ""
+    return f"About ${_dollars(month)} a month{each}"
 
-    Not counted by AWS, and so taken from the arguments: how long connections last, and the size of a
-    message (each counts as one unit of 32 KB). Half of the messages count as going out.
 
-    Args:
-        stack: its name.
-        connection_minutes: how long a connection lasts.
-        message_kb: KB of a message.
-    """
-    resources = target.resources(stack)
-    apis = resources.get("AWS::ApiGatewayV2::Api", [])
-    functions = resources.get("AWS::Lambda::Function", [])
-    tables = resources.get("AWS::DynamoDB::Table", [])
-    queues = [url.rsplit("/", 1)[-1] for url in resources.get("AWS::SQS::Queue", [])]
-    logs = resources.get("AWS::Logs::LogGroup", [])
-    wanted: list[tuple[str, str, Mapping[str, str]]] = [
-        *(
-            ("AWS/ApiGateway", metric, {"ApiId": api})
-            for api in apis
-            for metric in ("ConnectCount", "MessageCount")
-        ),
-        *(
-            ("AWS/Lambda", metric, {"FunctionName": f})
-            for f in functions
-            for metric in ("Invocations", "Duration")
-        ),
-        *(
-            ("AWS/DynamoDB", metric, {"TableName": table, **index})
-            for table in tables
-            for metric in ("ConsumedReadCapacityUnits", "ConsumedWriteCapacityUnits")
-            for index in ({}, {"GlobalSecondaryIndexName": "UserIdIndex"})
-        ),
-        *(
-            ("AWS/SQS", metric, {"QueueName": queue})
-            for queue in queues
-            for metric in (
-                "NumberOfMessagesSent",
-                "NumberOfMessagesReceived",
-                "NumberOfMessagesDeleted",
-                "NumberOfEmptyReceives",
-            )
-        ),
-        *(("AWS/Logs", "IncomingBytes", {"LogGroupName": group}) for group in logs),
+def _cents(dollars: float) -> str:
+    return f"{dollars * 100:.2g} cents" if dollars < 1 else f"${dollars:,.2f}"
+
+
+def _data(lines: Sequence[Line], region: str, date: str) -> dict[str, Any]:
+    """What `--json` prints."""
+    components = [
+        {
+            "component": line.price.name,
+            "quantity": line.quantity,
+            "unit": line.price.unit,
+            "parts": dict(line.parts),
+            "dollars": line.dollars,
+        }
+        for line in lines
     ]
-    sums: dict[str, float] = {}
-    gb_seconds: dict[str, float] = {}
-    memory_mb = _memory(functions)
-    for (_, metric, of), value in zip(wanted, _sums(target.client("cloudwatch"), wanted), strict=True):
-        sums[metric] = sums.get(metric, 0) + value
-        if metric == "Duration":
-            mb = memory_mb[of["FunctionName"]]
-            part = f"at {mb:,} MB"
-            gb_seconds[part] = gb_seconds.get(part, 0) + value / 1000 * mb / 1024
-
-    def total(metric: str) -> float:
-        return sums.get(metric, 0)
-
-    minutes = f"{total('ConnectCount'):,.0f} connects of {connection_minutes:g} minutes"
     return {
-        "connection_minutes": {minutes: total("ConnectCount") * connection_minutes},
-        "messages": {"in and out": total("MessageCount")},
-        "invocations": {"calls": total("Invocations")},
-        "gb_seconds": gb_seconds or {"none": 0},
-        "writes": {"consumed": total("ConsumedWriteCapacityUnits")},
-        "reads": {"consumed": total("ConsumedReadCapacityUnits")},
-        "queue_requests": {
-            "sent": total("NumberOfMessagesSent"),
-            "received": total("NumberOfMessagesReceived"),
-            "deleted": total("NumberOfMessagesDeleted"),
-            "idle polls": total("NumberOfEmptyReceives"),
-        },
-        "secrets": {"the JWT secret": 1},
-        "secret_calls": {"at most": total("ConnectCount")},
-        "log_gb": {"ingested": total("IncomingBytes") / 1024**3},
-        "out_gb": {f"half, of {message_kb:g} KB": total("MessageCount") / 2 * message_kb / 1024**2},
+        "region": region,
+        "prices": date,
+        "dollarsAMonth": pricing.total(lines),
+        "components": components,
     }
 
 
-def _memory(functions: Sequence[str]) -> Mapping[str, int]:
-    """The memory of each function in MB: the fan-out worker has another than the rest."""
-    lambda_ = target.client("lambda")
-    return {name: lambda_.get_function_configuration(FunctionName=name)["MemorySize"] for name in functions}
-
-
-def _sums(
-    client: "CloudWatchClient", wanted: Sequence[tuple[str, str, Mapping[str, str]]]
-) -> Iterator[float]:
-    """The sum of each metric over the measured days, in the order asked for."""
-    end = datetime.now(UTC)
-    for start in range(0, len(wanted), _MAX_QUERIES):
-        queries: list[Any] = [
-            {
-                "Id": f"m{index}",
-                "MetricStat": {
-                    "Metric": {
-                        "Namespace": namespace,
-                        "MetricName": metric,
-                        "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
-                    },
-                    "Period": 86400,
-                    "Stat": "Sum",
-                },
-            }
-            for index, (namespace, metric, dimensions) in enumerate(wanted[start : start + _MAX_QUERIES])
-        ]
-        found: dict[str, float] = {}
-        for page in client.get_paginator("get_metric_data").paginate(
-            MetricDataQueries=queries, StartTime=end - timedelta(days=MEASURED_DAYS), EndTime=end
-        ):
-            for result in page["MetricDataResults"]:
-                found[result["Id"]] = found.get(result["Id"], 0) + sum(result["Values"])
-        yield from (found.get(query["Id"], 0) for query in queries)
-
-
 def _show(console: Console, lines: Sequence[Line], months: int) -> None:
-    table = _table(console, "Component", "Made of", ">Quantity", "Price", ">$ a month")
+    """Print the table. Where the terminal is too narrow for the sums, they are below it."""
+    sums = {line.price.name: _sum(line) for line in lines}
+    wide = console.width >= _WIDE
+    heads = ("Component", "Made of", ">Quantity", "Price", ">$ a month")
+    table = _table(console, *(head for head in heads if wide or head != "Made of"))
+
+    def add(component: str, quantity: str, price: str, dollars: str, *, style: str = "") -> None:
+        made_of = [sums.get(component, "")] if wide else []
+        table.add_row(component, *made_of, quantity, price, dollars, style=style)
+
     for line in lines:
-        parts = " + ".join(f"{name} {_short(quantity)}" for name, quantity in line.parts.items())
         quantity = f"{_short(line.quantity)} {line.price.unit}"
-        table.add_row(line.price.name, parts, quantity, _price(line), _dollars(line.dollars))
+        add(line.price.name, quantity, _price(line), _dollars(line.dollars))
     total = pricing.total(lines)
     if console.is_terminal:
         table.add_section()
-    table.add_row("A month", "", "", "", _dollars(total))
+    add("A month", "", "", _dollars(total), style="bold" if console.is_terminal else "")
     if months not in (1, 12):
-        table.add_row(f"{months} months", "", "", "", _dollars(total * months))
-    table.add_row("A year", "", "", "", _dollars(total * 12))
+        add(f"{months} months", "", "", _dollars(total * months))
+    add("A year", "", "", _dollars(total * 12))
     console.print(table)
+    if not wide:
+        grid = Table.grid(padding=(0, 2))
+        for name, made_of in sums.items():
+            grid.add_row(Text(name, style="bold"), made_of)
+        console.print(grid, highlight=False)
+
+
+def _sum(line: Line) -> str:
+    """What a quantity is made of."""
+    return (
+        " + ".join(f"{name} {_short(quantity)}" for name, quantity in line.parts.items() if quantity) or "-"
+    )
 
 
 def _price(line: Line) -> str:
@@ -310,13 +249,14 @@ def _compare(console: Console, usage: Usage, prices: Mapping[str, price_table.Pr
 
 
 def _plot(console: Console, usage: Usage, prices: Mapping[str, price_table.Price]) -> None:
-    table = _table(console, ">Users", ">$ a month", "each + is 10 times as much", ">$ a user", "Most of it")
+    width = _PLOT_WIDTH if console.width >= _WIDE else _PLOT_WIDTH // 2
+    table = _table(console, ">Users", ">$ a month", "+ is 10 times", ">$ a user", "Most of it")
     bills = {users: pricing.bill(pricing.count(replace(usage, users=users)), prices) for users in _PLOT_USERS}
     most = math.log10(max(10.0, *map(pricing.total, bills.values())))
     for users, lines in bills.items():
         dollars = pricing.total(lines)
-        length = round(_PLOT_WIDTH * max(0.0, math.log10(dollars)) / most)
-        decades = {round(_PLOT_WIDTH * decade / most) for decade in range(1, math.ceil(most) + 1)}
+        length = round(width * max(0.0, math.log10(dollars)) / most)
+        decades = {round(width * decade / most) for decade in range(1, math.ceil(most) + 1)}
         bar = "".join("+" if at in decades else "█" for at in range(1, length + 1))
         first = max(lines, key=lambda line: line.dollars)
         share = f"{first.price.name} {first.dollars / dollars:.0%}"
@@ -326,7 +266,10 @@ def _plot(console: Console, usage: Usage, prices: Mapping[str, price_table.Price
 
 def _table(console: Console, *columns: str) -> Table:
     """A table; on a file or a pipe it is Markdown, so that it can be pasted into a document."""
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else box.MARKDOWN, highlight=False)
+    if console.is_terminal:
+        table = Table(box=box.SIMPLE_HEAD, highlight=False, pad_edge=False, collapse_padding=True)
+    else:
+        table = Table(box=box.MARKDOWN, highlight=False)
     for column in columns:
         table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
     return table

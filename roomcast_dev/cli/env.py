@@ -7,6 +7,7 @@ import typer
 
 from roomcast_dev import env_file as files
 from roomcast_dev.cli import target
+from roomcast_dev.cli.output import Json, print_json
 from roomcast_dev.outputs import BROWSER_URL
 
 
@@ -19,6 +20,7 @@ def env(
         Path | None,
         typer.Option(help="The front end's file, or its directory. Default: the backend's file."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write a deployed stage's addresses into .env files.
 
@@ -41,6 +43,9 @@ def env(
     for path, values in changes.items():
         if new[path] != old[path]:
             files.write(path, new[path])
+        if as_json:
+            print_json({"file": str(path), "changed": new[path] != old[path], "keys": list(values)})
+            continue
         print(f"{path}: {'already had' if new[path] == old[path] else 'wrote'} {', '.join(values)}")
 
 

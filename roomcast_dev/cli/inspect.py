@@ -1,11 +1,12 @@
-"""`roomcast inspect` and `kick`: who is connected, and how to end it."""
+"""`roomcast inspect`, `kick` and `restore`: who is connected, and how to end it."""
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from itertools import islice
+from typing import Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -21,7 +22,9 @@ from roomcast.names import Role
 from roomcast.plain_text import plain
 from roomcast.store.dynamodb import Tables
 from roomcast.store.listing import Listing
+from roomcast.store.members import Members
 from roomcast_dev.cli.options import spread
+from roomcast_dev.cli.output import Json, print_json
 from roomcast_dev.cli.target import Place
 from roomcast_dev.prices import prices
 
@@ -44,6 +47,7 @@ def inspect(
     live: Annotated[bool, typer.Option("--live", help="Refresh the list until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(min=0.5, help="With --live: seconds between refreshes.")] = 2,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before an expensive list.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the connections, rooms or users of a stage.
 
@@ -65,23 +69,36 @@ def inspect(
     if wanted_user is None and wanted_room is None and not yes:
         _ask(listing, every if live else None)
 
-    def look() -> Table:
+    def look() -> Overview:
         if wanted_user is not None:
             found = listing.of_user(wanted_user)
         elif wanted_room is not None:
             found = listing.of_room(wanted_room)
         else:
             found = listing.of_everybody()
-        connections = [connection for connection in found if role in (None, connection.role)]
-        return _table(place.name, what, connections, limit, time.time())
+        return Overview.of(connection for connection in found if role in (None, connection.role))
 
-    if not live:
-        console.print(look())
-        return
-    with Live(look(), console=console, auto_refresh=False) as shown:
-        while True:
+    def show(seen: Overview) -> Table:
+        return _table(place.name, what, seen, limit, time.time())
+
+    if as_json:
+        print_json(_data(what, look(), limit))
+        while live:
             time.sleep(every)
-            shown.update(look(), refresh=True)
+            print_json(_data(what, look(), limit))
+        return
+    seen = look()
+    if live:
+        with Live(show(seen), console=console, auto_refresh=False) as shown:
+            while True:
+                time.sleep(every)
+                shown.update(show(look()), refresh=True)
+    if not seen.connections:
+        print(_nobody(user, room), file=sys.stderr)
+        return
+    with console.capture() as capture:
+        console.print(show(seen))
+    print("\n".join(line.rstrip() for line in capture.get().rstrip().split("\n")))
 
 
 @spread
@@ -91,6 +108,7 @@ def kick(
     keep_out: Annotated[
         bool, typer.Option("--keep-out", help="Also refuse all tokens of the user issued until now.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Close every connection of a user.
 
@@ -104,6 +122,9 @@ def kick(
         closed = service.revoke_user(user) if keep_out else service.disconnect_user(user)
     if not closed:
         print(f"{user} has no open connection", file=sys.stderr)
+    if as_json:
+        print_json({"userId": user, "closed": closed, "keptOut": keep_out})
+        return
     print(f"closed {closed} of {user}" + ("; only a newer token lets them in" if keep_out else ""))
 
 
@@ -111,6 +132,7 @@ def kick(
 def restore(
     place: Place,
     user: Annotated[str, typer.Argument(metavar="USER", help="A user id.")],
+    as_json: Json = False,
 ) -> None:
     """Undo `kick --keep-out`.
 
@@ -121,8 +143,16 @@ def restore(
       roomcast restore u1
     """
     with place.service() as service:
+        kept_out, _ = Members(Tables.from_settings(Settings.from_env(place.environ()))).allowed(
+            rooms.user_id(user), 0, []
+        )
         service.restore_user(user)
-    print(f"{user} may connect again")
+    if kept_out:
+        print(f"{user} was not kept out", file=sys.stderr)
+    if as_json:
+        print_json({"userId": user, "keptOut": False, "was": not kept_out})
+    else:
+        print(f"{user} may connect again")
 
 
 def _ask(listing: Listing, every: float | None) -> None:
@@ -141,22 +171,80 @@ def _ask(listing: Listing, every: float | None) -> None:
     typer.confirm("Read them all?", abort=True, err=True)
 
 
-def _table(place: str, what: Things, connections: Sequence[Connection], limit: int, now: float) -> Table:
-    # Every connection is in its user's inbox, which says nothing of it.
-    without = [replace(c, rooms=c.rooms - {rooms.inbox(c.user_id).name}) for c in connections]
-    newest = sorted(without, key=lambda connection: connection.connected_at, reverse=True)
-    users = {connection.user_id for connection in newest}
-    members: dict[str, list[Connection]] = {}
-    by_user: dict[str, list[Connection]] = {}
-    for connection in newest:
-        by_user.setdefault(connection.user_id, []).append(connection)
-        for room in connection.rooms:
-            members.setdefault(room, []).append(connection)
+@dataclass(frozen=True)
+class Overview:
+    """Connections, newest first, and what they say of users and rooms.
 
+    Attributes:
+        connections: without their inboxes, in which every connection is.
+        users: their connections by the user ids.
+        rooms: their members by the rooms' names, the largest first.
+    """
+
+    connections: Sequence[Connection]
+    users: Mapping[str, Sequence[Connection]]
+    rooms: Mapping[str, Sequence[Connection]]
+
+    @staticmethod
+    def of(connections: Iterable[Connection]) -> "Overview":
+        """Group them."""
+        without = [replace(c, rooms=c.rooms - {rooms.inbox(c.user_id).name}) for c in connections]
+        newest = sorted(without, key=lambda connection: connection.connected_at, reverse=True)
+        users: dict[str, list[Connection]] = {}
+        members: dict[str, list[Connection]] = {}
+        for connection in newest:
+            users.setdefault(connection.user_id, []).append(connection)
+            for room in connection.rooms:
+                members.setdefault(room, []).append(connection)
+        largest = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
+        return Overview(newest, users, dict(largest))
+
+
+def _nobody(user: str | None, room: str | None) -> str:
+    if user is not None:
+        return f"{user} has no open connection"
+    return "nobody is connected" if room is None else f"nobody is in {room}"
+
+
+def _data(what: Things, seen: Overview, limit: int) -> dict[str, Any]:
+    """What `--json` prints: how many there are of each, and those that were asked for."""
+    every: Mapping[Things, Iterator[dict[str, Any]]] = {
+        "connections": (
+            {
+                "connectionId": c.connection_id,
+                "userId": c.user_id,
+                "role": c.role,
+                "name": c.name,
+                "rooms": sorted(c.rooms),
+                "connectedAt": c.connected_at,
+                "expiresAt": c.expires_at,
+            }
+            for c in seen.connections
+        ),
+        "users": (
+            {
+                "userId": user,
+                "role": theirs[0].role,
+                "name": theirs[0].name,
+                "connections": len(theirs),
+                "rooms": sorted({room for connection in theirs for room in connection.rooms}),
+            }
+            for user, theirs in seen.users.items()
+        ),
+        "rooms": (
+            {"room": room, "members": len(inside), "users": len({c.user_id for c in inside})}
+            for room, inside in seen.rooms.items()
+        ),
+    }
+    counts = {"connections": len(seen.connections), "users": len(seen.users), "rooms": len(seen.rooms)}
+    return {"total": counts, what: list(islice(every[what], limit or None))}
+
+
+def _table(place: str, what: Things, seen: Overview, limit: int, now: float) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=f"{place}: {_many(len(newest), 'connection')} of {_many(len(users), 'user')}"
-        f" in {_many(len(members), 'room')}",
+        title=f"{place}: {_many(len(seen.connections), 'connection')} of {_many(len(seen.users), 'user')}"
+        f" in {_many(len(seen.rooms), 'room')}",
         title_justify="left",
     )
     lines: list[tuple[str, ...]]
@@ -172,9 +260,9 @@ def _table(place: str, what: Things, connections: Sequence[Connection], limit: i
                 _span(c.expires_at - now),
                 c.connection_id,
             )
-            for c in newest[: limit or None]
+            for c in seen.connections[: limit or None]
         ]
-        total = len(newest)
+        total = len(seen.connections)
     elif what == "users":
         heads = ["User", "Role", "Name", ">Connections", "Rooms", ">Since"]
         lines = [
@@ -186,17 +274,16 @@ def _table(place: str, what: Things, connections: Sequence[Connection], limit: i
                 _names({room for connection in theirs for room in connection.rooms}),
                 _since(theirs[0], now),
             )
-            for user, theirs in list(by_user.items())[: limit or None]
+            for user, theirs in list(seen.users.items())[: limit or None]
         ]
-        total = len(by_user)
+        total = len(seen.users)
     else:
         heads = ["Room", ">Members", ">Users", ">Newest since"]
-        largest = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
         lines = [
             (room, f"{len(inside):,}", f"{len({c.user_id for c in inside}):,}", _since(inside[0], now))
-            for room, inside in largest[: limit or None]
+            for room, inside in list(seen.rooms.items())[: limit or None]
         ]
-        total = len(members)
+        total = len(seen.rooms)
     for head in heads:
         table.add_column(
             head.lstrip(">"), justify="right" if head.startswith(">") else "left", no_wrap=head != "Rooms"

@@ -11,6 +11,7 @@ import typer
 
 from roomcast.plain_text import plain
 from roomcast_dev.cli import target
+from roomcast_dev.cli.output import Json, print_json
 
 POLL_SECONDS = 2.0
 LATE_SECONDS = 15
@@ -22,6 +23,7 @@ def logs(
     stack: target.StackOption = None,
     minutes: Annotated[int, typer.Option(min=1, help="Minutes to look back.")] = 10,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new lines until Ctrl-C.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show the log lines of a deployed stage's functions.
 
@@ -36,8 +38,11 @@ def logs(
     start = int((time.time() - 60 * minutes) * 1000)
     seen: dict[str, int] = {}  # ids of the lines shown, with their time
     while True:
-        for at, line in _new(client, groups, start, seen):
-            print(f"{at:%H:%M:%S} {line}")
+        for at, group, message in _new(client, groups, start, seen):
+            if as_json:
+                print_json({"at": at.isoformat(), "logGroup": group, "message": message.rstrip()})
+            else:
+                print(f"{at:%H:%M:%S} {_readable(message)}")
         if not follow:
             return
         time.sleep(POLL_SECONDS)
@@ -46,16 +51,18 @@ def logs(
             del seen[id_]
 
 
-def _new(client: Any, groups: list[str], start: int, seen: dict[str, int]) -> Iterator[tuple[datetime, str]]:
-    lines: list[tuple[int, str]] = []
+def _new(
+    client: Any, groups: list[str], start: int, seen: dict[str, int]
+) -> Iterator[tuple[datetime, str, str]]:
+    lines: list[tuple[int, str, str]] = []
     for group in groups:
         pages = client.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=start)
         for event in (event for page in pages for event in page["events"]):
             if event["eventId"] not in seen:
                 seen[event["eventId"]] = event["timestamp"]
-                lines.append((event["timestamp"], _readable(event["message"])))
-    for at, line in sorted(lines):
-        yield datetime.fromtimestamp(at / 1000, UTC), line
+                lines.append((event["timestamp"], group, event["message"]))
+    for at, group, message in sorted(lines, key=lambda line: line[0]):
+        yield datetime.fromtimestamp(at / 1000, UTC), group, message
 
 
 def _readable(message: str) -> str:

@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -86,9 +88,45 @@ def dev(
     raise typer.Exit(run_local(options))
 
 
+class _Groups(typer.core.TyperGroup):
+    """Shows the commands in groups, in the order in which a person comes to need them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every command, those of a group together."""
+        return sorted(super().list_commands(ctx), key=lambda name: GROUPS.index(self._group(name)))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group."""
+        width = max(map(len, self.commands))
+        for group, names in groupby(self.list_commands(ctx), self._group):
+            with formatter.section(group):
+                formatter.write_dl(
+                    [
+                        (
+                            f"{name:<{width}}",
+                            self.commands[name].get_short_help_str(formatter.width - width - 6),
+                        )
+                        for name in names
+                    ]
+                )
+
+    def _group(self, name: str) -> str:
+        group: str | None = getattr(self.commands[name], "rich_help_panel", None)
+        return group if group in GROUPS else GROUPS[-1]
+
+
+RUN, SEND, SEE, DEPLOY, OPERATE, JUDGE = GROUPS = (
+    "Run a stage here",
+    "Connect and send",
+    "See and change who is there",
+    "Deploy",
+    "Operate",
+    "Judge",
+)
+
 app = typer.Typer(
+    cls=_Groups,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -110,24 +148,24 @@ def _options(
     """Run a Roomcast stage on this machine; send to, inspect and price a local or deployed stage."""
 
 
-app.command("dev")(dev)
-app.command("token")(token.token)
-app.add_typer(send.app, name="send")
-app.command("tail")(tail.tail)
-app.command("inspect")(inspect.inspect)
-app.command("kick")(inspect.kick)
-app.command("restore")(inspect.restore)
-app.command("grant")(send.grant)
-app.command("revoke")(send.revoke)
-app.command("env")(env.env)
-app.command("logs")(logs.logs)
-app.command("redrive")(redrive.redrive)
-app.command("cost")(cost.cost)
-app.command("preflight")(preflight.preflight)
-app.command("approve")(approve.approve)
-app.command("unblock")(unblock.unblock)
-app.command("smoke")(smoke.smoke)
-app.command("check")(check.check_files)
+app.command("dev", rich_help_panel=RUN)(dev)
+app.command("token", rich_help_panel=SEND)(token.token)
+app.add_typer(send.app, name="send", rich_help_panel=SEND)
+app.command("tail", rich_help_panel=SEND)(tail.tail)
+app.command("inspect", rich_help_panel=SEE)(inspect.inspect)
+app.command("grant", rich_help_panel=SEE)(send.grant)
+app.command("revoke", rich_help_panel=SEE)(send.revoke)
+app.command("kick", rich_help_panel=SEE)(inspect.kick)
+app.command("restore", rich_help_panel=SEE)(inspect.restore)
+app.command("preflight", rich_help_panel=DEPLOY)(preflight.preflight)
+app.command("approve", rich_help_panel=DEPLOY)(approve.approve)
+app.command("unblock", rich_help_panel=DEPLOY)(unblock.unblock)
+app.command("env", rich_help_panel=DEPLOY)(env.env)
+app.command("smoke", rich_help_panel=DEPLOY)(smoke.smoke)
+app.command("logs", rich_help_panel=OPERATE)(logs.logs)
+app.command("redrive", rich_help_panel=OPERATE)(redrive.redrive)
+app.command("cost", rich_help_panel=JUDGE)(cost.cost)
+app.command("check", rich_help_panel=JUDGE)(check.check_files)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ from botocore.exceptions import ConnectionError as AwsConnectionError
 
 from roomcast_dev.cli import preflight_checks as checks
 from roomcast_dev.cli import target
+from roomcast_dev.cli.output import Json, print_json
 
 _ACCOUNT_STACK = "account"
 """In the place of a stage: the stack that all stages of an account and region share."""
@@ -24,6 +25,7 @@ _METADATA_SECONDS = 1
 
 def preflight(
     stage: Annotated[str, typer.Option(help="The stage in cdk.json, for example prod, or account.")],
+    as_json: Json = False,
 ) -> None:
     """Show what would stop or spoil a deployment.
 
@@ -44,10 +46,13 @@ def preflight(
     of = checks.Deployment(client, _account(session, client, stage, settings), region, stage, settings)
     findings = list(checks.of_account(of) if stage == _ACCOUNT_STACK else checks.of_stage(of))
     for finding in sorted(findings, key=lambda each: not each.stops):
-        print(f"{'stop' if finding.stops else 'note'}  {finding.text}")
+        if as_json:
+            print_json({"stops": finding.stops, "text": finding.text})
+        else:
+            print(f"{'stop' if finding.stops else 'note'}  {finding.text}")
     if any(finding.stops for finding in findings):
         raise typer.Exit(1)
-    if not findings:
+    if not findings and not as_json:
         print(f"{stage}: nothing is in the way in account {of.account}, region {of.region}")
 
 

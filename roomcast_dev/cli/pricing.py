@@ -176,7 +176,7 @@ def count(usage: Usage) -> Counts:
             "cold starts": connects / _CALLS_PER_COLD_START,
             "warm functions": _warm_secret_reads(connects),
         },
-        "log_gb": {"calls": (calls + 2 * connects + jobs) * usage.log_bytes / 1024**3},
+        "log_gb": {"lines of calls": (calls + 2 * connects + jobs) * usage.log_bytes / 1024**3},
         "out_gb": {"messages": (actions + received + broadcast_posts) * usage.message_kb / _KB_PER_GB},
     }
 

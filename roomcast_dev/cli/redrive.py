@@ -3,12 +3,14 @@
 import typer
 
 from roomcast_dev.cli.options import spread
+from roomcast_dev.cli.output import Json, print_json
 from roomcast_dev.cli.target import Place
 
 
 @spread
 def redrive(
     place: Place,
+    as_json: Json = False,
 ) -> None:
     """Retry the sends on the dead-letter queue.
 
@@ -25,7 +27,10 @@ def redrive(
     if not url:
         raise typer.TyperException("this stage has no fan-out queue")
     redriven = JobQueue(url).redrive()
-    print(f"moved {redriven.moved}  bad {redriven.bad}")
+    if as_json:
+        print_json({"moved": redriven.moved, "bad": redriven.bad})
+    else:
+        print(f"moved {redriven.moved}  bad {redriven.bad}")
     if redriven.bad:
         raise typer.TyperException(
             f"{redriven.bad} messages are not valid jobs; they stay on the dead-letter queue"

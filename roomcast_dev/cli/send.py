@@ -2,11 +2,17 @@
 
 import json
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roomcast import Settings
+from roomcast import names as rooms
+from roomcast.store.dynamodb import Tables
+from roomcast.store.members import Members
 from roomcast_dev.cli.options import spread
+from roomcast_dev.cli.output import Json, print_json
 from roomcast_dev.cli.target import Place
 
 if TYPE_CHECKING:
@@ -29,6 +35,7 @@ def user(
     user_id: User,
     event: Event,
     data: Data,
+    as_json: Json = False,
 ) -> None:
     """Send an event to every connection of a user.
 
@@ -38,7 +45,9 @@ def user(
     """
     value = _parse(data)
     with place.service() as service:
-        _show(service.send_to_user(user_id, event, value), f"{user_id} has no open connection")
+        _show(
+            service.send_to_user(user_id, event, value), f"{user_id} has no open connection", as_json=as_json
+        )
 
 
 @app.command("room")
@@ -48,6 +57,7 @@ def room(
     name: Room,
     event: Event,
     data: Data,
+    as_json: Json = False,
 ) -> None:
     """Send an event to every member of a room.
 
@@ -57,7 +67,7 @@ def room(
     """
     value = _parse(data)
     with place.service() as service:
-        _show(service.send_to_room(name, event, value), f"nobody is in {name}")
+        _show(service.send_to_room(name, event, value), f"nobody is in {name}", as_json=as_json)
 
 
 @app.command("all")
@@ -66,6 +76,7 @@ def everybody(
     place: Place,
     event: Event,
     data: Data,
+    as_json: Json = False,
 ) -> None:
     """Send an event to every connection of the stage.
 
@@ -75,7 +86,7 @@ def everybody(
     """
     value = _parse(data)
     with place.service() as service:
-        _show(service.broadcast(event, value), "nobody is connected")
+        _show(service.broadcast(event, value), "nobody is connected", as_json=as_json)
 
 
 @spread
@@ -83,6 +94,7 @@ def grant(
     place: Place,
     name: Room,
     user_id: User,
+    as_json: Json = False,
 ) -> None:
     """Give a user the right to join a chat room.
 
@@ -92,7 +104,10 @@ def grant(
     """
     with place.service() as service:
         service.grant_room(name, user_id)
-    print(f"{user_id} may join {name}")
+    if as_json:
+        print_json({"userId": user_id, "room": name, "granted": True})
+    else:
+        print(f"{user_id} may join {name}")
 
 
 @spread
@@ -100,6 +115,7 @@ def revoke(
     place: Place,
     name: Room,
     user_id: User,
+    as_json: Json = False,
 ) -> None:
     """Withdraw that right; the user leaves the room.
 
@@ -107,9 +123,17 @@ def revoke(
     Example:
       roomcast revoke chat_room_42 u1
     """
+    room = rooms.grantable(name)
+    members = Members(Tables.from_settings(Settings.from_env(place.environ())))
+    _, had = members.allowed(rooms.user_id(user_id), 0, [room])
     with place.service() as service:
         service.revoke_room(name, user_id)
-    print(f"{user_id} may no longer join {name}")
+    if not had:
+        print(f"{user_id} had no grant for {name}", file=sys.stderr)
+    if as_json:
+        print_json({"userId": user_id, "room": name, "granted": False, "had": bool(had)})
+    else:
+        print(f"{user_id} may no longer join {name}")
 
 
 def _parse(text: str) -> Any:
@@ -125,14 +149,17 @@ def _parse(text: str) -> Any:
         ) from None
 
 
-def _show(report: "SendReport", nobody: str) -> None:
-    """Print one line; the exit code is 1 if a receiver is there and was not reached.
+def _show(report: "SendReport", nobody: str, *, as_json: bool) -> None:
+    """Print one line. The exit code is 1 if a receiver is there and was not reached.
 
     Args:
         nobody: what to say if there was no receiver.
     """
     counts = {name: int(getattr(report, name)) for name in ("sent", "gone", "failed", "unknown", "queued")}
-    print("  ".join(f"{name} {count}" for name, count in counts.items()), f" id {report.id}")
+    if as_json:
+        print_json(asdict(report))
+    else:
+        print("  ".join(f"{name} {count}" for name, count in counts.items()), f" id {report.id}")
     if not any(counts.values()):
         print(nobody, file=sys.stderr)
     if report.failed:

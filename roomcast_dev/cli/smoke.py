@@ -20,6 +20,7 @@ from roomcast.store.listing import Listing
 from roomcast.store.receivers import Receivers
 from roomcast_dev.cli import alarm_check, target, token
 from roomcast_dev.cli.options import spread
+from roomcast_dev.cli.output import Json, print_json
 from roomcast_dev.cli.target import Place
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def smoke(
     alarm: Annotated[
         bool, typer.Option("--alarm/--no-alarm", help="Also set an alarm off, if none has reached its topic.")
     ] = True,
+    as_json: Json = False,
 ) -> None:
     """Check a stage by using it, as one person.
 
@@ -68,31 +70,48 @@ def smoke(
     """
     environ = place.environ()
     allowed = target.settings(place.stage).get("allowed_origins") or ["*"]
-    visit = _Visit(place, environ, origin or (None if allowed[0] == "*" else str(allowed[0])))
+    steps = _Steps(as_json=as_json)
+    visit = _Visit(place, environ, steps, origin or (None if allowed[0] == "*" else str(allowed[0])))
     try:
         with place.service() as service:
             visit.run(service, broadcast=broadcast)
         if alarm and not place.is_local:
-            with _step("alarms"):
+            with steps.step("alarms"):
                 region = target.region(place.stage)
                 found = alarm_check.check(
                     target.client("cloudformation", region), target.client("cloudwatch", region), place.name
                 )
-            print(f"    {found}")
+            steps.note(found)
     except (SmokeError, alarm_check.AlarmError) as error:
         raise typer.TyperException(f"{place.name} failed the smoke test: {error}") from None
 
 
-@contextmanager
-def _step(name: str) -> Iterator[None]:
-    """Print a step with its time, or as failed."""
-    began = time.monotonic()
-    try:
-        yield
-    except BaseException:
-        print(f"failed  {name}", flush=True)
-        raise
-    print(f"ok  {name}  {time.monotonic() - began:.2f} s", flush=True)
+class _Steps:
+    """Prints each step with its time, or as failed."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Print one step when it has ended."""
+        began, ok = time.monotonic(), False
+        try:
+            yield
+            ok = True
+        finally:
+            seconds = round(time.monotonic() - began, 2)
+            if self._as_json:
+                print_json({"step": name, "ok": ok, "seconds": seconds})
+            else:
+                print(f"ok  {name}  {seconds:.2f} s" if ok else f"failed  {name}", flush=True)
+
+    def note(self, text: str) -> None:
+        """Print what a step has found."""
+        if self._as_json:
+            print_json({"note": text})
+        else:
+            print(f"    {text}")
 
 
 class _Visit:
@@ -101,11 +120,13 @@ class _Visit:
     Args:
         place: the stage.
         environ: of a backend.
+        steps: prints them.
         origin: sent with the handshakes.
     """
 
-    def __init__(self, place: Place, environ: Mapping[str, str], origin: str | None) -> None:
+    def __init__(self, place: Place, environ: Mapping[str, str], steps: _Steps, origin: str | None) -> None:
         self._place = place
+        self._step = steps.step
         self._environ = environ
         self._origin = origin
         self._user = f"roomcast-smoke-{secrets.token_hex(4)}"
@@ -119,24 +140,24 @@ class _Visit:
         if target.settings(self._place.stage).get("jwks_url"):
             print("    no token: this stage takes those of its login service (jwks_url)", file=sys.stderr)
         else:
-            with _step("connect with a token"), self._connection(f"token={self._token()}") as socket:
+            with self._step("connect with a token"), self._connection(f"token={self._token()}") as socket:
                 self._ask(socket, "ping", "pong")
         with ExitStack() as until_left:
-            with _step("connect with a ticket"):
+            with self._step("connect with a ticket"):
                 ticket = service.create_ticket(self._user)
                 socket = until_left.enter_context(self._connection(f"ticket={ticket}"))
-            with _step("join a room"):
+            with self._step("join a room"):
                 room = str(self._ask(socket, "dashboard:join", "dashboard:joined")["data"]["room"])
             self._gets(socket, "a send to the user", lambda d: service.send_to_user(self._user, EVENT, d))
             self._gets(socket, "a send to the room", lambda d: service.send_to_room(room, EVENT, d))
             if broadcast:
                 self._gets(socket, "a send to everybody", lambda d: service.broadcast(EVENT, d))
-            with _step("leave the room"):
+            with self._step("leave the room"):
                 self._ask(socket, "dashboard:leave", "dashboard:left")
                 report = service.send_to_room(room, EVENT, {})
                 if report.sent or report.failed or report.unknown:
                     raise SmokeError(f"a send to {room} after leaving it found a member: {report}")
-        with _step("no row is left"):
+        with self._step("no row is left"):
             self._no_rows(rooms.parse(room))
 
     def _token(self) -> str:
@@ -173,7 +194,7 @@ class _Visit:
         self, socket: ClientConnection, what: str, send: Callable[[dict[str, str]], "SendReport"]
     ) -> None:
         data = {"smoke": secrets.token_hex(8)}
-        with _step(what):
+        with self._step(what):
             until = time.monotonic() + _INDEX_SECONDS
             while not ((report := send(data)).sent or report.queued):
                 if report.failed or report.unknown or time.monotonic() > until:

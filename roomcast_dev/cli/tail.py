@@ -14,6 +14,7 @@ from roomcast import names as rooms
 from roomcast.names import Role, Room
 from roomcast.plain_text import plain
 from roomcast_dev.cli.options import spread
+from roomcast_dev.cli.output import Json, print_json
 from roomcast_dev.cli.target import Place
 
 USER = "roomcast-tail"
@@ -32,6 +33,7 @@ def tail(
     origin: Annotated[
         str | None, typer.Option(help="The Origin to send, if the stage requires an allowed origin.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Print what is sent to a room, one event a line, until Ctrl-C.
 
@@ -60,7 +62,7 @@ def tail(
                 open_timeout=_REPLY_TIMEOUT,
             ) as socket:
                 _join(socket, wanted)
-                _follow(socket, None if everything else wanted)
+                _follow(socket, None if everything else wanted, as_json=as_json)
         except InvalidStatus as error:
             raise typer.TyperException(
                 f"{url} refused the connection: HTTP {error.response.status_code}"
@@ -97,7 +99,7 @@ def _join(socket: ClientConnection, room: Room) -> None:
     print(f"joined {room.name}; Ctrl-C ends it", file=sys.stderr)
 
 
-def _follow(socket: ClientConnection, room: Room | None) -> None:
+def _follow(socket: ClientConnection, room: Room | None, *, as_json: bool) -> None:
     """Print the envelopes of a room (None: all but replies) until the connection closes."""
     while True:
         try:
@@ -107,6 +109,9 @@ def _follow(socket: ClientConnection, room: Room | None) -> None:
             continue
         envelope = json.loads(text)
         if "replyTo" in envelope or (room is not None and envelope.get("room") != room.name):
+            continue
+        if as_json:
+            print_json(envelope)
             continue
         data = json.dumps(envelope.get("data"), ensure_ascii=False, separators=(",", ":"))
         print(plain(f"{envelope.get('timestamp')}  {envelope.get('event')}  {data}"), flush=True)

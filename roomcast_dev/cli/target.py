@@ -49,7 +49,11 @@ class Place:
     """The stage that a command works on; `spread` makes its fields options of the command."""
 
     stage: Annotated[
-        str | None, typer.Option(help="A deployed stage, for example prod. Default: the local stage.")
+        str | None,
+        typer.Option(
+            help="A deployed stage, for example prod. Default: the local stage.",
+            autocompletion=lambda: sorted(stages()),
+        ),
     ] = None
     stack: StackOption = None
     outputs: OutputsOption = None

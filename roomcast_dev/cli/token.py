@@ -10,6 +10,7 @@ from roomcast.names import Role
 from roomcast.tokens.authentication import sign_token
 from roomcast_dev.cli import target
 from roomcast_dev.cli.options import spread
+from roomcast_dev.cli.output import Json, print_json
 from roomcast_dev.cli.target import Place
 
 
@@ -21,6 +22,7 @@ def token(
     name: Annotated[str, typer.Option(help="The token's name claim.")] = "",
     email: Annotated[str, typer.Option(help="The token's email claim.")] = "",
     ttl: Annotated[int, typer.Option(min=1, help="Seconds until the token expires.")] = 3600,
+    as_json: Json = False,
 ) -> None:
     """Print a signed token for a user.
 
@@ -32,7 +34,11 @@ def token(
       roomcast token --user u1 --role admin --name "Ada Lovelace" --ttl 600
       websockets "ws://localhost:3001?token=$(roomcast token --user u1)"
     """
-    print(sign(place, place.environ(), user=user, role=role, name=name, email=email, ttl=ttl))
+    signed = sign(place, place.environ(), user=user, role=role, name=name, email=email, ttl=ttl)
+    if as_json:
+        print_json({"token": signed, "userId": user, "role": role, "expiresIn": ttl})
+    else:
+        print(signed)
 
 
 def sign(

@@ -1,5 +1,6 @@
 """`roomcast inspect` and `kick` against tables that hold people."""
 
+import json
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -87,11 +88,9 @@ def test_whatever_people_are_called_the_list_steers_nothing(
     ("arguments", "connections"),
     [
         (("--user", "u1"), ["u2=", "u1="]),
-        (("--user", "nobody"), []),
         (("--room", "chat_room_42"), ["u2="]),
         (("--room", "dashboard_user_u1"), ["u2=", "u1="]),
         (("--role", "admin"), ["a1="]),
-        (("--room", "dashboard_admin", "--role", "user"), []),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -211,3 +210,31 @@ def test_kick_may_keep_the_user_out(roomcast: Roomcast, dynamodb: Any) -> None:
     assert store.connections.connect("u6=", newer) == "connected"
     assert roomcast("restore", "u1").out == "u1 may connect again\n"
     assert store.connections.connect("u7=", older) == "connected"
+
+
+def test_nobody_is_a_sentence_and_not_an_empty_table(roomcast: Roomcast) -> None:
+    assert roomcast("inspect", "--user", "nobody")[1:] == ("", "nobody has no open connection\n")
+    assert roomcast("inspect", "--room", "chat_room_9")[1:] == ("", "nobody is in chat_room_9\n")
+
+
+def test_a_pipe_gets_no_blanks_at_the_ends_of_lines(roomcast: Roomcast) -> None:
+    lines = roomcast("inspect").out.split("\n")
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
+@pytest.mark.parametrize("what", ["connections", "users", "rooms"])
+def test_json_counts_everything_and_lists_up_to_the_limit(roomcast: Roomcast, what: str) -> None:
+    found = json.loads(roomcast("inspect", what, "--json", "--limit", "1").out)
+    assert len(found[what]) == 1
+    assert found["total"][what] > 1
+    assert '"user_u1"' not in json.dumps(found)  # nobody joins an inbox, so nobody is shown one
+
+
+def test_a_user_who_was_not_kept_out_is_said(roomcast: Roomcast) -> None:
+    assert roomcast("restore", "nobody").err == "nobody was not kept out\n"
+    roomcast("kick", "u1", "--keep-out")
+    assert json.loads(roomcast("restore", "u1", "--json").out) == {
+        "userId": "u1",
+        "keptOut": False,
+        "was": True,
+    }

@@ -119,3 +119,24 @@ def test_without_its_tables_the_stage_is_one_line(roomcast: Roomcast, local_stag
     answer = roomcast("send", "all", "x", "1")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert "ResourceNotFoundException" in answer.err
+
+
+def test_json_is_the_whole_report(roomcast: Roomcast, online: None, api: FakeManagementApi) -> None:
+    report = json.loads(roomcast("send", "user", "u1", "x", "1", "--json").out)
+    assert report["sent"] == 2
+    assert report["id"] == json.loads(api.delivered["u1="][0])["id"]
+
+
+def test_a_right_that_was_not_there_is_said(roomcast: Roomcast, online: None) -> None:
+    answer = roomcast("revoke", "chat_room_nope", "u1", "--json")
+    assert (answer.code, answer.err) == (0, "u1 had no grant for chat_room_nope\n")
+    assert json.loads(answer.out)["had"] is False
+    roomcast("grant", "chat_room_42", "u1")
+    assert json.loads(roomcast("revoke", "chat_room_42", "u1", "--json").out)["had"] is True
+
+
+@pytest.mark.parametrize("room", ["dashboard_admin", "dashboard_user_u1", "user_u1"])
+def test_a_room_that_takes_no_grants_is_refused(roomcast: Roomcast, online: None, room: str) -> None:
+    answer = roomcast("grant", room, "u1")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    assert "only chat rooms take grants" in answer.err

@@ -204,3 +204,10 @@ def test_nobody_listening_is_one_line(roomcast: Roomcast, gateway: Gateway) -> N
 def test_an_unknown_room_is_one_line(roomcast: Roomcast, gateway: Gateway) -> None:
     answer = roomcast("tail", "lobby")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
+
+
+def test_json_is_each_envelope_as_it_came(roomcast: Roomcast, gateway: Gateway) -> None:
+    gateway.says = [[event("dashboard_admin", {"n": "é"}, id="1")]]
+    assert json.loads(roomcast("tail", "dashboard_admin", "--json").out) == event(
+        "dashboard_admin", {"n": "é"}, id="1"
+    )

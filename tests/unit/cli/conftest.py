@@ -1,7 +1,12 @@
 """A directory of its own for each test, and no settings of a stage but those that the test makes."""
 
 import os
+import pty
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -20,6 +25,22 @@ class Answer(NamedTuple):
 
 
 Roomcast = Callable[..., Answer]
+
+
+def terminal(script: str, *, columns: int) -> str:
+    """What a Python script prints on a terminal, without colours."""
+    ours, theirs = pty.openpty()
+    environ = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[3], stdout=theirs, env=environ
+    ):
+        os.close(theirs)
+        shown = bytearray()
+        with suppress(OSError):  # Linux's way to say that the other end is closed
+            while more := os.read(ours, 65536):
+                shown += more
+    os.close(ours)
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).replace("\r\n", "\n")
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,11 @@
 """`roomcast cost`: what it shows of the arithmetic."""
 
+import json
 import re
 
 import pytest
 
-from tests.unit.cli.conftest import Roomcast
+from tests.unit.cli.conftest import Roomcast, terminal
 
 
 def rows(markdown: str) -> dict[str, list[str]]:
@@ -20,7 +21,7 @@ def test_the_sums_and_the_price_date_are_shown(roomcast: Roomcast) -> None:
     assert "us-east-1, prices of 2026-" in answer.out
     table = rows(answer.out)
     assert table["Connections"] == ["online 14.60M", "14.60M minutes", "$0.25 a million", "3.65"]
-    assert table["Messages"][1:] == ["8.05M messages of 32 KB", "$1 a million", "8.05"]
+    assert table["Messages"][1:] == ["8.05M units of 32 KB", "$1 a million", "8.05"]
     assert table["A month"][-1] == "22.67"
     assert table["A year"][-1] == "272.03"
     shown = [
@@ -29,6 +30,29 @@ def test_the_sums_and_the_price_date_are_shown(roomcast: Roomcast) -> None:
     *components, month, year = shown
     assert sum(components) == pytest.approx(month, abs=0.06)
     assert month * 12 == pytest.approx(year, abs=0.06)
+
+
+def test_it_begins_with_what_most_people_want_to_know(roomcast: Roomcast) -> None:
+    assert roomcast("cost").out.startswith("About $22.67 a month, 2.3 cents a user\n")
+
+
+def test_a_terminal_of_80_columns_breaks_no_cell_of_the_table() -> None:
+    script = "from roomcast_dev.cli.main import run; run(['cost']); run(['cost', '--plot'])"
+    shown = terminal(script, columns=80)
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    table = [line for line in lines if re.search(r"[\d.,]$", line.rstrip())]
+    assert "  22.67" in next(line for line in table if line.lstrip().startswith("A month"))
+    named = ("Data to the internet ", "Lambda time (arm64) ")
+    assert [name for name in named if not any(line.lstrip().startswith(name) for line in table)] == []
+    assert "their answers 2.43M" in shown  # the sums come below
+    assert "…" not in shown
+
+
+def test_json_has_the_same_sums(roomcast: Roomcast) -> None:
+    found = json.loads(roomcast("cost", "--json").out)
+    assert round(found["dollarsAMonth"], 2) == 22.67
+    assert sum(part["dollars"] for part in found["components"]) == pytest.approx(found["dollarsAMonth"])
 
 
 def test_months_have_a_line_of_their_own(roomcast: Roomcast) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import jwt
 import pytest
 import typer
 
-from roomcast_dev.cli.main import app
+from roomcast_dev.cli.main import GROUPS, app
 from tests.builders import SECRET
 from tests.unit.cli.conftest import Roomcast
 
@@ -187,8 +188,55 @@ def test_a_command_on_a_stage_has_the_options_that_name_it(
 
 def test_the_list_of_commands_cuts_no_sentence(roomcast: Roomcast) -> None:
     os.environ["COLUMNS"] = "80"
-    commands = roomcast("--help").out.split("Commands:")[1]
+    commands = roomcast("--help").out.split(GROUPS[0])[1]
     assert "..." not in commands
+    assert max(map(len, commands.splitlines())) <= 80
+
+
+def test_commands_are_in_groups_and_none_is_left_out(roomcast: Roomcast) -> None:
+    shown = roomcast("--help").out
+    heads = [line[:-1] for line in shown.splitlines() if line.endswith(":") and line[0] != " "]
+    assert heads == ["Options", *GROUPS]
+    listed = set(re.findall(r"^  ([a-z]+) ", shown.split("Options:")[1], re.MULTILINE))
+    assert listed == {command[0] for command in COMMANDS}
+    ungrouped = [one.name for one in app.registered_commands if one.rich_help_panel not in GROUPS]
+    assert ungrouped == []
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"), [("ins", ["inspect"]), ("inspect --stage ", ["dev", "local", "prod"])]
+)
+def test_a_shell_completes_commands_and_stages(words: str, completed: list[str]) -> None:
+    environ = {
+        **os.environ,
+        "_ROOMCAST_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"roomcast {words}",
+        "COMP_CWORD": str(len(words.split(" "))),
+    }
+    script = "from roomcast_dev.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[3],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == completed, done.stderr
+
+
+NO_DATA = {("dev",), ("approve",), ("unblock",), ("top",)}
+"""Commands that run, ask or draw, and print no data."""
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - NO_DATA), ids=" ".join)
+def test_whatever_prints_data_can_print_json(roomcast: Roomcast, command: tuple[str, ...]) -> None:
+    assert "--json" in roomcast(*command, "--help").out
+
+
+def test_a_token_as_json(roomcast: Roomcast, local: Path) -> None:
+    found = json.loads(roomcast("token", "--user", "u1", "--json").out)
+    assert found["userId"] == jwt.decode(found["token"], SECRET, algorithms=["HS256"])["userId"] == "u1"
 
 
 def test_the_token_stands_alone_and_says_who(roomcast: Roomcast, local: Path) -> None:
