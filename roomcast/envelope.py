@@ -1,8 +1,8 @@
 """The wire format: parse what a client sends, build what the server says. Pure.
 
 A client sends `{"action": "...", "id": "...", ...fields}`; the server answers and sends
-`{"event": "...", "data": {...}, "timestamp": "2025-01-17T10:30:00.000Z"}`, with `id`, `room` and
-`replyTo` as well where they apply.
+`{"event": "...", "data": {...}, "timestamp": "2025-01-17T10:30:00.000Z"}`, with `id`, `room`, `from`
+and `replyTo` as well where they apply.
 """
 
 import json
@@ -85,6 +85,7 @@ def build(
     room: str | None = None,
     seq: int | None = None,
     epoch: str | None = None,
+    sender: Mapping[str, object] | None = None,
     reply_to: str | None = None,
     connection: Mapping[str, object] | None = None,
     now: float | None = None,
@@ -99,6 +100,7 @@ def build(
         room: the room that was sent to.
         seq: the message's number in the room's stream.
         epoch: which life of the stream that is.
+        sender: who has published it, if it was a client: `from` on the wire.
         reply_to: the `id` of the action that this answers.
         connection: what the client should know about its connection.
         now: epoch seconds for `timestamp`; the clock when left out.
@@ -117,6 +119,7 @@ def build(
         "room": room,
         "seq": seq,
         "epoch": epoch,
+        "from": sender,
         "replyTo": reply_to,
         "connection": connection,
     }

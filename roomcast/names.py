@@ -43,10 +43,13 @@ class Kind:
     Attributes:
         prefix: what their names begin with; the whole name where there is one room only.
         history: what they keep; None: sends are not numbered, and what a client misses is lost.
+        publish: which members may publish: `none`, all `members`, or those of these roles. Backends always
+            may.
     """
 
     prefix: str
     history: Retention | None
+    publish: Literal["none", "members"] | tuple[Role, ...] = "none"
 
 
 _DAY = 24 * 3600
@@ -54,7 +57,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "dashboard_admin": Kind("dashboard_admin", history=Retention(_DAY, messages=1)),
         "dashboard_user": Kind("dashboard_user_", history=Retention(_DAY, messages=1)),
-        "chat": Kind("chat_room_", history=Retention(_DAY, messages=1_000)),
+        "chat": Kind("chat_room_", history=Retention(_DAY, messages=1_000), publish="members"),
         "user": Kind("user_", history=Retention(_DAY, messages=100)),
     }
 )
@@ -132,6 +135,12 @@ def may_join(role: Role, user: str, room: Room) -> bool:
 def needs_grant(role: Role, room: Room) -> bool:
     """Whether a user of this role needs a grant to join the room: chat rooms do, but not of an admin."""
     return room.kind == "chat" and role != "admin"
+
+
+def may_publish(role: Role, room: Room) -> bool:
+    """Whether a member of this role may publish in the room."""
+    rule = KINDS[room.kind].publish
+    return rule == "members" or (rule != "none" and role in rule)
 
 
 def grantable(name: object) -> Room:

@@ -122,6 +122,8 @@ class Settings:
         when_over_max: `WEBSOCKET_OVER_MAX_CONNECTIONS`: `close_oldest` or `refuse_new`.
         actions_per_second: `WEBSOCKET_ACTIONS_PER_SECOND`, for each connection.
         actions_burst: `WEBSOCKET_ACTIONS_BURST`, how many of them may come at once.
+        sends_per_second: `WEBSOCKET_SENDS_PER_SECOND`, what a user may publish; four times as much at once.
+        signals_per_second: `WEBSOCKET_SIGNALS_PER_SECOND`, likewise of signals.
         connect_rate: `WEBSOCKET_CONNECT_RATE`, how many connects a second the stage takes.
     """
 
@@ -141,6 +143,8 @@ class Settings:
     when_over_max: str = "close_oldest"
     actions_per_second: int = 20
     actions_burst: int = 40
+    sends_per_second: int = 5
+    signals_per_second: int = 10
     connect_rate: int = 500
 
     @classmethod
@@ -181,6 +185,8 @@ class Settings:
             when_over_max=_choice(env, "WEBSOCKET_OVER_MAX_CONNECTIONS", "close_oldest", "refuse_new"),
             actions_per_second=_count(env, "WEBSOCKET_ACTIONS_PER_SECOND", 20),
             actions_burst=_count(env, "WEBSOCKET_ACTIONS_BURST", 40),
+            sends_per_second=_count(env, "WEBSOCKET_SENDS_PER_SECOND", 5),
+            signals_per_second=_count(env, "WEBSOCKET_SIGNALS_PER_SECOND", 10),
             connect_rate=_count(env, "WEBSOCKET_CONNECT_RATE", 500),
         )
 

@@ -1,6 +1,7 @@
 """The one place where the parts of a stage are put together, each made when it is first asked for."""
 
 import functools
+import time
 from typing import TYPE_CHECKING
 
 from roomcast import callback_url
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from roomcast.management_api.pool import PoolLimits
     from roomcast.sending.job import SendLimits
     from roomcast.sending.job_queue import JobQueue
+    from roomcast.sending.sender import Sender
     from roomcast.sending.worker import Worker
     from roomcast.store import Store
     from roomcast.tokens.authentication import Keys
@@ -98,6 +100,27 @@ class Wiring:
         from roomcast.sending.job_queue import JobQueue
 
         return JobQueue(self.settings.fanout_queue_url, self._session)
+
+    @functools.cached_property
+    def sender(self) -> "Sender":
+        """Sends of a function, while a client waits: what is large or slow goes over the queue.
+
+        Raises:
+            SettingsError: the management API's URL is not set.
+        """
+        from roomcast.sending.job import FUNCTION_LIMITS
+        from roomcast.sending.sender import FUNCTION_BUDGET, Sender
+
+        limits = self.send_limits or FUNCTION_LIMITS
+        return Sender(
+            self.store,
+            self.management_api,
+            self.job_queue,
+            limits,
+            time.time,
+            budget=FUNCTION_BUDGET,
+            hands_on=True,
+        )
 
     @functools.cached_property
     def worker(self) -> "Worker":

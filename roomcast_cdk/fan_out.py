@@ -94,10 +94,16 @@ class FanOut(Construct):
             ],
             resource_arns=[self.queue.queue_arn],
         )
-        tables.grant_connections(role, "DeleteItem", "Scan", "UpdateItem")
+        tables.grant_connections(role, "BatchGetItem", "DeleteItem", "Scan", "UpdateItem")
         tables.grant_rooms(role, "BatchWriteItem", "PutItem", "Query")
         tables.grant_history(role, "GetItem", "PutItem", "UpdateItem")
         api.grant_manage_connections(role, "POST")
+        # What clients publish in a large room goes over the queue, too.
+        *_, default = api.functions
+        default.function.add_environment("WEBSOCKET_FANOUT_QUEUE_URL", self.queue.queue_url)
+        iam.Grant.add_to_principal(
+            grantee=default.role, actions=["sqs:SendMessage"], resource_arns=[self.queue.queue_arn]
+        )
         mapping = lambda_.EventSourceMapping(
             self,
             "Mapping",

@@ -123,6 +123,18 @@ class Stage:
     actions_burst: int = setting(
         whole(1, 10_000), "how many of them may come at once", default=40, env="WEBSOCKET_ACTIONS_BURST"
     )
+    sends_per_second: int = setting(
+        whole(1, 1000),
+        "messages a second that one user may publish, and four times as many at once",
+        default=5,
+        env="WEBSOCKET_SENDS_PER_SECOND",
+    )
+    signals_per_second: int = setting(
+        whole(1, 1000),
+        "signals a second that one user may publish, and four times as many at once",
+        default=10,
+        env="WEBSOCKET_SIGNALS_PER_SECOND",
+    )
     jwt_secret_name: str | None = setting(
         text("[A-Za-z0-9/_+=.@-]{1,512}", "the name (not the ARN) of a secret"),
         "an existing secret in Secrets Manager that tokens are signed with",

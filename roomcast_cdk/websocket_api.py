@@ -114,17 +114,19 @@ class WebSocketApi(Construct):
         tables.grant_rooms(disconnect.role, "BatchWriteItem")
 
         default = function("OnMessage", "Default", "Does what a client asks, and replies.", gate)
-        tables.grant_connections(default.role, "GetItem", "UpdateItem")
+        tables.grant_connections(default.role, "BatchGetItem", "DeleteItem", "GetItem", "UpdateItem")
         tables.grant_rooms(
             default.role,
             "BatchGetItem",
+            "BatchWriteItem",
             "ConditionCheckItem",
             "DeleteItem",
             "GetItem",
             "PutItem",
+            "Query",
             "UpdateItem",
         )
-        tables.grant_history(default.role, "BatchGetItem", "GetItem", "PutItem", "Query")
+        tables.grant_history(default.role, "BatchGetItem", "GetItem", "PutItem", "Query", "UpdateItem")
         jwt_secret.grant_read(default.role)
         self.grant_manage_connections(default.role, "DELETE", "POST")
 

@@ -21,7 +21,7 @@ BACKEND: dict[str, dict[str, type[Any]]] = {
     "revoked": {"room": str, **_POSITION, "user": str},
     "history": {"room": str, **_POSITION, "messages": list},
 }
-"""What backends write, and the fields that each kind needs."""
+"""What senders write, and the fields that each kind needs: backends, and clients that publish."""
 CLIENT: dict[str, dict[str, type[Any]]] = {
     "joined": {"room": str, **_POSITION, "recovered": bool, "wasRecovering": bool},
     "delivered": {"room": str, **_POSITION, "id": str},

@@ -1,7 +1,7 @@
 """What a client may ask for: one small function for each action.
 
-An action reads and changes the store and answers with one event. None of them sends to another connection
-or takes a connection's id from the client.
+An action reads and changes the store and answers with one event. None of them takes a connection's id from
+the client, and only `rooms:send`, `chat:send_message` and `rooms:signal` send to other connections.
 """
 
 import logging
@@ -53,8 +53,8 @@ def handle(wiring: Wiring, connection_id: str, body: object, at: int | None = No
 
     Returns:
         The reply's envelope, or an `error` event (`chat:error` for the actions on chat rooms) whose data has
-        a `code` and a `message`. None where the connection was closed after its error was posted. A message
-        cannot make this function raise; only AWS can.
+        a `code` and a `message`. None where the connection was closed after its error was posted, and for a
+        signal without an id. A message cannot make this function raise; only AWS can.
     """
     message = _read(body)
     name = message.name if isinstance(message, Action) else ""
@@ -63,9 +63,12 @@ def handle(wiring: Wiring, connection_id: str, body: object, at: int | None = No
         if isinstance(message, ActionError):
             raise message
         connection = _in_inbox(wiring, replace(connection, asked=_asked(at, message.id)))
-        event, data, *until = _ACTIONS.get(name, _unknown)(wiring, connection, message.fields)
+        fields = {**message.fields, "id": message.id}
+        event, data, *until = _ACTIONS.get(name, _unknown)(wiring, connection, fields)
     except ActionError as error:
         log.info("refused connectionId=%s action=%s code=%s", plain(connection_id), plain(name), error.code)
+        if name in _PUBLISHING:
+            metrics.emit({"RefusedPublish": 1})
         if isinstance(message, Action) and name == "auth:check" and error.code == "unknown_connection":
             event, data = _why(wiring, message.fields)
         else:
@@ -78,6 +81,8 @@ def handle(wiring: Wiring, connection_id: str, body: object, at: int | None = No
         _close(wiring, connection_id, text)
         return None
     log.info("action connectionId=%s action=%s", plain(connection_id), name)
+    if name == "rooms:signal" and message.id is None:
+        return None  # half of what a signal costs
     facts = _facts(wiring, *until) if until else None
     return envelope.build(event, data, reply_to=message.id, connection=facts)
 
@@ -210,6 +215,38 @@ def _leave_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, obj
     return "chat:left_room", {"roomId": room.key, "success": True}
 
 
+def _send(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
+    from roomcast.functions import publishing  # with the management API, which most actions do without
+
+    room = joining.room_named(connection, fields.get("room"))
+    data = _required(fields, "data")
+    sent = publishing.send(wiring, connection, room, fields.get("event"), data, fields["id"])
+    return "rooms:sent", {"room": room.name, **sent}
+
+
+def _send_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
+    from roomcast.functions import publishing
+
+    room = _chat_room(fields)
+    data = {"roomId": room.key, "message": _required(fields, "message")}
+    sent = publishing.send(wiring, connection, room, "chat:message", data, fields["id"])
+    return "chat:sent_message", {"roomId": room.key, "success": True, **sent}
+
+
+def _signal(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
+    from roomcast.functions import publishing
+
+    room = joining.room_named(connection, fields.get("room"))
+    publishing.signal(wiring, connection, room, fields.get("event"), _required(fields, "data"))
+    return "rooms:signaled", {"room": room.name}
+
+
+def _required(fields: Mapping[str, object], key: str) -> object:
+    if key not in fields:
+        raise ActionError("invalid_data", f"The message has no {key}")
+    return fields[key]
+
+
 def _ping(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     pong: dict[str, object] = {"timestamp": envelope.timestamp()}
     if (rooms := fields.get("rooms")) is not None:
@@ -261,13 +298,17 @@ _ACTIONS: Mapping[str, Callable[[Wiring, Connection, Mapping[str, object]], Repl
         "dashboard:refresh": _refresh_dashboard,
         "chat:join_room": _join_chat,
         "chat:leave_room": _leave_chat,
+        "chat:send_message": _send_chat,
         "auth:check": _check_token,
         "auth:refresh": _refresh_token,
         "ping": _ping,
         "rooms:history": _history,
         "rooms:join": _join_rooms,
+        "rooms:send": _send,
+        "rooms:signal": _signal,
     }
 )
+_PUBLISHING = ("chat:send_message", "rooms:send", "rooms:signal")
 _CHAT_ACTIONS = frozenset(name for name in _ACTIONS if name.startswith("chat:"))
 
 

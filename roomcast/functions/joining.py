@@ -141,7 +141,7 @@ def history(wiring: Wiring, connection: Connection, fields: Mapping[str, object]
     Raises:
         ActionError: `invalid_room`, `not_a_member`, `no_history`, `invalid_since`, `invalid_limit`.
     """
-    room = _room(connection, fields.get("room"))
+    room = room_named(connection, fields.get("room"))
     if room.name not in connection.rooms:
         raise ActionError("not_a_member", "You are not a member of this room")
     store, retention = wiring.store, room.history
@@ -177,7 +177,7 @@ def positions(wiring: Wiring, connection: Connection, rooms: object) -> dict[str
     """
     if not isinstance(rooms, list) or len(rooms) > MAX_ROOMS + 1:
         raise ActionError("invalid_rooms", f"rooms must be a list of at most {MAX_ROOMS + 1} names")
-    asked = [_room(connection, name) for name in rooms]
+    asked = [room_named(connection, name) for name in rooms]
     history = wiring.store.history
     if history is None:
         return {}
@@ -206,7 +206,7 @@ def _read(connection: Connection, given: object) -> Asked:
     shown = name if isinstance(name, str) and len(name) <= _MAX_NAME and name.isascii() else ""
     asked = Asked(shown if shown.isprintable() else "")
     try:
-        asked.room = _room(connection, name)
+        asked.room = room_named(connection, name)
         asked.since = to_position(given.get("since") if isinstance(given, dict) else None)
         if not names.may_join(connection.role, connection.user_id, asked.room):
             raise _forbidden()
@@ -215,7 +215,7 @@ def _read(connection: Connection, given: object) -> Asked:
     return asked
 
 
-def _room(connection: Connection, name: object) -> Room:
+def room_named(connection: Connection, name: object) -> Room:
     """A room by its name, or by `dashboard` or `user` for the client's own."""
     if name == "dashboard":
         return names.dashboard(connection.role, connection.user_id)

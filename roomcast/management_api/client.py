@@ -93,12 +93,14 @@ class ManagementApi:
         rate: float | None = None,
         again: bool = False,
         waits_for_slow: bool = True,
+        once: bool = False,
     ) -> PostReport:
         """Post one message to each connection, concurrently, and say what became of each.
 
-        Args and the rest: as `post_pages`, for receivers that are all known.
+        Args and the rest: as `post_pages`, for receivers that are all known. With `once` whoever answers 429
+        or 5xx is `failed` at once: for what is worth nothing later.
         """
-        options = {"again": again, "waits_for_slow": waits_for_slow}
+        options = {"again": again, "waits_for_slow": waits_for_slow, "once": once}
         return self._run("POST", (connection_ids,), body, budget, rate, **options)
 
     def post_pages(

@@ -355,7 +355,7 @@ class Pool:
         send = post.send
         post.tries += 1
         pause = self._jittered(post.tries)
-        if post.tries >= (tries or self._limits.max_tries):
+        if (send.once and failure.status) or post.tries >= (tries or self._limits.max_tries):
             self._settle(post, Outcome.FAILED, failure)
             return
         if self.loop.time() + pause >= send.deadline:

@@ -46,6 +46,7 @@ class Send:
         rate: as in `ManagementApi.post`.
         again: likewise.
         waits_for_slow: likewise.
+        once: as in `ManagementApi.post`.
 
     Attributes:
         slow: those of `waiting` whose last answer was a 429 for themselves.
@@ -62,10 +63,12 @@ class Send:
         *,
         again: bool = False,
         waits_for_slow: bool = True,
+        once: bool = False,
     ) -> None:
         self.ready: deque[Post] = deque()
         self.again = again
         self.waits_for_slow = waits_for_slow
+        self.once = once
         self.slow: dict[Post, Failure] = {}
         self.waiting: set[Post] = set()  # for their next try, or for new credentials
         self.left = 0

@@ -54,6 +54,10 @@ class SendLimits:
     split: int = JOBS_PER_BATCH * 100
 
 
+FUNCTION_LIMITS = SendLimits(direct=100)
+"""Of a function whose client waits: a quarter of a vCPU posts that many in about a second."""
+
+
 @dataclass(frozen=True, slots=True)
 class SendJob:
     """One send.

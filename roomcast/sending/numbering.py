@@ -1,5 +1,7 @@
 """Makes the envelope of a send: with a number, where the room that it goes to keeps a history."""
 
+from collections.abc import Mapping
+
 from roomcast import aws, envelope
 from roomcast.sending.audience import Audience
 from roomcast.store import Store
@@ -7,8 +9,16 @@ from roomcast.store.replay import Position
 
 
 def number(
-    store: Store, to: Audience, event: str, data: object, id_: str, *, now: float, once: bool
-) -> tuple[str, int | None]:
+    store: Store,
+    to: Audience,
+    event: str,
+    data: object,
+    id_: str,
+    *,
+    now: float,
+    once: bool,
+    sender: Mapping[str, object] | None = None,
+) -> tuple[str, Position | None]:
     """Build the envelope of a send, and append it where there is a history. Whoever reads the members after
     this misses nobody: a client becomes a member first, and reads the history then.
 
@@ -20,9 +30,10 @@ def number(
         id_: the send's id.
         now: epoch seconds for `timestamp`.
         once: whether the same id may have been appended before, and is to be appended once.
+        sender: as in `envelope.build`.
 
     Returns:
-        The envelope, and the number that it has; None without a history.
+        The envelope, and the position that it has; None without a history.
 
     Raises:
         InvalidDataError, EnvelopeTooLargeError: nothing is appended.
@@ -31,13 +42,15 @@ def number(
     room, history = to.target, store.history
     retention = room.history if room is not None and history is not None else None
     if room is None or history is None or retention is None:
-        return envelope.build(event, data, id=id_, room=to.room, now=now), None
+        return envelope.build(event, data, id=id_, room=to.room, sender=sender, now=now), None
     name = room.name
 
     def build(at: Position) -> str:
-        return envelope.build(event, data, id=id_, room=name, seq=at.seq, epoch=at.epoch, now=now)
+        return envelope.build(
+            event, data, id=id_, room=name, seq=at.seq, epoch=at.epoch, sender=sender, now=now
+        )
 
     build(Position("-" * 8, 0))  # refuses before anything is read
     with aws.within(aws.PATIENCE):
         position = history.append(name, id_, build, retention, once=once)
-    return build(position), position.seq
+    return build(position), position

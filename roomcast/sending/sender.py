@@ -1,11 +1,13 @@
-"""One send from a backend: numbered, posted from here or put on the queue."""
+"""One send: numbered, posted from here or put on the queue."""
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from roomcast import aws, envelope, names
 from roomcast.connection import Receiver
+from roomcast.errors import AwsError
 from roomcast.management_api.client import ManagementApi
 from roomcast.sending.audience import Audience
 from roomcast.sending.job import PostJob, SendJob, SendLimits, SliceJob
@@ -13,6 +15,10 @@ from roomcast.sending.job_queue import JobQueue
 from roomcast.sending.numbering import number
 from roomcast.sending.posting import BUDGET, post
 from roomcast.store import Store
+
+FUNCTION_BUDGET = 2.5
+"""Seconds for the posts of a function: with what it asks of DynamoDB it ends within its 10 s."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,7 @@ class SendReport:
         unknown: no answer came, so the message may have arrived or not.
         queued: whether the send was put on the fan-out queue, to be posted from there; then the counts are 0.
         seq: the message's number in the room's stream; None where the room keeps no history.
+        epoch: which life of the stream that is; likewise.
     """
 
     id: str
@@ -36,10 +43,11 @@ class SendReport:
     unknown: int = 0
     queued: bool = False
     seq: int | None = None
+    epoch: str | None = None
 
 
 class Sender:
-    """Sends of a backend.
+    """Sends of a backend, or of a function.
 
     Args:
         store: the tables.
@@ -47,6 +55,9 @@ class Sender:
         job_queue: for sends to many, where there is one.
         limits: from how many receivers on a send goes over the queue.
         clock: epoch seconds.
+        budget: seconds for one send.
+        hands_on: whether a receiver that is slow or refused for now goes into a job of the queue, where there
+            is one, and holds up nobody: for a function, whose client waits.
     """
 
     def __init__(
@@ -56,24 +67,38 @@ class Sender:
         job_queue: JobQueue | None,
         limits: SendLimits,
         clock: Callable[[], float],
+        *,
+        budget: float = BUDGET,
+        hands_on: bool = False,
     ) -> None:
         self._store = store
         self._management_api = management_api
         self._job_queue = job_queue
         self._limits = limits
         self._clock = clock
+        self._budget = budget
+        self._hands_on = hands_on and job_queue is not None
 
-    def send(self, to: Audience, event: str, data: object, id_: str | None) -> SendReport:
-        """Send to a room, a user or everybody. A new id where none is given."""
+    def send(
+        self,
+        to: Audience,
+        event: str,
+        data: object,
+        id_: str | None,
+        sender: Mapping[str, object] | None = None,
+    ) -> SendReport:
+        """Send to a room, a user or everybody. A new id where none is given; `sender` is who publishes it, if
+        it is a client."""
         began = time.monotonic()
         once = id_ is not None
         id_ = envelope.new_id() if id_ is None else names.send_id(id_)
-        text, seq = number(self._store, to, event, data, id_, now=self._clock(), once=once)
+        text, at = number(self._store, to, event, data, id_, now=self._clock(), once=once, sender=sender)
+        seq, epoch = (at.seq, at.epoch) if at else (None, None)
         queue, limits = self._job_queue, self._limits
         room = to.target.name if to.target else None
         if queue is None:
             pages: Iterable[Iterable[Receiver]] = _in_time(to.pages(self._store))
-            return replace(self._post(id_, text, pages, began, room), seq=seq)
+            return replace(self._post(id_, text, pages, began, room), seq=seq, epoch=epoch)
         # All are read before the first post: how many they are decides which way the send goes.
         receivers: dict[str, Receiver] = {}
         with aws.within(aws.PATIENCE):
@@ -81,16 +106,40 @@ class Sender:
             for page in to.pages(self._store, page_size=limits.split + 1):
                 receivers.update((receiver.connection_id, receiver) for receiver in page)
                 if len(receivers) > limits.split:
-                    # What has a number goes as it is: the worker would have to look for it again.
-                    parts = to.slices(self._store) if seq is not None else ()
+                    # What has a number goes as it is: the worker would have to look for it again. So does
+                    # what a client has published: a job of a backend names no sender.
+                    parts = to.slices(self._store) if at or sender else ()
                     jobs = [SliceJob(id_, room, text, part) for part in parts]
                     queue.put(jobs or [SendJob(to, event, data, id_)])
-                    return SendReport(id_, queued=True, seq=seq)
+                    return SendReport(id_, queued=True, seq=seq, epoch=epoch)
             if len(receivers) > limits.direct:
                 size = limits.job_receivers
                 queue.put(PostJob.split(id_, room, text, receivers.values(), size, read_at))
-                return SendReport(id_, queued=True, seq=seq)
-        return replace(self._post(id_, text, [receivers.values()], began, room), seq=seq)
+                return SendReport(id_, queued=True, seq=seq, epoch=epoch)
+        return replace(self._post(id_, text, [receivers.values()], began, room), seq=seq, epoch=epoch)
+
+    def signal(self, room: names.Room, text: str, most: int, sender_id: str) -> int | None:
+        """Post an envelope once to the members of a room but one. Whoever cannot take it now does not get it.
+
+        Args:
+            room: the room.
+            text: the envelope.
+            most: members at most.
+            sender_id: the connection that does not get it.
+
+        Returns:
+            How many posts the gateway took; None where there are more members, and nothing was posted.
+        """
+        receivers = []
+        for receiver in self._store.receivers.of_room(room, page_size=most + 2):
+            receivers.append(receiver.connection_id)
+            if len(receivers) > most:
+                return None
+        others = [i for i in receivers if i != sender_id]
+        report = self._management_api.post(
+            others, text.encode(), budget=self._budget, waits_for_slow=False, once=True
+        )
+        return len(report.sent)
 
     def to_admins(self, event: str, data: object, id_: str | None) -> SendReport:
         """Send to every connection of an admin."""
@@ -137,10 +186,25 @@ class Sender:
             text.encode(),
             room=room,
             clock=self._clock,
-            budget=max(1.0, BUDGET - (time.monotonic() - began)),
+            budget=max(1.0, self._budget - (time.monotonic() - began)),
             retries_unknown=True,
+            waits_for_slow=not self._hands_on,
         )
+        if self._hands_on and report.failed:
+            receivers = {receiver.connection_id: receiver for page in pages for receiver in page}
+            left = [
+                i for i in report.failed if (why := report.failures[i]).worth_another_try or why.status == 429
+            ]
+            self._hand_on(PostJob(id_, room, text, tuple(receivers[i] for i in left), 1, self._clock()))
         return SendReport(id_, len(report.sent), len(report.gone), len(report.failed), len(report.unknown))
+
+    def _hand_on(self, job: PostJob) -> None:
+        """Let the worker try the receivers again. Where the queue does not take them, they have failed."""
+        if job.receivers and self._job_queue is not None:
+            try:
+                self._job_queue.put([job], delay=1)
+            except AwsError as error:
+                _LOG.warning("not tried again id=%s receivers=%d: %s", job.id, len(job.receivers), error)
 
 
 def _in_time(pages: Iterable[Iterable[Receiver]]) -> Iterator[Iterable[Receiver]]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from roomcast.store.connections import Connections
     from roomcast.store.history import History
     from roomcast.store.members import Members
-    from roomcast.store.rate import Admissions
+    from roomcast.store.rate import Admissions, UserRates
     from roomcast.store.receivers import Receivers
     from roomcast.store.revocations import Revocations
     from roomcast.store.size import Size
@@ -102,6 +102,13 @@ class Store:
         from roomcast.store.rate import Admissions
 
         return Admissions(self.tables)
+
+    @functools.cached_property
+    def user_rates(self) -> "UserRates":
+        """The rate of what each user publishes."""
+        from roomcast.store.rate import UserRates
+
+        return UserRates(self.tables)
 
     @functools.cached_property
     def revocations(self) -> "Revocations":

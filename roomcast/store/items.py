@@ -12,6 +12,7 @@ connection has ended, or may not begin.
 | `{room}#{partition}` | `connection#{connectionId}` | a member of a room that is spread |
 | `grant#{room}#{userId}` | `grant` | a grant, and where the room's stream was then |
 | `user#{userId}` | `revoked` | since when the user is kept out |
+| `user#{userId}` | `sends`, `signals` | how much of its rate the user has used up |
 | `ticket#{hash}` | `ticket` | a one-time ticket |
 | `stage#size` | `size` | how many connections there are |
 

@@ -1,4 +1,4 @@
-"""How many actions a connection may do: a generic cell rate algorithm (GCRA), one update for each action."""
+"""How much a connection and a user may do: a generic cell rate algorithm (GCRA), one update for each time."""
 
 import math
 from contextlib import suppress
@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from roomcast.connection import Connection
 from roomcast.store.dynamodb import ConditionFailedError, Tables
-from roomcast.store.items import connection_key, number, to_connection
+from roomcast.store.items import TTL, USER, connection_key, member_key, number, to_connection
 
 _REMEMBERED = 1_000  # connections
+_KEPT_SECONDS = 24 * 3600  # for which the rate of a user is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +127,64 @@ class Admissions:
         )
         item: dict[str, Any] = answer["Attributes"]
         return item
+
+
+class UserRates:
+    """Counts what a user does, over all of the user's connections.
+
+    Args:
+        tables: the two tables.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def take(self, user_id: str, what: Literal["sends", "signals"], rate: Rate) -> float:
+        """Count one of them, if the rate lets it through.
+
+        One call after a pause of one interval or more, and two within a burst. What is refused is not
+        counted: the rate of the connection bounds how often a client asks.
+
+        Args:
+            user_id: who.
+            what: each has a rate of its own.
+            rate: how many; its debt is not used.
+
+        Returns:
+            0, or the seconds until one would be let through.
+        """
+        busy = False
+        while True:
+            now = self._tables.clock() * 1000
+            latest = now + (rate.burst - 1) * rate.interval
+            try:
+                if busy:
+                    values = {":now": number(now), ":latest": number(latest), ":tat": number(rate.interval)}
+                    self._move(user_id, what, "ADD tat :tat", "tat BETWEEN :now AND :latest", values)
+                else:
+                    values = {":now": number(now), ":tat": number(now + rate.interval)}
+                    values[":ttl"] = number(now / 1000 + _KEPT_SECONDS)
+                    free = "attribute_not_exists(tat) OR tat < :now"
+                    self._move(user_id, what, "SET tat = :tat, #ttl = :ttl", free, values)
+            except ConditionFailedError as error:
+                tat = float(error.item.get("tat", {}).get("N", 0))
+                if tat > latest:
+                    return math.ceil(tat - latest) / 1000
+                busy = tat >= int(now)
+            else:
+                return 0
+
+    def _move(
+        self, user_id: str, what: str, update: str, condition: str, values: dict[str, dict[str, str]]
+    ) -> None:
+        names = {"ExpressionAttributeNames": TTL} if "#ttl" in update else {}
+        self._tables.write(
+            self._tables.client.update_item,
+            TableName=self._tables.rooms,
+            Key=member_key(USER + user_id, what),
+            UpdateExpression=update,
+            ConditionExpression=condition,
+            ExpressionAttributeValues=values,
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            **names,
+        )

@@ -70,6 +70,10 @@ def dashboard(
         [
             _graph("Rooms that clients came back to", metrics.own("Recovered"), metrics.own("Gaps")),
             _graph("Bytes replayed", metrics.own("ReplayBytes")),
+            _graph(
+                "Published by clients",
+                *(metrics.own(name) for name in ("Published", "Signals", "RefusedPublish")),
+            ),
         ],
         [
             _graph(

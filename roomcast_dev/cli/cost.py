@@ -43,6 +43,9 @@ class Habits:
         float, typer.Option("--out", help="Messages that each gets in an online hour from your backend.")
     ] = _USAGE.messages_out
     room_size: Annotated[float, typer.Option(help="Members of the room of a send (1: to a user).")] = 1
+    published: Annotated[
+        float, typer.Option(help="Messages that each publishes in such a room in an online hour.")
+    ] = 0
     broadcasts: Annotated[float, typer.Option(help="Sends a day to everybody who is online.")] = 0
     ping: Annotated[float, typer.Option(help="Silent seconds before a ping (0: never).")] = _USAGE.ping
     size: Annotated[float, typer.Option(help="KB of a message.")] = _USAGE.message_kb

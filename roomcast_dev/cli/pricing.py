@@ -38,6 +38,9 @@ _GRANT_WRITES = 2  # more of a join that needs a grant
 _USER_SEND_READS = 1  # the members of the inbox
 _ENVELOPE_KB = 0.3  # of an append, around the data: names, numbers, time
 _HEAD_WRITES = 1
+_PUBLISH_READS = 2  # of a message of a client: whether its user was revoked, and the grant
+_RATE_WRITES = 1  # likewise: the user's rate
+_MARK_WRITES = 2  # likewise: its id is kept, and a transaction doubles the item
 _ITEM_KB, _MEMBER_KB = 0.5, 0.2
 _STRONG_READ_KB, _EVENTUAL_READ_KB = 4, 8  # one read unit
 _KB_PER_GB = 1024 * 1024
@@ -54,6 +57,7 @@ class Usage:
         messages_out: messages that each gets in an online hour from sends to users and rooms.
         room_size: online members of the room that a send goes to, which is joined with a grant; 1 is a
             send to a user, who joins a dashboard.
+        published: messages that each publishes in the room in an online hour.
         broadcasts: sends a day to everybody who is online.
         ping: a client pings after this many silent seconds; 0: never. Messages come at random moments
             (Poisson), so the more there are, the fewer pings.
@@ -69,6 +73,7 @@ class Usage:
     messages_in: float = 10
     messages_out: float = 10
     room_size: float = 1
+    published: float = 0
     broadcasts: float = 0
     ping: float = 540
     message_kb: float = 1
@@ -101,9 +106,10 @@ def count(usage: Usage) -> Counts:
     connects = usage.users * DAYS_A_MONTH * math.ceil(usage.hours / _MAX_CONNECTION_HOURS)
     units = max(1, math.ceil(usage.message_kb / _MESSAGE_UNIT_KB))
 
-    actions = online_hours * usage.messages_in
+    published = online_hours * usage.published
+    actions = online_hours * usage.messages_in + published
     pings = online_hours * _pings_an_hour(usage)
-    received = online_hours * usage.messages_out
+    received = online_hours * usage.messages_out + published * usage.room_size
     sends = received / usage.room_size
     broadcasts = usage.broadcasts * DAYS_A_MONTH
     broadcast_posts = broadcasts * online
@@ -115,6 +121,7 @@ def count(usage: Usage) -> Counts:
     jobs = sends * _jobs(usage.room_size) + broadcasts * (_jobs(online) + slices * (slices > 1))
     job_posts = received * (usage.room_size > _LIMITS.direct) + broadcast_posts * (online > _LIMITS.direct)
     gb = usage.memory_mb / 1024
+    item = math.ceil(usage.message_kb + _ENVELOPE_KB)
 
     if usage.scan_rooms and usage.room_size > 1:
         send_reads = sends * _read_units(usage.users * usage.hours / 24, _ITEM_KB, _EVENTUAL_READ_KB)
@@ -160,13 +167,15 @@ def count(usage: Usage) -> Counts:
                 "joins": joins * (_JOIN_WRITES + _GRANT_WRITES * (usage.room_size > 1)),
                 "disconnects": connects * _DISCONNECT_WRITES,
                 "actions": calls * _ACTION_WRITES,
-                "histories": sends * (math.ceil(usage.message_kb + _ENVELOPE_KB) + _HEAD_WRITES),
+                "histories": sends * (item + _HEAD_WRITES) + published * (item + _MARK_WRITES),
+                "rates of users": published * _RATE_WRITES,
             }
         ),
         "reads": _some(
             {
                 "sends": send_reads,
                 "broadcasts": broadcasts * _send_reads(online, _ITEM_KB, _STRONG_READ_KB),
+                "rights": published * _PUBLISH_READS,
                 "connects": connects * _CONNECT_READS,
             }
         ),
@@ -231,6 +240,7 @@ def _pings_an_hour(usage: Usage) -> float:
     if not usage.ping:
         return 0
     messages = usage.messages_in + usage.messages_out + usage.broadcasts / 24
+    messages += usage.published * (1 + usage.room_size)
     hours = usage.ping / 3600
     expected = messages * hours
     if expected > 700:  # e^700 is the end of what a double holds

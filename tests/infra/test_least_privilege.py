@@ -14,8 +14,9 @@ from lambdas import connect, count, default, disconnect, fanout
 from roomcast import aws
 from roomcast import names as rooms
 from roomcast.connection import Identity, Receiver
+from roomcast.envelope import build
 from roomcast.functions.cold_start import wiring
-from roomcast.sending.job import SendLimits
+from roomcast.sending.job import PostJob, SendLimits
 from roomcast.service import WebSocketService
 from roomcast.settings import Settings
 from roomcast.store import Store
@@ -29,7 +30,7 @@ from tests.builders import (
     message_event,
     token,
 )
-from tests.fakes.management_api import GONE, FakeManagementApi
+from tests.fakes.management_api import GONE, OK, FakeManagementApi
 from tests.infra.resources import Resources
 
 CONNECTIONS = "landinghub-websocket-connections-prod"
@@ -68,16 +69,30 @@ RIGHTS = {
         "WebSocket/OnDisconnect/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
     },
     "Default": {
-        CONNECTIONS: {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        CONNECTIONS: {
+            "dynamodb:BatchGetItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:UpdateItem",
+        },
         ROOMS: {
             "dynamodb:BatchGetItem",
+            "dynamodb:BatchWriteItem",
             "dynamodb:ConditionCheckItem",
             "dynamodb:DeleteItem",
             "dynamodb:GetItem",
             "dynamodb:PutItem",
+            "dynamodb:Query",
             "dynamodb:UpdateItem",
         },
-        HISTORY: {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"},
+        HISTORY: {
+            "dynamodb:BatchGetItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        },
+        QUEUE: {"sqs:SendMessage"},
         f"{MANAGEMENT_API}/DELETE/@connections/*": {"execute-api:ManageConnections"},
         f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
         "JwtSecret/Secret": {"secretsmanager:GetSecretValue"},
@@ -85,6 +100,7 @@ RIGHTS = {
     },
     "Fanout": {
         CONNECTIONS: {
+            "dynamodb:BatchGetItem",
             "dynamodb:DeleteItem",
             "dynamodb:Scan",
             "dynamodb:UpdateItem",
@@ -274,6 +290,30 @@ def talking(backend: Backend) -> None:
         time.sleep(pause)
         default.handler(message_event("c1=", action="chat:join_room", roomId="r2"), None)
         default.handler(message_event("c1=", action="chat:leave_room", roomId="r2"), None)
+    backend.management_api.script("c2=", GONE)  # is pruned
+    let_in("c2=", user_id="u2")
+    backend.store.members.grant(rooms.chat("r1"), "u2")
+    for connection_id in ("c1=", "c2="):
+        default.handler(message_event(connection_id, action="chat:join_room", roomId="r1"), None)
+    default.handler(message_event("c1=", action="rooms:signal", room="chat_room_r1", event="e", data=1), None)
+
+    def publish(id_: str) -> None:
+        sent = message_event("c1=", action="chat:send_message", roomId="r1", message="hi", id=id_)
+        assert "chat:sent_message" in default.handler(sent, None)["body"]
+
+    wiring().management_api.has_sent = False
+    with backend.monkeypatch.context() as patch:
+        patch.setattr("roomcast.sending.posting._ALL_GONE", 1)
+        backend.management_api.script("c1=", GONE)
+        publish("1")  # all are gone: is it the right stage?
+    backend.management_api.script("c1=", OK)
+    publish("a message")
+    default.handler(message_event("c2=", action="chat:join_room", roomId="r1"), None)
+    let_in("c3=", user_id="u2")
+    default.handler(message_event("c3=", action="chat:join_room", roomId="r1"), None)
+    del wiring().sender
+    wiring().send_limits = SendLimits(direct=1)
+    publish("2")  # over the queue
     backend.tell()  # cold: the secret is read here, and not by the handshake before
     default.handler(message_event("c1=", action="auth:refresh", token=token(ttl=7200)), None)
     default.handler(message_event("c1=", action="dashboard:leave"), None)
@@ -302,6 +342,8 @@ def fanning_out(backend: Backend) -> None:
     for to in ({"user": "u1"}, {"room": "dashboard_user_u1"}, {"all": True}):
         run_job(json.dumps({"version": 1, "to": to, "event": "e", "data": {}}))
     run_job("no job")  # is given back
+    text = build("e", {})
+    run_job(PostJob("i", None, text, (Receiver("u2=", ""),)).dump())  # read long ago, so it is read again
     del wiring().worker
     wiring().send_limits = SendLimits(job_receivers=1)
     run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))  # more than one job

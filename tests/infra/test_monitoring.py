@@ -11,6 +11,7 @@ from lambdas import connect, count, default, disconnect
 from roomcast import metrics
 from roomcast.errors import KeysUnavailableError
 from roomcast.functions.cold_start import wiring
+from roomcast.names import Room
 from roomcast_dev.prices import prices
 from tests.builders import connect_event, disconnect_event, message_event, token
 from tests.infra import picture
@@ -193,6 +194,11 @@ def test_every_metric_is_written_when_it_happens(
         default.handler(message_event(action="auth:refresh", token=token("u1")), None)
     since = {"epoch": "of another life", "seq": 1}
     default.handler(message_event("c1=", action="rooms:join", rooms=[{"room": "user", "since": since}]), None)
+    backend.store.members.grant(Room("chat", "r1"), "u1")
+    default.handler(message_event("c1=", action="chat:join_room", roomId="r1"), None)
+    for action, data in (("rooms:send", 1), ("rooms:send", "x" * 32_000), ("rooms:signal", 1)):
+        published = message_event("c1=", action=action, room="chat_room_r1", event="e", data=data)
+        default.handler(published, None)
     run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))
     count.handler({}, None)
     disconnect.handler(disconnect_event("c1="), None)
@@ -205,9 +211,10 @@ def test_every_metric_is_written_when_it_happens(
         assert 0 <= values.pop("PublishToPost", 0) < 60_000
         written.update(values)
     assert written == Counter(
-        {"ColdStarts": 1, "Connected": 1, "Disconnected": 1, "Sent": 1, "OpenConnections": 1}
+        {"ColdStarts": 1, "Connected": 1, "Disconnected": 1, "Sent": 2, "OpenConnections": 1}
         | {"RefusedCredentials": 1, "RefusedLimit": 1, "RefusedOrigin": 1, "KeysUnavailable": 2}
         | {"Gone": 0, "Failed": 0, "Unknown": 0}
+        | {"Published": 1, "Signals": 1, "RefusedPublish": 1}
         | {"Gaps": 1, "Recovered": 0, "ReplayBytes": 0}
     )
     assert written.keys() | {"PublishToPost"} == set(metrics.UNITS)

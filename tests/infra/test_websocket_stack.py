@@ -173,11 +173,13 @@ GATE = {
     "WEBSOCKET_OVER_MAX_CONNECTIONS": "close_oldest",
     "WEBSOCKET_ACTIONS_PER_SECOND": "20",
     "WEBSOCKET_ACTIONS_BURST": "40",
+    "WEBSOCKET_SENDS_PER_SECOND": "5",
+    "WEBSOCKET_SIGNALS_PER_SECOND": "10",
     "WEBSOCKET_CONNECT_RATE": "300",
 }
+QUEUE = {"WEBSOCKET_FANOUT_QUEUE_URL": "landinghub-websocket-fanout-{}"}
 FANOUT = {
     "WEBSOCKET_API_ENDPOINT": "https://WebSocket/Api.execute-api.<region>.<urlsuffix>/{}",
-    "WEBSOCKET_FANOUT_QUEUE_URL": "landinghub-websocket-fanout-{}",
     "WEBSOCKET_FANOUT_RATE": "600",
 }
 
@@ -187,8 +189,8 @@ FANOUT = {
     [
         ("Connect", TABLES | GATE),
         ("Disconnect", TABLES),
-        ("Default", TABLES | GATE),
-        ("Fanout", TABLES | FANOUT),
+        ("Default", TABLES | GATE | QUEUE),
+        ("Fanout", TABLES | FANOUT | QUEUE),
     ],
 )
 def test_a_function_is_told_what_it_needs(

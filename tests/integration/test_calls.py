@@ -49,7 +49,7 @@ class Stage:
         )
         management_api = ManagementApi(api.endpoint, region="x", credentials=Credentials("AKID", "SECRET"))
         self.service = WebSocketService(self.store, management_api, index_lag=0)
-        self.management_api = management_api
+        self.management_api = self.wiring.management_api = management_api
         self.store.members.grant(CHAT, "u1")
         self.connect("c1=")
         self.act("ping")
@@ -64,6 +64,9 @@ class Stage:
     def act(self, action: str, **fields: object) -> None:
         reply = actions.handle(self.wiring, "c1=", json.dumps({"action": action, **fields}))
         assert reply is None or json.loads(reply)["event"] != "error", reply
+
+    def publish(self, action: str, **fields: object) -> None:
+        self.act(action, room="chat_room_r1", event="e", data={}, **fields)
 
     def join(self) -> None:
         self.act("chat:join_room", roomId="r1")
@@ -114,6 +117,8 @@ PATHS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "`ping` with rooms": lambda s: lambda: s.act("ping", rooms=["user"]),
     "leave": lambda s: after_a_join(s, lambda: s.act("chat:leave_room", roomId="r1")),
     "`auth:refresh`": lambda s: lambda: s.act("auth:refresh", token=token()),
+    "`rooms:send`": lambda s: after_a_join(s, lambda: s.publish("rooms:send", id="a message")),
+    "`rooms:signal`": lambda s: after_a_join(s, lambda: s.publish("rooms:signal")),
     "send to a room": lambda s: after_a_join(s, lambda: s.service.send_to_room("chat_room_r1", "e", {})),
     "send to a large room": send_to_a_large_room,
     "send to a user": lambda s: lambda: s.service.send_to_user("u1", "e", {}),

@@ -120,6 +120,19 @@ def test_a_room_is_read_once_for_all_its_members() -> None:
     assert count(usage)["messages"]["sends"] == pytest.approx(730 * 100)
 
 
+def test_a_published_message_is_an_action_and_a_send_with_rights_and_a_rate() -> None:
+    """One user, one hour: an action with its answer, a send to 20, and 4 + 1 + 1 write units of its own."""
+    usage = replace(QUIET, users=1, hours=24, published=1, room_size=20)
+    got, quiet = count(usage), count(replace(QUIET, users=1, hours=24, room_size=20))
+    assert got["messages"]["actions"] == got["messages"]["their answers"] == pytest.approx(730)
+    assert got["messages"]["sends"] == pytest.approx(730 * 20)
+    assert got["reads"]["rights"] == pytest.approx(730 * 2)
+    assert got["reads"]["sends"] == pytest.approx(730)
+    more = sum(got["writes"].values()) - sum(quiet["writes"].values())
+    # The action, the user's rate, the item of 1.3 KB and the mark in a transaction, the head.
+    assert more == pytest.approx(730 * (1 + 1 + 2 * 2 + 2 + 1))
+
+
 def test_a_scan_reads_everybody_for_each_room_send() -> None:
     """24,000 users for 8 hours are 8,000 at once: 4,000 KB, 500 units of 8 KB."""
     usage = replace(QUIET, users=24_000, hours=8, messages_out=20, room_size=20, scan_rooms=True)
