@@ -57,6 +57,7 @@ function draw() {
   for (const second of perSecond.keys()) if (second <= now - SECONDS) perSecond.delete(second);
   const most = Math.max(4, ...perSecond.values());
   const { clientWidth, clientHeight } = $("chart");
+  if (!clientWidth) return; // not shown yet
   const width = clientWidth - LEFT - 4;
   const height = clientHeight - TOP - BOTTOM;
   const y = (count) => TOP + height * (1 - count / most);
@@ -72,7 +73,7 @@ function draw() {
     shape("rect", {
       x: LEFT + width - (now - second + 1) * step + 1,
       y: y(count),
-      width: step - 2,
+      width: Math.max(1, step - 2),
       height: TOP + height - y(count),
       rx: 1,
     }),

@@ -1,4 +1,5 @@
 // The demo page: who this tab is, its client, and the forms.
+import { chatIn, lostChat, startChat } from "/chat.js";
 import { createClient } from "/client/index.js";
 import { resume } from "/client/resume.js";
 import { CutWebSocket, watch } from "/connection.js";
@@ -65,6 +66,7 @@ function begin() {
   });
   client.on("client:room_lost", ({ room, code, message }) => {
     showRooms();
+    lostChat(room);
     if (code !== "forbidden") return;
     $("refused").hidden = false;
     $("refused").dataset.room = room;
@@ -81,6 +83,7 @@ function begin() {
   );
   client.on("dashboard:update", showUpdate);
   watch(client);
+  startChat(client, me);
   join("dashboard");
   showState({ state: client.state });
 }
@@ -104,6 +107,7 @@ async function join(room) {
   const answer = await joined.catch(() => undefined);
   if (room === "dashboard" && answer) $("dashboard-room").textContent = answer.room;
   if (answer) note(`joined ${room}`);
+  if (answer && room.startsWith("chat_room_")) await chatIn(room);
   showRooms();
 }
 
@@ -119,6 +123,7 @@ function showRooms() {
       leave.addEventListener("click", () => {
         showCode({ browser: `await client.leave("${room}");` });
         client.leave(room).catch((error) => note(error.message, "bad"));
+        lostChat(room);
         showRooms();
       });
       item.append(element("code", room), leave);

@@ -202,6 +202,38 @@ test("the lid is closed and opened again: nothing is missing, and the page says 
   network.close();
 });
 
+test("a chat: what one says the others read, who types is shown, and what was missed is marked", async () => {
+  const admin = await enter("Anna", "admin");
+  const user = await enter("Ugo", "user");
+  await run.command("grant", "chat_room_kitchen", "ugo");
+  for (const page of [admin, user]) {
+    await page.getByLabel("Chat room").fill("kitchen");
+    await page.getByRole("button", { name: "Join", exact: true }).click();
+    await page.locator("#chat", { hasText: "Nobody has said anything yet" }).waitFor();
+  }
+  const say = async (page: Page, text: string) => {
+    await page.getByLabel("Say something").fill(text);
+    await page.getByRole("button", { name: "Say it" }).click();
+  };
+  await say(admin, "The ovens are on.");
+  await user.locator("#chat li", { hasText: "Anna" }).filter({ hasText: "The ovens are on." }).waitFor();
+  await admin.locator("#chat li.mine", { hasText: "The ovens are on." }).waitFor();
+  await user.getByLabel("Say something").pressSequentially("Com");
+  await admin.locator("#typing", { hasText: "Ugo is typing" }).waitFor();
+  await admin.getByRole("button", { name: "Cut the network" }).click();
+  await admin.locator('#state[data-state="connecting"]').waitFor();
+  await say(user, HOSTILE[0]!);
+  await admin.locator("#chat li.missed", { hasText: HOSTILE[0]! }).waitFor({ timeout: 30_000 });
+  expect(await admin.locator("#chat li").count()).toBe(2);
+  // Who comes later reads what the room has kept.
+  await admin.reload();
+  await isConnected(admin);
+  await admin.getByLabel("Chat room").fill("kitchen");
+  await admin.getByRole("button", { name: "Join", exact: true }).click();
+  await admin.locator("#chat li", { hasText: "The ovens are on." }).waitFor();
+  expect(await barriers(admin)).toEqual([]);
+});
+
 test("the network is cut with a button: what was ordered meanwhile arrives, and is counted", async () => {
   const page = await enter("Kurt", "user");
   await page.locator("#dashboard-room", { hasText: "dashboard_user_kurt" }).waitFor();
