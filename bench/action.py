@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bench.cold_start import BOTO3, stage
 from bench.peers.common import PEERS, ROOT, finish, options, pin, run, venv
 from roomcast_dev.local.ministack.process import MiniStack
-from tests.builders import create_tables, message_event
+from tests.builders import APP, create_tables, message_event
 
 TARGETS = {"action_cpu_ratio": ("<=", 0.3), "action_same_call_ratio": ("<=", 0.3)}
 CONNECTIONS = 400  # a peer needs 0.7 ms an action, so that each acts four times a second at most
@@ -64,6 +64,8 @@ async def main() -> None:
                 "AWS_DEFAULT_REGION": "us-east-1",
                 "WEBSOCKET_CONNECTIONS_TABLE": "connections",
                 "WEBSOCKET_ROOMS_TABLE": "rooms",
+                "WEBSOCKET_ROOMS": APP.rooms.dumps(),
+                "WEBSOCKET_APPLICATION": "app",
                 "WEBSOCKET_HISTORY_TABLE": "history",
                 "WEBSOCKET_JWT_SECRET_NAME": "jwt",
             }

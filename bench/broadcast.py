@@ -28,7 +28,7 @@ from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.receivers import MAX_SLICES, SLICE_RECEIVERS
 from roomcast_dev.local.ministack.process import MiniStack
-from tests.builders import create_tables
+from tests.builders import APP, create_tables
 from tests.fakes.management_api import FakeManagementApi
 from tests.support.dynamodb_local import dynamodb_local
 
@@ -119,6 +119,7 @@ async def measure() -> tuple[float, Constants]:
                 "AWS_DEFAULT_REGION": "us-east-1",
                 "WEBSOCKET_CONNECTIONS_TABLE": "connections",
                 "WEBSOCKET_ROOMS_TABLE": "rooms",
+                "WEBSOCKET_ROOMS": APP.rooms.dumps(),
                 "WEBSOCKET_API_ENDPOINT": api.endpoint,
                 "WEBSOCKET_FANOUT_QUEUE_URL": url,
                 "WEBSOCKET_FANOUT_RATE": str(RATE),
@@ -131,7 +132,7 @@ async def measure() -> tuple[float, Constants]:
             for worker in workers:
                 assert worker.stdout
                 assert worker.stdout.readline() == "ready\n"
-            store = Store(Tables(dynamodb, "connections", "rooms"))
+            store = Store(Tables(dynamodb, "connections", "rooms"), APP.rooms)
             for _ in range(10):  # DynamoDB is warm; a Java process that has just started is not
                 assert sum(1 for _ in store.receivers.of_everybody()) == RECEIVERS
             job = {"version": 1, "to": {"all": True}, "event": "notice", "data": {"text": "x" * 200}}

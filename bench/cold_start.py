@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.peers.common import PEERS, ROOT, finish, options, pin, run, venv
 from roomcast_dev.local.ministack.process import MiniStack
-from tests.builders import SECRET, connect_event, create_tables, disconnect_event, message_event, token
+from tests.builders import APP, SECRET, connect_event, create_tables, disconnect_event, message_event, token
 from tests.fakes.management_api import FakeManagementApi
 
 BOTO3 = "boto3==1.43.106"
@@ -93,6 +93,8 @@ async def main() -> None:
                 "AWS_DEFAULT_REGION": "us-east-1",
                 "WEBSOCKET_CONNECTIONS_TABLE": "connections",
                 "WEBSOCKET_ROOMS_TABLE": "rooms",
+                "WEBSOCKET_ROOMS": APP.rooms.dumps(),
+                "WEBSOCKET_APPLICATION": "app",
                 "WEBSOCKET_HISTORY_TABLE": "history",
                 "WEBSOCKET_JWT_SECRET_NAME": "jwt",
                 "WEBSOCKET_API_ENDPOINT": api.endpoint.replace("ws://", "http://"),

@@ -38,18 +38,17 @@ from roomcast import envelope
 from roomcast.connection import Receiver
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.report import PostReport
-from roomcast.names import Room
 from roomcast.sending.job import Job, PostJob, parse
 from roomcast.sending.job_queue import JobQueue
 from roomcast.sending.worker import Worker
 from roomcast.service import WebSocketService
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
-from tests.builders import create_tables, identity
+from tests.builders import APP, chat, create_tables, identity
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
 from tests.fakes.management_api import GONE, RESET, THROTTLED, FakeManagementApi, Reply, Request
 
-ROOM = Room("chat", "r1")
+ROOM = chat("r1")
 WORKERS, RATE = 4, 300  # posts a second of each worker
 FASTER = 60  # than SQS's own delays
 VISIBILITY, RECEIVES = 720.0, 5  # s, and how often a message is received: as the stack sets them
@@ -275,7 +274,7 @@ def run(world: World, receivers: int) -> dict[str, float]:
     random.seed(7)
     dynamodb = LockedDynamoDB()
     create_tables(dynamodb)
-    store = Store(Tables(cast("Any", dynamodb), "connections", "rooms"))
+    store = Store(Tables(cast("Any", dynamodb), "connections", "rooms"), APP.rooms)
     dynamodb.index_lags = True  # until all are there: the fake copies a whole table with each change
     ids = [f"c{number}=" for number in range(receivers)]
     for connection_id in ids:
@@ -356,7 +355,7 @@ def behind_a_job(share: float) -> float:
     text = envelope.build("e", {"n": 1}, id="x")
     dynamodb = LockedDynamoDB()
     create_tables(dynamodb)
-    store = Store(Tables(cast("Any", dynamodb), "connections", "rooms"))
+    store = Store(Tables(cast("Any", dynamodb), "connections", "rooms"), APP.rooms)
     queue = Queue()
     with Api() as api:
         ids = [f"c{number}=" for number in range(300)]

@@ -31,7 +31,6 @@ from bench.broadcast import PROD, Constants, even_slices, simulate
 from bench.peers.common import finish, options
 from roomcast.connection import Connection
 from roomcast.management_api.client import ManagementApi
-from roomcast.names import Room
 from roomcast.sending.audience import Everybody, ToRoom
 from roomcast.sending.job import Job, SendJob, SliceJob
 from roomcast.sending.job_queue import JobQueue
@@ -41,12 +40,12 @@ from roomcast.store.dynamodb import Tables
 from roomcast.store.items import MEMBER, grant_key, member_key, membership_key
 from roomcast.store.receivers import MAX_SLICES, SLICE_RECEIVERS, Slice
 from roomcast_dev.local.ministack.process import MiniStack
-from tests.builders import create_tables
+from tests.builders import APP, chat, create_tables
 from tests.support.dynamodb_local import dynamodb_local
 
 PARTITION_UNITS = 1_000  # write units a second that DynamoDB gives one partition
 END = 9_999_999_999
-ROOM = Room("chat", "large")
+ROOM = chat("large")
 TARGETS = {
     "room_100k_over_floor": ("<=", 1.2),
     "broadcast_1m_longest_invocation_s": ("<=", 60.0),
@@ -105,7 +104,7 @@ def joins(client: Any, count: int) -> float:
     counted = Partitions(client)
     figures = []
     for spread in (False, True):
-        store = Store(Tables(client, "connections", "rooms"))
+        store = Store(Tables(client, "connections", "rooms"), APP.rooms)
         if spread:
             store.members.note_size(ROOM, 1_000)
         counted.units.clear()
@@ -145,7 +144,7 @@ class Timed:
         self._sqs, self._url = sqs, url
         api = ManagementApi("https://127.0.0.1:1/x", region="x", credentials=Credentials("AKID", "SECRET"))
         self.queue = JobQueue(url, _Session(sqs))
-        self._worker = Worker(Store(Tables(client, "connections", "rooms")), api, self.queue)
+        self._worker = Worker(Store(Tables(client, "connections", "rooms"), APP.rooms), api, self.queue)
 
     def run(self, job: Job) -> float:
         """Seconds of one invocation."""

@@ -18,11 +18,11 @@ from botocore.credentials import Credentials
 
 from bench.peers.common import finish, options
 from roomcast.management_api.client import ManagementApi
-from roomcast.names import Room
+from roomcast.rooms import Room
 from roomcast.service import WebSocketService
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
-from tests.builders import create_tables
+from tests.builders import APP, chat, create_tables
 from tests.fakes.management_api import FakeManagementApi
 from tests.support.dynamodb_local import dynamodb_local
 
@@ -122,7 +122,7 @@ def main() -> None:
     with dynamodb_local() as client, FakeManagementApi() as api:
         create_tables(client)
         meter = Meter(client)
-        store = Store(Tables(client, "connections", "rooms"))
+        store = Store(Tables(client, "connections", "rooms"), APP.rooms)
         gateway = ManagementApi(api.endpoint, region="us-east-1", credentials=Credentials("AKID", "SECRET"))
         service = WebSocketService(store, gateway)
         print("connections  members     Query: units      ms     Scan: units        ms    whole send: ms")
@@ -131,7 +131,7 @@ def main() -> None:
             fill(client, filled, connections)
             filled = connections
             for size in ROOMS:
-                room = Room("chat", str(size))
+                room = chat(str(size))
                 query = min(_take(meter, store.receivers.of_room, room) for _ in range(3))
                 scan = None
                 if size == 100 or not chosen.quick:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from roomcast.errors import (
     ActionError,
+    ApplicationError,
     AuthError,
     AwsError,
     AwsRefusedError,
@@ -30,10 +31,12 @@ from roomcast.errors import (
 )
 
 if TYPE_CHECKING:
+    from roomcast.app import App
     from roomcast.aws_client.credentials import CredentialSource, FrozenCredentials
     from roomcast.management_api.client import ManagementApi
     from roomcast.management_api.pool import PoolLimits
     from roomcast.names import Role
+    from roomcast.rooms import Kind, Retention, Rooms
     from roomcast.sending.job import SendLimits
     from roomcast.sending.job_queue import JobQueue
     from roomcast.sending.sender import SendReport
@@ -45,16 +48,20 @@ if TYPE_CHECKING:
 
 # Every other name of the package, and every module, is private: it may change with any version.
 _MODULES = {
+    "App": "app",
     "ClaimNames": "settings",
     "CredentialSource": "aws_client.credentials",
     "FrozenCredentials": "aws_client.credentials",
     "JobQueue": "sending.job_queue",
+    "Kind": "rooms",
     "ManagementApi": "management_api.client",
     "Message": "store.replay",
     "PoolLimits": "management_api.pool",
     "Position": "store.replay",
     "Recovery": "store.replay",
+    "Retention": "rooms",
     "Role": "names",
+    "Rooms": "rooms",
     "SendLimits": "sending.job",
     "SendReport": "sending.sender",
     "Settings": "settings",
@@ -66,6 +73,8 @@ _MODULES = {
 
 __all__ = [
     "ActionError",
+    "App",
+    "ApplicationError",
     "AuthError",
     "AwsError",
     "AwsRefusedError",
@@ -81,6 +90,7 @@ __all__ = [
     "JobError",
     "JobQueue",
     "KeysUnavailableError",
+    "Kind",
     "ManagementApi",
     "ManagementApiError",
     "Message",
@@ -88,8 +98,10 @@ __all__ = [
     "Position",
     "Recovery",
     "RefusedError",
+    "Retention",
     "Role",
     "RoomcastError",
+    "Rooms",
     "SendLimits",
     "SendReport",
     "Settings",

@@ -2,6 +2,7 @@
 
     RoomcastError
     ├── SettingsError              a setting is missing or wrong; names its key
+    ├── ApplicationError           a declaration of the application is wrong; the message says where
     ├── InvalidSendError           what was passed to a send is wrong; nothing was sent
     │   ├── InvalidNameError       a room name or a user id outside its grammar
     │   ├── InvalidDataError       an event name or data that JSON cannot hold
@@ -43,6 +44,10 @@ class SettingsError(RoomcastError):
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"{key}: {problem}")
         self.key = key
+
+
+class ApplicationError(RoomcastError):
+    """A declaration of the application is wrong, or its file cannot be found or imported."""
 
 
 class RefusedError(RoomcastError):

@@ -144,7 +144,7 @@ class WebSocketService:
         """Send an event to every member of a room. Reads that room only.
 
         Args:
-            room: `dashboard_admin`, `dashboard_user_{userId}`, `chat_room_{roomId}` or `user_{userId}`.
+            room: its name: one of those that the application declares, or `user_{user_id}`.
             event: its name, 1 to 128 characters.
             data: anything that JSON holds.
             id: as in `send_to_user`.
@@ -153,7 +153,7 @@ class WebSocketService:
             InvalidNameError: there can be no such room.
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        return self._sender.send(ToRoom(names.parse(room)), event, data, id)
+        return self._sender.send(ToRoom(self._store.rooms.parse(room)), event, data, id)
 
     def broadcast(
         self,
@@ -179,7 +179,7 @@ class WebSocketService:
         """Send an event to every connection of an admin, whether it has joined a room or not.
 
         Reads the whole connections table: one call and about 250 read units for each 3,000 connections.
-        `send_to_room("dashboard_admin", ...)` is one Query, and reaches those who have joined.
+        A send to a room that admins join is one Query, and reaches those who have joined.
 
         Raises:
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
@@ -204,14 +204,14 @@ class WebSocketService:
         return self._sender.to_connection(connection_id, event, data, id)
 
     def grant_room(self, room: str, user_id: str) -> None:
-        """Give a user the right to join a chat room. Twice is the same as once.
+        """Give a user the right to join a room. Twice is the same as once.
 
         Nothing that was sent before the grant is ever shown to the user, whatever position a client gives.
 
         Raises:
-            InvalidNameError: the room is not a chat room, or there can be no such user.
+            InvalidNameError: the room takes no grants, or there can be no such user.
         """
-        target, history = names.grantable(room), self._store.history
+        target, history = self._store.rooms.grantable(room), self._store.history
         begins = history.position(target.name) if history and target.history else None
         self._store.members.grant(target, names.user_id(user_id), begins)
 
@@ -219,9 +219,9 @@ class WebSocketService:
         """Take that right back: the user's connections leave the room and cannot join it again.
 
         Raises:
-            InvalidNameError: the room is not a chat room, or there can be no such user.
+            InvalidNameError: the room takes no grants, or there can be no such user.
         """
-        self._store.members.revoke(names.grantable(room), names.user_id(user_id))
+        self._store.members.revoke(self._store.rooms.grantable(room), names.user_id(user_id))
 
     def position(self, room: str) -> Position | None:
         """Where a room's stream is now; None where the room keeps no history.
@@ -229,7 +229,7 @@ class WebSocketService:
         Raises:
             InvalidNameError: there can be no such room.
         """
-        target, history = names.parse(room), self._store.history
+        target, history = self._store.rooms.parse(room), self._store.history
         return history.position(target.name) if history and target.history else None
 
     def history(self, room: str, since: Position | None = None, *, limit: int = 100) -> Recovery | None:
@@ -246,7 +246,7 @@ class WebSocketService:
         Raises:
             InvalidNameError: there can be no such room.
         """
-        target, history = names.parse(room), self._store.history
+        target, history = self._store.rooms.parse(room), self._store.history
         if history is None or target.history is None:
             return None
         if since is None:

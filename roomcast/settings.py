@@ -10,8 +10,10 @@ from typing import Literal, TypeVar
 
 from roomcast import callback_url
 from roomcast import origins as origins_
+from roomcast import rooms as rooms_
 from roomcast.callback_url import CallbackUrl
 from roomcast.errors import SettingsError
+from roomcast.rooms import Rooms
 
 Algorithm = Literal["HS256", "RS256", "ES256"]
 Choice = TypeVar("Choice", bound=str)
@@ -104,6 +106,9 @@ class Settings:
     Attributes:
         connections_table: `WEBSOCKET_CONNECTIONS_TABLE`.
         rooms_table: `WEBSOCKET_ROOMS_TABLE`.
+        rooms: `WEBSOCKET_ROOMS`, the kinds of room that the application declares (`roomcast.rooms`); without
+            it there are only the users' inboxes.
+        application: `WEBSOCKET_APPLICATION`, the module of the application, where the process runs its code.
         history_table: `WEBSOCKET_HISTORY_TABLE`; None: sends are not numbered, and no room keeps a history.
         callback_url: `WEBSOCKET_API_ENDPOINT` as an http(s) URL: the base of the management API. The `wss://`
             form that the stack's outputs give is taken as well.
@@ -129,6 +134,8 @@ class Settings:
 
     connections_table: str
     rooms_table: str
+    rooms: Rooms = field(default_factory=Rooms)
+    application: str | None = None
     history_table: str | None = None
     callback_url: str | None = None
     fanout_queue_url: str | None = None
@@ -171,6 +178,8 @@ class Settings:
         return cls(
             connections_table=_required(env, "WEBSOCKET_CONNECTIONS_TABLE"),
             rooms_table=_required(env, "WEBSOCKET_ROOMS_TABLE"),
+            rooms=Rooms.loads(env.get(rooms_.KEY, "")),
+            application=env.get("WEBSOCKET_APPLICATION") or None,
             history_table=env.get("WEBSOCKET_HISTORY_TABLE") or None,
             callback_url=CallbackUrl.parse(url).url if url else None,
             fanout_queue_url=env.get("WEBSOCKET_FANOUT_QUEUE_URL") or None,

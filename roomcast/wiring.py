@@ -11,6 +11,7 @@ from roomcast.settings import Settings
 if TYPE_CHECKING:
     import botocore.session
 
+    from roomcast.app import App
     from roomcast.management_api.client import ManagementApi
     from roomcast.management_api.pool import PoolLimits
     from roomcast.sending.job import SendLimits
@@ -47,6 +48,17 @@ class Wiring:
         self.send_limits = send_limits
         self.pool_limits = pool_limits
         self._session = session
+
+    @functools.cached_property
+    def application(self) -> "App":
+        """What the application declares; nothing where the process does not run its code.
+
+        Raises:
+            ApplicationError: there is no such module, or it declares nothing.
+        """
+        from roomcast.app import App, imported
+
+        return imported(self.settings.application) if self.settings.application else App()
 
     @functools.cached_property
     def store(self) -> "Store":

@@ -14,6 +14,8 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
+from roomcast import App, ApplicationError, rooms
+from roomcast.app import load
 from roomcast_cdk import backend_access
 from roomcast_cdk.encryption import customer_key
 from roomcast_cdk.fan_out import FanOut
@@ -171,7 +173,11 @@ class RealtimeBackend(Construct):
         stage = self.stage
         code = lambda_code(self, public_keys=stage.jwks_url is not None, application=application)
         path = None if application is None else os.path.relpath(application)
-        shared = Shared(stage=stage, key=None, code=code, application=path)
+        try:
+            app = App() if application is None else load(Path(application))
+        except ApplicationError as error:
+            raise StageError("application", str(error)) from error
+        shared = Shared(stage=stage, key=None, code=code, application=path, app=app)
         return replace(shared, key=customer_key(self, "Key", stage=stage, removal=shared.removal_of_tables))
 
     def _warn(self) -> None:
@@ -208,6 +214,7 @@ class RealtimeBackend(Construct):
             "ConnectionsTableName": (self.connections.table_name, "Who is connected"),
             "RoomsTableName": (self._tables.rooms.table_name, "Members and grants of the rooms"),
             "HistoryTableName": (self._tables.history.table_name, "What the rooms keep for a day"),
+            "Rooms": (self._tables.environment[rooms.KEY], "The kinds of room, for backends"),
             "JwtSecretName": (self._jwt_secret.name, "The secret that tokens are signed with"),
             "FanOutQueueUrl": (self._fan_out.queue.queue_url, "Takes large sends from any backend"),
             "DeadLettersQueueUrl": (

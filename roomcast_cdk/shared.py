@@ -1,12 +1,13 @@
 """What all constructs of a stage share: its settings, its key, its code, and what becomes of its data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aws_cdk as cdk
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from constructs import IConstruct
 
+from roomcast import App
 from roomcast_cdk.findings import accept
 from roomcast_cdk.stage import Stage
 
@@ -24,12 +25,14 @@ class Shared:
         key: encrypts what is stored; None where AWS's own keys do.
         code: what every function runs.
         application: the path of the application in that code, relative to where `cdk` runs.
+        app: what it declares.
     """
 
     stage: Stage
     key: kms.IKey | None
     code: lambda_.Code
     application: str | None = None
+    app: App = field(default_factory=App)
 
     @property
     def removal(self) -> cdk.RemovalPolicy:

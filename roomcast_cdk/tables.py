@@ -4,6 +4,7 @@ from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from roomcast import rooms
 from roomcast_cdk.findings import accept
 from roomcast_cdk.shared import Shared
 
@@ -22,7 +23,7 @@ class Tables(Construct):
         connections: hash key `connectionId`.
         rooms: hash key `room`, range key `member`.
         history: hash key `stream`, range key `seq`: the messages of the last day.
-        environment: their names, as `roomcast.settings` reads them.
+        environment: their names and the kinds of room, as `roomcast.settings` reads them.
     """
 
     def __init__(self, scope: Construct, id_: str, *, shared: Shared) -> None:
@@ -41,6 +42,7 @@ class Tables(Construct):
             "WEBSOCKET_CONNECTIONS_TABLE": self.connections.table_name,
             "WEBSOCKET_ROOMS_TABLE": self.rooms.table_name,
             "WEBSOCKET_HISTORY_TABLE": self.history.table_name,
+            rooms.KEY: shared.app.rooms.dumps(),
         }
 
     def grant_connections(self, grantee: iam.IGrantable, *operations: str) -> None:

@@ -1,6 +1,7 @@
 """The WebSocket API: three routes, a function behind each, and the stage that serves them."""
 
 import json
+from pathlib import Path
 
 import aws_cdk as cdk
 from aws_cdk import aws_apigatewayv2 as apigateway
@@ -113,7 +114,10 @@ class WebSocketApi(Construct):
         tables.grant_connections(disconnect.role, "DeleteItem", "PutItem", "UpdateItem")
         tables.grant_rooms(disconnect.role, "BatchWriteItem")
 
-        default = function("OnMessage", "Default", "Does what a client asks, and replies.", gate)
+        application = {"WEBSOCKET_APPLICATION": Path(shared.application).stem} if shared.application else {}
+        default = function(
+            "OnMessage", "Default", "Does what a client asks, and replies.", gate | application
+        )
         tables.grant_connections(default.role, "BatchGetItem", "DeleteItem", "GetItem", "UpdateItem")
         tables.grant_rooms(
             default.role,

@@ -1,9 +1,13 @@
 """The outputs of a stack: what they are called in .env files, and which are of one backend."""
 
 from collections.abc import Mapping
+from urllib.parse import quote
 
 BROWSER_URL = "REACT_APP_WEBSOCKET_URL"
 """The key of a front end; all others are a backend's."""
+
+ROOMS = "Rooms"
+"""The output that is JSON."""
 
 # The fan-out queue and the history table are not in every stack. A backend posts to the management API
 # itself, and not to the domain that browsers may connect to.
@@ -13,6 +17,7 @@ KEYS = {
     "ConnectionsTableName": "WEBSOCKET_CONNECTIONS_TABLE",
     "RoomsTableName": "WEBSOCKET_ROOMS_TABLE",
     "HistoryTableName": "WEBSOCKET_HISTORY_TABLE",
+    ROOMS: "WEBSOCKET_ROOMS",
     "FanOutQueueUrl": "WEBSOCKET_FANOUT_QUEUE_URL",
     "JwtSecretName": "WEBSOCKET_JWT_SECRET_NAME",
 }
@@ -22,6 +27,8 @@ _FIRST = "WebSocketAPIUrl"
 
 def of_backend(outputs: Mapping[str, str], construct: str | None = None) -> dict[str, str]:
     """The outputs of one backend under their plain names: `RealtimeWebSocketAPIUrl` is `WebSocketAPIUrl`.
+
+    `ROOMS` is percent-encoded, as a .env file can hold it.
 
     Args:
         outputs: of a whole stack.
@@ -36,4 +43,6 @@ def of_backend(outputs: Mapping[str, str], construct: str | None = None) -> dict
     if construct is not None and construct not in found:
         raise ValueError(f"it has no backend {construct}, but: {', '.join(found) or 'none'}")
     place = construct or "".join(found)
-    return {key.removeprefix(place): value for key, value in outputs.items() if key.startswith(place)}
+    plain = {key.removeprefix(place): value for key, value in outputs.items() if key.startswith(place)}
+    # What is left is taken literally by every reader of .env files, and `Rooms.loads` reads it.
+    return plain | ({ROOMS: quote(plain[ROOMS], safe=":,")} if ROOMS in plain else {})

@@ -1,10 +1,15 @@
 """The stack of one stage: `RealtimeBackend`, and the resources of the application."""
 
+from pathlib import Path
+
 import aws_cdk as cdk
 from constructs import Construct
 
 from roomcast_cdk import RealtimeBackend, Stage
 from stacks import application
+
+APPLICATION = Path(__file__).resolve().parent.parent / "lambdas" / "app.py"
+"""The rooms, actions and events of this project."""
 
 
 class WebSocketStack(cdk.Stack):
@@ -24,5 +29,5 @@ class WebSocketStack(cdk.Stack):
             tags={"roomcast:stage": stage.name} | dict(stage.tags or {}),
         )
         # CDK leaves this id out of logical ids: the tables of stages that are deployed have none with it.
-        self.backend = RealtimeBackend(self, "Default", settings=stage)
+        self.backend = RealtimeBackend(self, "Default", settings=stage, application=APPLICATION)
         application.add_resources(Construct(self, "Application"), self.backend.application)

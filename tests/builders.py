@@ -3,13 +3,30 @@
 import json
 import time
 from typing import Any
+from urllib.parse import quote
 
+from lambdas import app as application
 from roomcast.connection import Identity
 from roomcast.names import Role
+from roomcast.rooms import Room
 from roomcast.tokens.authentication import sign_token
 
 SECRET = "a4c1d70f6c0b4f5e9d5d1c6a2f8e7b3960718293"
 OTHER_SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778"
+
+APP = application.app
+"""The application that ships."""
+ROOMS_IN_FILE = quote(APP.rooms.dumps())
+"""The same rooms as a `.env` file has them."""
+ADMINS = APP.rooms.parse("dashboard_admin")
+
+
+def chat(room_id: str) -> Room:
+    return APP.rooms.of("chat_room_{room_id}", room_id)
+
+
+def dashboard(user_id: str) -> Room:
+    return APP.rooms.of("dashboard_user_{user_id}", user_id)
 
 
 def token(user_id: str = "u1", role: Role = "user", *, secret: str = SECRET, ttl: int = 3600) -> str:

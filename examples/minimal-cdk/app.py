@@ -7,5 +7,5 @@ from roomcast_cdk import RealtimeBackend
 app = cdk.App()
 stage = app.node.try_get_context("stage")
 stack = cdk.Stack(app, f"shop-{stage}")
-RealtimeBackend(stack, "Realtime")
+RealtimeBackend(stack, "Realtime", application="realtime.py")
 app.synth()

@@ -23,6 +23,7 @@ from roomcast.errors import (
 )
 from roomcast.functions import joining
 from roomcast.plain_text import plain
+from roomcast.rooms import Room, inbox
 from roomcast.store.rate import Rate
 from roomcast.wiring import Wiring
 
@@ -167,11 +168,11 @@ def _admit(wiring: Wiring, connection_id: str) -> Connection:
 
 def _in_inbox(wiring: Wiring, connection: Connection) -> Connection:
     """Put a connection into its user's inbox: one that was opened before there were inboxes is not in it."""
-    inbox = names.inbox(connection.user_id)
-    if inbox.name in connection.rooms:
+    room = inbox(connection.user_id)
+    if room.name in connection.rooms:
         return connection
-    wiring.store.members.join(connection, inbox, needs_grant=False)
-    return replace(connection, rooms=connection.rooms | {inbox.name})
+    wiring.store.members.join(connection, room, needs_grant=False)
+    return replace(connection, rooms=connection.rooms | {room.name})
 
 
 def _join_rooms(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
@@ -179,12 +180,16 @@ def _join_rooms(wiring: Wiring, connection: Connection, fields: Mapping[str, obj
     return "rooms:joined", {"rooms": rooms}, connection.expires_at
 
 
+def _leave_rooms(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
+    return "rooms:left", {"rooms": joining.leave_rooms(wiring, connection, fields)}
+
+
 def _history(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     return "rooms:history", joining.history(wiring, connection, fields)
 
 
 def _join_dashboard(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
-    room = names.dashboard(connection.role, connection.user_id)
+    room = joining.room_named(wiring, connection, "dashboard")
     missed = joining.join_one(wiring, connection, room, fields)
     return (
         "dashboard:joined",
@@ -194,7 +199,7 @@ def _join_dashboard(wiring: Wiring, connection: Connection, fields: Mapping[str,
 
 
 def _leave_dashboard(wiring: Wiring, connection: Connection, _: Mapping[str, object]) -> Reply:
-    room = names.dashboard(connection.role, connection.user_id)
+    room = joining.room_named(wiring, connection, "dashboard")
     wiring.store.members.leave(connection.connection_id, room, connection.asked)
     return "dashboard:left", {"success": True, "room": room.name}
 
@@ -204,13 +209,13 @@ def _refresh_dashboard(_: Wiring, connection: Connection, __: Mapping[str, objec
 
 
 def _join_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
-    room = _chat_room(fields)
+    room = _chat_room(wiring, fields)
     missed = joining.join_one(wiring, connection, room, fields)
     return "chat:joined_room", {"roomId": room.key, "success": True, **missed}, connection.expires_at
 
 
 def _leave_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
-    room = _chat_room(fields)
+    room = _chat_room(wiring, fields)
     wiring.store.members.leave(connection.connection_id, room, connection.asked)
     return "chat:left_room", {"roomId": room.key, "success": True}
 
@@ -218,7 +223,7 @@ def _leave_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, obj
 def _send(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     from roomcast.functions import publishing  # with the management API, which most actions do without
 
-    room = joining.room_named(connection, fields.get("room"))
+    room = joining.room_named(wiring, connection, fields.get("room"))
     data = _required(fields, "data")
     sent = publishing.send(wiring, connection, room, fields.get("event"), data, fields["id"])
     return "rooms:sent", {"room": room.name, **sent}
@@ -227,7 +232,7 @@ def _send(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) 
 def _send_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     from roomcast.functions import publishing
 
-    room = _chat_room(fields)
+    room = _chat_room(wiring, fields)
     data = {"roomId": room.key, "message": _required(fields, "message")}
     sent = publishing.send(wiring, connection, room, "chat:message", data, fields["id"])
     return "chat:sent_message", {"roomId": room.key, "success": True, **sent}
@@ -236,7 +241,7 @@ def _send_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, obje
 def _signal(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     from roomcast.functions import publishing
 
-    room = joining.room_named(connection, fields.get("room"))
+    room = joining.room_named(wiring, connection, fields.get("room"))
     publishing.signal(wiring, connection, room, fields.get("event"), _required(fields, "data"))
     return "rooms:signaled", {"room": room.name}
 
@@ -304,6 +309,7 @@ _ACTIONS: Mapping[str, Callable[[Wiring, Connection, Mapping[str, object]], Repl
         "ping": _ping,
         "rooms:history": _history,
         "rooms:join": _join_rooms,
+        "rooms:leave": _leave_rooms,
         "rooms:send": _send,
         "rooms:signal": _signal,
     }
@@ -312,8 +318,8 @@ _PUBLISHING = ("chat:send_message", "rooms:send", "rooms:signal")
 _CHAT_ACTIONS = frozenset(name for name in _ACTIONS if name.startswith("chat:"))
 
 
-def _chat_room(fields: Mapping[str, object]) -> names.Room:
+def _chat_room(wiring: Wiring, fields: Mapping[str, object]) -> Room:
     try:
-        return names.chat(fields.get("roomId"))
+        return wiring.store.rooms.of("chat_room_{room_id}", fields.get("roomId"))
     except InvalidNameError:
         raise ActionError("invalid_room", f"roomId must be {names.ROOM_ID_RULE}") from None

@@ -9,12 +9,12 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from roomcast import aws, metrics, names
+from roomcast import aws, metrics
 from roomcast.connection import Connection
 from roomcast.envelope import MAX_ENVELOPE_BYTES
 from roomcast.errors import ActionError, AwsError, InvalidNameError
-from roomcast.names import Retention, Room
 from roomcast.plain_text import plain
+from roomcast.rooms import Retention, Room, inbox, may_join, needs_grant
 from roomcast.store.dynamodb import side_by_side
 from roomcast.store.replay import Message, Position, Recovery
 from roomcast.wiring import Wiring
@@ -87,12 +87,32 @@ def join_rooms(
     given = fields.get("rooms")
     if not isinstance(given, list) or not 1 <= len(given) <= MAX_ROOMS:
         raise ActionError("invalid_rooms", f"rooms must be a list of 1 to {MAX_ROOMS} rooms")
-    asked = [_read(connection, each) for each in given]
+    asked = [_read(wiring, connection, each) for each in given]
     for each in asked:
         if each.refused is None and each.room is not None:
             connection = _join_one(wiring, connection, each, each.room)
     _recover(wiring, connection, [each for each in asked if each.refused is None])
     _pack(asked)
+    return [each.entry() for each in asked]
+
+
+def leave_rooms(
+    wiring: Wiring, connection: Connection, fields: Mapping[str, object]
+) -> list[dict[str, object]]:
+    """Leave up to 50 rooms, each of which is answered by itself. The inbox cannot be left.
+
+    Raises:
+        ActionError: `invalid_rooms`: it is not a list of names.
+    """
+    given = fields.get("rooms")
+    if not isinstance(given, list) or not 1 <= len(given) <= MAX_ROOMS:
+        raise ActionError("invalid_rooms", f"rooms must be a list of 1 to {MAX_ROOMS} names")
+    asked = [_read(wiring, connection, {"room": name}) for name in given]
+    for each in asked:
+        if each.room == inbox(connection.user_id):
+            each.refused = ActionError("forbidden", "The inbox cannot be left")
+        elif each.refused is None and each.room is not None:
+            wiring.store.members.leave(connection.connection_id, each.room, connection.asked)
     return [each.entry() for each in asked]
 
 
@@ -127,10 +147,10 @@ def join(wiring: Wiring, connection: Connection, room: Room) -> Connection:
     Raises:
         ActionError: `too_many_rooms`, `forbidden`.
     """
-    rooms = connection.rooms - {names.inbox(connection.user_id).name}
+    rooms = connection.rooms - {inbox(connection.user_id).name}
     if len(rooms) >= MAX_ROOMS and room.name not in connection.rooms:
         raise ActionError("too_many_rooms", f"A connection is in at most {MAX_ROOMS} rooms")
-    if not wiring.store.members.join(connection, room, needs_grant=names.needs_grant(connection.role, room)):
+    if not wiring.store.members.join(connection, room, needs_grant=needs_grant(connection.role, room)):
         raise _forbidden()
     return replace(connection, rooms=connection.rooms | {room.name})
 
@@ -141,7 +161,7 @@ def history(wiring: Wiring, connection: Connection, fields: Mapping[str, object]
     Raises:
         ActionError: `invalid_room`, `not_a_member`, `no_history`, `invalid_since`, `invalid_limit`.
     """
-    room = room_named(connection, fields.get("room"))
+    room = room_named(wiring, connection, fields.get("room"))
     if room.name not in connection.rooms:
         raise ActionError("not_a_member", "You are not a member of this room")
     store, retention = wiring.store, room.history
@@ -177,7 +197,7 @@ def positions(wiring: Wiring, connection: Connection, rooms: object) -> dict[str
     """
     if not isinstance(rooms, list) or len(rooms) > MAX_ROOMS + 1:
         raise ActionError("invalid_rooms", f"rooms must be a list of at most {MAX_ROOMS + 1} names")
-    asked = [room_named(connection, name) for name in rooms]
+    asked = [room_named(wiring, connection, name) for name in rooms]
     history = wiring.store.history
     if history is None:
         return {}
@@ -200,36 +220,36 @@ def to_position(value: object) -> Position | None:
     raise ActionError("invalid_since", "A position must be an object with epoch and seq")
 
 
-def _read(connection: Connection, given: object) -> Asked:
+def _read(wiring: Wiring, connection: Connection, given: object) -> Asked:
     name = given.get("room") if isinstance(given, dict) else None
     # Only what a name may be is repeated, so that the reply stays small.
     shown = name if isinstance(name, str) and len(name) <= _MAX_NAME and name.isascii() else ""
     asked = Asked(shown if shown.isprintable() else "")
     try:
-        asked.room = room_named(connection, name)
+        asked.room = room_named(wiring, connection, name)
         asked.since = to_position(given.get("since") if isinstance(given, dict) else None)
-        if not names.may_join(connection.role, connection.user_id, asked.room):
+        if not may_join(connection.role, connection.user_id, asked.room):
             raise _forbidden()
     except ActionError as error:
         asked.refused = error
     return asked
 
 
-def room_named(connection: Connection, name: object) -> Room:
-    """A room by its name, or by `dashboard` or `user` for the client's own."""
-    if name == "dashboard":
-        return names.dashboard(connection.role, connection.user_id)
-    if name == "user":
-        return names.inbox(connection.user_id)
+def room_named(wiring: Wiring, connection: Connection, name: object) -> Room:
+    """A room by its name, or by the alias of the client's own.
+
+    Raises:
+        ActionError: `invalid_room`.
+    """
     try:
-        return names.parse(name)
+        return wiring.store.rooms.called(name, connection.role, connection.user_id)
     except InvalidNameError:
         raise ActionError("invalid_room", "There can be no such room") from None
 
 
 def _join_one(wiring: Wiring, connection: Connection, asked: Asked, room: Room) -> Connection:
     """Join a room, unless the connection is there by itself. The others do not fail with it."""
-    if room == names.inbox(connection.user_id) and room.name in connection.rooms:
+    if room == inbox(connection.user_id) and room.name in connection.rooms:
         return connection
     if aws.seconds_left() <= 0:
         asked.refused = _unavailable()
@@ -276,7 +296,7 @@ def _recover(wiring: Wiring, connection: Connection, joined: list[Asked]) -> Non
 
 def _check(wiring: Wiring, connection: Connection, read: list[Asked]) -> None:
     """Take out what the user may not see: a grant may have ended since the join, or begun after a message."""
-    with_grant = [e.room for e in read if e.room and names.needs_grant(connection.role, e.room)]
+    with_grant = [e.room for e in read if e.room and needs_grant(connection.role, e.room)]
     kept, grants = wiring.store.members.allowed(connection.user_id, connection.issued_at, with_grant)
     for each in read:
         name = each.room.name if each.room else ""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Literal, TypeVar
 from uuid import UUID, uuid5
 
-from roomcast import envelope, metrics, names
+from roomcast import envelope, metrics
 from roomcast.connection import Connection
 from roomcast.errors import (
     ActionError,
@@ -18,8 +18,8 @@ from roomcast.errors import (
     ManagementApiError,
     StalledError,
 )
-from roomcast.names import Room
 from roomcast.plain_text import plain
+from roomcast.rooms import Room, may_publish, needs_grant
 from roomcast.sending.audience import ToRoom
 from roomcast.sending.sender import SendReport
 from roomcast.store.rate import Rate
@@ -112,7 +112,7 @@ def signal(wiring: Wiring, connection: Connection, room: Room, event: object, da
 def _check(connection: Connection, room: Room, event: object) -> str:
     if room.name not in connection.rooms:
         raise _not_a_member()
-    if not names.may_publish(connection.role, room):
+    if not may_publish(connection.role, room):
         raise ActionError("forbidden", "You may not publish in this room")
     if not isinstance(event, str) or not 1 <= len(event) <= envelope.MAX_NAME_CHARS:
         message = f"event must be a string of 1 to {envelope.MAX_NAME_CHARS} characters"
@@ -141,7 +141,7 @@ def _admit(
     wait = wiring.store.user_rates.take(connection.user_id, what, Rate(per_second, BURST * per_second))
     if wait:
         raise ActionError("rate_limited", f"At most {per_second} {what} a second", retryAfter=wait)
-    granted = [room] if names.needs_grant(connection.role, room) else []
+    granted = [room] if needs_grant(connection.role, room) else []
     kept, grants = wiring.store.members.allowed(connection.user_id, connection.issued_at, granted)
     if not kept or len(grants) < len(granted):
         raise _not_a_member()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from roomcast import names
 from roomcast.connection import Receiver
 from roomcast.errors import InvalidNameError, JobError
-from roomcast.names import Room
+from roomcast.rooms import Room, Rooms, inbox
 from roomcast.store import Store
 from roomcast.store.receivers import Slice
 
@@ -26,7 +26,7 @@ class ToUser:
     @property
     def target(self) -> Room:
         """The inbox."""
-        return names.inbox(self.user_id)
+        return inbox(self.user_id)
 
     def pages(self, store: Store, *, page_size: int | None = None) -> Iterator[list[Receiver]]:
         """The user's connections."""
@@ -89,8 +89,12 @@ class Everybody:
 Audience = ToUser | ToRoom | Everybody
 
 
-def parse(to: object) -> Audience:
+def parse(to: object, rooms: Rooms) -> Audience:
     """Read the target of a job.
+
+    Args:
+        to: as it is in the job.
+        rooms: the kinds of room that there are.
 
     Raises:
         JobError: it has none of the three forms, or its name is outside its grammar.
@@ -100,7 +104,7 @@ def parse(to: object) -> Audience:
             case {"user": user, **rest} if not rest:
                 return ToUser(names.user_id(user))
             case {"room": room, **rest} if not rest:
-                return ToRoom(names.parse(room))
+                return ToRoom(rooms.parse(room))
             case {"all": True, **rest} if not rest:
                 return Everybody()
     except InvalidNameError as error:

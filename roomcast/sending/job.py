@@ -20,6 +20,7 @@ from typing import Any
 from roomcast import envelope
 from roomcast.connection import Receiver
 from roomcast.errors import JobError
+from roomcast.rooms import Rooms
 from roomcast.sending import audience
 from roomcast.sending.audience import Audience
 from roomcast.store.receivers import Slice
@@ -169,8 +170,12 @@ class SliceJob:
 Job = SendJob | SliceJob | PostJob
 
 
-def parse(text: str) -> Job:
+def parse(text: str, rooms: Rooms) -> Job:
     """Read a job.
+
+    Args:
+        text: the message of the queue.
+        rooms: the kinds of room that there are.
 
     Raises:
         JobError: it is malformed; nothing else is raised, whatever the text.
@@ -185,10 +190,10 @@ def parse(text: str) -> Job:
         raise JobError(f"version must be {VERSION}")
     if "receivers" in job:
         return _parse_post_job(job)
-    return _parse_slice_job(job) if "slice" in job else _parse_send_job(job)
+    return _parse_slice_job(job) if "slice" in job else _parse_send_job(job, rooms)
 
 
-def _parse_send_job(job: dict[str, Any]) -> SendJob:
+def _parse_send_job(job: dict[str, Any], rooms: Rooms) -> SendJob:
     for key in job.keys() - {"version", "to", "event", "data", "id"}:
         raise JobError(f"unknown key {key!r:.80}")
     if "data" not in job:
@@ -197,7 +202,7 @@ def _parse_send_job(job: dict[str, Any]) -> SendJob:
         value = job.get(key, None if key == "event" else "-")
         if not isinstance(value, str) or not 1 <= len(value) <= envelope.MAX_NAME_CHARS:
             raise JobError(f"{key} must be a string of 1 to {envelope.MAX_NAME_CHARS} characters")
-    return SendJob(audience.parse(job.get("to")), job["event"], job["data"], job.get("id"))
+    return SendJob(audience.parse(job.get("to"), rooms), job["event"], job["data"], job.get("id"))
 
 
 def _parse_post_job(job: dict[str, Any]) -> PostJob:

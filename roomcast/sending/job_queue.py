@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from roomcast import aws
 from roomcast.aws_client.failures import refused
 from roomcast.errors import JobError
+from roomcast.rooms import Rooms
 from roomcast.sending.job import JOBS_PER_BATCH, Job, SendJob, parse
 
 if TYPE_CHECKING:
@@ -93,8 +94,11 @@ class JobQueue:
             VisibilityTimeout=int(pause),
         )
 
-    def redrive(self) -> Redriven:
+    def redrive(self, rooms: Rooms) -> Redriven:
         """Move the jobs of the dead-letter queue back to the queue; malformed messages stay.
+
+        Args:
+            rooms: the kinds of room that there are.
 
         Raises:
             AwsRefusedError: SQS refuses, or there is no dead-letter queue. What was moved
@@ -111,7 +115,7 @@ class JobQueue:
         ).get("Messages"):
             for message in messages:
                 try:
-                    job = parse(message["Body"])
+                    job = parse(message["Body"], rooms)
                 except JobError as error:
                     _LOG.error("bad job messageId=%s reason=%s", message["MessageId"], error.reason)
                     bad.append(message["ReceiptHandle"])

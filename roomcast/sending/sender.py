@@ -9,6 +9,7 @@ from roomcast import aws, envelope, names
 from roomcast.connection import Receiver
 from roomcast.errors import AwsError
 from roomcast.management_api.client import ManagementApi
+from roomcast.rooms import Room
 from roomcast.sending.audience import Audience
 from roomcast.sending.job import PostJob, SendJob, SendLimits, SliceJob
 from roomcast.sending.job_queue import JobQueue
@@ -118,7 +119,7 @@ class Sender:
                 return SendReport(id_, queued=True, seq=seq, epoch=epoch)
         return replace(self._post(id_, text, [receivers.values()], began, room), seq=seq, epoch=epoch)
 
-    def signal(self, room: names.Room, text: str, most: int, sender_id: str) -> int | None:
+    def signal(self, room: Room, text: str, most: int, sender_id: str) -> int | None:
         """Post an envelope once to the members of a room but one. Whoever cannot take it now does not get it.
 
         Args:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from roomcast import aws, metrics, names
+from roomcast import aws, metrics
 from roomcast.connection import Receiver
 from roomcast.errors import InvalidSendError, JobError, RoomcastError
 from roomcast.management_api.client import ManagementApi
@@ -85,7 +85,7 @@ class Worker:
         pause = _pause(int(attributes.get("ApproximateReceiveCount", 1)))
         try:
             with aws.within(_JOB_SECONDS):
-                self._do(parse(record["body"]), message_id, sent_at)
+                self._do(parse(record["body"], self._store.rooms), message_id, sent_at)
         except JobError as error:
             _LOG.error("bad job messageId=%s reason=%s", message_id, error.reason)
             self._give_back(receipt, 0)
@@ -152,7 +152,7 @@ class Worker:
         _LOG.info("enumerated id=%s receivers=%d", job.id, count)
         if job.room is not None and job.part.partition == job.room:
             try:
-                self._store.members.note_size(names.parse(job.room), members)
+                self._store.members.note_size(self._store.rooms.parse(job.room), members)
             except Exception:  # noqa: BLE001  the next send to the room does it
                 _LOG.exception("a large room is not spread yet")
 

@@ -24,6 +24,7 @@ The races, each with its rule:
 import functools
 from typing import TYPE_CHECKING
 
+from roomcast.rooms import Rooms
 from roomcast.store.dynamodb import Tables
 
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ class Store:
 
     Args:
         tables: the tables.
+        rooms: the kinds of room that there are; only inboxes when left out.
     """
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, rooms: Rooms | None = None) -> None:
         self.tables = tables
+        self.rooms = rooms or Rooms()
 
     @classmethod
     def from_settings(
@@ -61,10 +64,10 @@ class Store:
         """Make a store with a client of its own.
 
         Args:
-            settings: the tables' names.
+            settings: the tables' names, and the kinds of room.
             session: botocore's, where the caller has one; region, credentials and `AWS_ENDPOINT_URL` are its.
         """
-        return cls(Tables.from_settings(settings, session))
+        return cls(Tables.from_settings(settings, session), settings.rooms)
 
     @functools.cached_property
     def connections(self) -> "Connections":

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from roomcast import aws
 from roomcast.connection import YOUNG_SECONDS, Connection, Identity, Receiver
 from roomcast.envelope import timestamp
-from roomcast.names import inbox as inbox_of
+from roomcast.rooms import inbox as inbox_of
 from roomcast.store.dynamodb import ConditionFailedError, Tables
 from roomcast.store.items import (
     TTL,

@@ -25,7 +25,7 @@ from typing import Any
 
 from roomcast import aws
 from roomcast.errors import StalledError
-from roomcast.names import Retention
+from roomcast.rooms import Retention
 from roomcast.store.dynamodb import ConditionFailedError, Tables
 from roomcast.store.items import number
 from roomcast.store.replay import Position, Replay, head_key, new_epoch, to_position

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from roomcast import aws
-from roomcast.names import Room
+from roomcast.rooms import Room
 from roomcast.store.dynamodb import ConditionFailedError, Tables
 from roomcast.store.items import MEMBER, PARTITIONS, TTL, member_key, number, partition_name
 
@@ -64,8 +64,8 @@ class LargeRooms:
 
     @staticmethod
     def may_spread(room: Room) -> bool:
-        """Whether the room may become large. A user's dashboard and inbox have only that user in them."""
-        return room.kind not in ("dashboard_user", "user")
+        """Whether the room may become large. A user's own rooms have only that user in them."""
+        return room.kind.join != "own"
 
     def takes(self, room: Room) -> bool:
         """Whether a new member goes to one of the room's partitions. At most one join in ten asks."""

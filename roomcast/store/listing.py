@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from roomcast import aws
 from roomcast.connection import Connection
-from roomcast.names import Room
+from roomcast.rooms import Room
 from roomcast.store.dynamodb import Tables
 from roomcast.store.items import TTL, to_connection
 from roomcast.store.receivers import Receivers, user_connection_ids

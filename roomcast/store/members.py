@@ -9,7 +9,7 @@ from roomcast import aws
 from roomcast.connection import Connection
 from roomcast.envelope import timestamp
 from roomcast.errors import AwsError, AwsRefusedError
-from roomcast.names import Room
+from roomcast.rooms import Room
 from roomcast.store.dynamodb import ConditionFailedError, Tables, left_over, side_by_side
 from roomcast.store.items import (
     MEMBER,

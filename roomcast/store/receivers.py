@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from roomcast import aws, names
+from roomcast import aws
 from roomcast.connection import Receiver
-from roomcast.names import Room
+from roomcast.rooms import INBOX, Room
 from roomcast.store.dynamodb import Tables, limit, pages_side_by_side, side_by_side
 from roomcast.store.items import MEMBER, MEMBER_NAME, RECEIVER, TTL, USER_INDEX, rooms_of, to_receiver
 from roomcast.store.large_rooms import member_pages, partitions
@@ -83,10 +83,10 @@ class Receivers:
         is_spread = False
         for page in pages(room.name):
             is_spread = is_spread or self._has_note(page["Items"])
-            yield list(self._members(page["Items"], room))
+            yield list(self._members(page["Items"], room.kind == INBOX))
         if is_spread:
             for page in pages_side_by_side([pages(partition) for partition in partitions(room)]):
-                yield list(self._members(page["Items"], room))
+                yield list(self._members(page["Items"], room.kind == INBOX))
 
     def of_user(
         self, user_id: str, *, expired: bool = False, page_size: int | None = None
@@ -177,11 +177,12 @@ class Receivers:
         if part.partition is None:
             yield from self._scan(part, cursor)
             return
-        room = names.parse(part.partition.partition("#")[0])
+        # An inbox is never large: what is in one of many partitions is in another kind of room.
+        of_inbox = part.partition.startswith(INBOX.prefix)
         start = {"ExclusiveStartKey": cursor} if cursor else {}
         for page in member_pages(self._tables, part.partition, **_of_members(), **start):
             items = page["Items"]
-            yield Page(list(self._members(items, room)), page.get("LastEvaluatedKey"), len(items))
+            yield Page(list(self._members(items, of_inbox)), page.get("LastEvaluatedKey"), len(items))
 
     def still(self, receivers: Iterable[Receiver], room: str | None) -> dict[str, Receiver]:
         """Those that would get the send now: their connection is kept, and a member of the room.
@@ -247,12 +248,12 @@ class Receivers:
             receivers = [to_receiver(item) for item in self._tables.alive(page["Items"])]
             yield Page(receivers, page.get("LastEvaluatedKey"))
 
-    def _members(self, items: list[dict[str, Any]], room: Room) -> Iterator[Receiver]:
+    def _members(self, items: list[dict[str, Any]], of_inbox: bool) -> Iterator[Receiver]:
         for item in self._tables.alive(items):
             yield Receiver(
                 item["member"]["S"].removeprefix(MEMBER),
                 item["connectedAt"]["S"],
-                was_open=room.kind != "user",  # of an inbox from before it is open; of others by an action
+                was_open=not of_inbox,  # of an inbox from before it is open; of others by an action
                 expires_at=int(item["expiresAt"]["N"]),
             )
 

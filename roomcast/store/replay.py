@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from roomcast import aws
-from roomcast.names import Retention
+from roomcast.rooms import Retention
 from roomcast.store.dynamodb import ConditionFailedError, Tables, left_over
 from roomcast.store.items import Grant, number
 

@@ -15,11 +15,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from roomcast import Settings
-from roomcast import names as rooms
+from roomcast import Settings, names
 from roomcast.connection import Connection
 from roomcast.names import Role
 from roomcast.plain_text import plain
+from roomcast.rooms import inbox
 from roomcast.store.dynamodb import Tables
 from roomcast.store.listing import Listing
 from roomcast.store.members import Members
@@ -62,9 +62,10 @@ def inspect(
     """
     if user is not None and room is not None:
         raise typer.BadParameter("one of them, not both", param_hint="--user, --room")
-    wanted_user = None if user is None else rooms.user_id(user)
-    wanted_room = None if room is None else rooms.parse(room)
-    listing = Listing(Tables.from_settings(Settings.from_env(place.environ())))
+    wanted_user = None if user is None else names.user_id(user)
+    settings = Settings.from_env(place.environ())
+    wanted_room = None if room is None else settings.rooms.parse(room)
+    listing = Listing(Tables.from_settings(settings))
     console = Console(width=None if sys.stdout.isatty() else 160)
     if wanted_user is None and wanted_room is None and not yes:
         _ask(listing, every if live else None)
@@ -144,7 +145,7 @@ def restore(
     """
     with place.service() as service:
         kept_out, _ = Members(Tables.from_settings(Settings.from_env(place.environ()))).allowed(
-            rooms.user_id(user), 0, []
+            names.user_id(user), 0, []
         )
         service.restore_user(user)
     if kept_out:
@@ -188,7 +189,7 @@ class Overview:
     @staticmethod
     def of(connections: Iterable[Connection]) -> "Overview":
         """Group them."""
-        without = [replace(c, rooms=c.rooms - {rooms.inbox(c.user_id).name}) for c in connections]
+        without = [replace(c, rooms=c.rooms - {inbox(c.user_id).name}) for c in connections]
         newest = sorted(without, key=lambda connection: connection.connected_at, reverse=True)
         users: dict[str, list[Connection]] = {}
         members: dict[str, list[Connection]] = {}

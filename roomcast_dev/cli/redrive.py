@@ -2,6 +2,7 @@
 
 import typer
 
+from roomcast_dev.cli import target
 from roomcast_dev.cli.options import spread
 from roomcast_dev.cli.output import Json, print_json
 from roomcast_dev.cli.target import Place
@@ -23,10 +24,11 @@ def redrive(
     """
     from roomcast.sending.job_queue import JobQueue
 
-    url = place.environ().get("WEBSOCKET_FANOUT_QUEUE_URL")
+    environ = place.environ()
+    url = environ.get("WEBSOCKET_FANOUT_QUEUE_URL")
     if not url:
         raise typer.TyperException("this stage has no fan-out queue")
-    redriven = JobQueue(url).redrive()
+    redriven = JobQueue(url).redrive(target.rooms(environ))
     if as_json:
         print_json({"moved": redriven.moved, "bad": redriven.bad})
     else:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roomcast import Settings
-from roomcast import names as rooms
+from roomcast import Settings, names
 from roomcast.store.dynamodb import Tables
 from roomcast.store.members import Members
 from roomcast_dev.cli.options import spread
@@ -123,9 +122,10 @@ def revoke(
     Example:
       roomcast revoke chat_room_42 u1
     """
-    room = rooms.grantable(name)
-    members = Members(Tables.from_settings(Settings.from_env(place.environ())))
-    _, had = members.allowed(rooms.user_id(user_id), 0, [room])
+    settings = Settings.from_env(place.environ())
+    room = settings.rooms.grantable(name)
+    members = Members(Tables.from_settings(settings))
+    _, had = members.allowed(names.user_id(user_id), 0, [room])
     with place.service() as service:
         service.revoke_room(name, user_id)
     if not had:

@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from roomcast import Settings
-from roomcast import names as rooms
+from roomcast.rooms import Room, Rooms, inbox
 from roomcast.store.dynamodb import Tables
 from roomcast.store.listing import Listing
 from roomcast.store.receivers import Receivers
@@ -146,19 +146,46 @@ class _Visit:
             with self._step("connect with a ticket"):
                 ticket = service.create_ticket(self._user)
                 socket = until_left.enter_context(self._connection(f"ticket={ticket}"))
-            with self._step("join a room"):
-                room = str(self._ask(socket, "dashboard:join", "dashboard:joined")["data"]["room"])
+            room = self._room(target.rooms(self._environ))
+            if room:
+                with self._step("join a room"):
+                    self._enter(service, socket, room)
             self._gets(socket, "a send to the user", lambda d: service.send_to_user(self._user, EVENT, d))
-            self._gets(socket, "a send to the room", lambda d: service.send_to_room(room, EVENT, d))
+            if room:
+                name = room.name
+                self._gets(socket, "a send to the room", lambda d: service.send_to_room(name, EVENT, d))
             if broadcast:
                 self._gets(socket, "a send to everybody", lambda d: service.broadcast(EVENT, d))
-            with self._step("leave the room"):
-                self._ask(socket, "dashboard:leave", "dashboard:left")
-                report = service.send_to_room(room, EVENT, {})
-                if report.sent or report.failed or report.unknown:
-                    raise SmokeError(f"a send to {room} after leaving it found a member: {report}")
+            if room:
+                with self._step("leave the room"):
+                    self._leave(service, socket, room)
         with self._step("no row is left"):
-            self._no_rows(rooms.parse(room))
+            self._no_rows(room or inbox(self._user))
+
+    def _room(self, rooms: Rooms) -> Room | None:
+        """A room that nobody else is in: the visitor's own, or one of a kind that takes any id."""
+        for kind in rooms.kinds[:-1]:
+            if kind.field and kind.join != "admins":
+                return kind.room(self._user)
+        return None
+
+    def _enter(self, service: "WebSocketService", socket: ClientConnection, room: Room) -> None:
+        if room.kind.join == "granted":
+            service.grant_room(room.name, self._user)
+        self._in_room(socket, "rooms:join", [{"room": room.name}], "rooms:joined")
+
+    def _leave(self, service: "WebSocketService", socket: ClientConnection, room: Room) -> None:
+        self._in_room(socket, "rooms:leave", [room.name], "rooms:left")
+        report = service.send_to_room(room.name, EVENT, {})
+        if report.sent or report.failed or report.unknown:
+            raise SmokeError(f"a send to {room.name} after leaving it found a member: {report}")
+        if room.kind.join == "granted":
+            service.revoke_room(room.name, self._user)
+
+    def _in_room(self, socket: ClientConnection, action: str, rooms: list[object], reply: str) -> None:
+        [answer] = self._ask(socket, action, reply, rooms=rooms)["data"]["rooms"]
+        if not answer["success"]:
+            raise SmokeError(f"{action} was refused: {answer}")
 
     def _token(self) -> str:
         return token.sign(self._place, self._environ, user=self._user, ttl=60)
@@ -182,9 +209,9 @@ class _Visit:
         except (InvalidHandshake, OSError) as error:
             raise SmokeError(f"{url} cannot be reached: {error}") from None
 
-    def _ask(self, socket: ClientConnection, action: str, reply: str) -> Any:
+    def _ask(self, socket: ClientConnection, action: str, reply: str, **fields: object) -> Any:
         id_ = secrets.token_hex(4)
-        socket.send(json.dumps({"action": action, "id": id_}))
+        socket.send(json.dumps({"action": action, "id": id_, **fields}))
         answer = self._wait(socket, lambda envelope: envelope.get("replyTo") == id_, f"a reply to {action}")
         if answer["event"] != reply:
             raise SmokeError(f"{action} was answered {answer['event']}: {answer.get('data')}")
@@ -220,7 +247,7 @@ class _Visit:
                 found: dict[str, Any] = envelope
                 return found
 
-    def _no_rows(self, room: rooms.Room) -> None:
+    def _no_rows(self, room: Room) -> None:
         tables = Tables.from_settings(Settings.from_env(self._environ))
         deadline = time.monotonic() + _GONE_SECONDS
         while True:

@@ -10,9 +10,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from roomcast import names as rooms
-from roomcast.names import Role, Room
+from roomcast.names import Role
 from roomcast.plain_text import plain
+from roomcast.rooms import Room
+from roomcast_dev.cli import target
 from roomcast_dev.cli.options import spread
 from roomcast_dev.cli.output import Json, print_json
 from roomcast_dev.cli.target import Place
@@ -26,7 +27,7 @@ _PAUSE = 2  # s; before connecting again
 @spread
 def tail(
     place: Place,
-    room: Annotated[str, typer.Argument(metavar="ROOM", help="A room's name, for example dashboard_admin.")],
+    room: Annotated[str, typer.Argument(metavar="ROOM", help="A room's name, for example chat_room_42.")],
     everything: Annotated[
         bool, typer.Option("--all", help="Also show what is sent to everybody or to the user.")
     ] = False,
@@ -37,16 +38,16 @@ def tail(
 ) -> None:
     """Print what is sent to a room, one event a line, until Ctrl-C.
 
-    It joins the room as one more member and is counted as one: in dashboard_user_{id} as that user, in every
+    It joins the room as one more member and is counted as one: in a room of one user as that user, in every
     other room as an admin. It connects with a one-time ticket.
 
     \b
     Example:
-      roomcast tail dashboard_admin
+      roomcast tail user_u1
       roomcast tail chat_room_42 --stage prod
     """
-    wanted = rooms.parse(room)
     environ = place.environ()
+    wanted = target.rooms(environ).parse(room)
     url = environ.get("WEBSOCKET_API_ENDPOINT")
     if not url:
         raise typer.TyperException("WEBSOCKET_API_ENDPOINT is not set")
@@ -76,16 +77,11 @@ def tail(
 
 
 def _identity(room: Room) -> tuple[str, Role]:
-    return (room.key, "user") if room.kind == "dashboard_user" else (USER, "admin")
+    return (room.key, "user") if room.kind.join == "own" else (USER, "admin")
 
 
 def _join(socket: ClientConnection, room: Room) -> None:
-    action = (
-        {"action": "chat:join_room", "roomId": room.key}
-        if room.kind == "chat"
-        else {"action": "dashboard:join"}
-    )
-    socket.send(json.dumps({**action, "id": "join"}))
+    socket.send(json.dumps({"action": "rooms:join", "rooms": [{"room": room.name}], "id": "join"}))
     deadline = time.monotonic() + _REPLY_TIMEOUT
     while True:
         try:
@@ -94,8 +90,9 @@ def _join(socket: ClientConnection, room: Room) -> None:
             raise typer.TyperException(f"no answer to the join of {room.name}") from None
         if reply.get("replyTo") == "join":
             break
-    if reply["event"].endswith("error"):
-        raise typer.TyperException(f"{room.name} cannot be joined: {reply['data'].get('message')}")
+    answer = reply["data"]["rooms"][0] if reply["event"] == "rooms:joined" else reply["data"]
+    if not answer.get("success"):
+        raise typer.TyperException(f"{room.name} cannot be joined: {answer.get('message')}")
     print(f"joined {room.name}; Ctrl-C ends it", file=sys.stderr)
 
 

@@ -14,6 +14,8 @@ import typer
 from botocore.exceptions import ClientError
 from dotenv import dotenv_values
 
+from roomcast import rooms as rooms_
+from roomcast.rooms import Rooms
 from roomcast.settings import check_secret
 from roomcast.tokens.secret_keys import SecretKeys
 from roomcast_dev.local.environment import pointed_at
@@ -41,7 +43,7 @@ OutputsOption = Annotated[
 ]
 EnvFileOption = Annotated[Path, typer.Option(help="The file that `roomcast dev` writes.")]
 
-_OPTIONAL = {"FanOutQueueUrl", "HistoryTableName"}
+_OPTIONAL = {"FanOutQueueUrl", "HistoryTableName", "Rooms"}
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ def secret(environ: dict[str, str]) -> str:
         )
     newest: str = SecretKeys(client("secretsmanager"), name).known()[0]
     return newest
+
+
+def rooms(environ: Mapping[str, str]) -> Rooms:
+    """The kinds of room that the stage has."""
+    return Rooms.loads(environ.get(rooms_.KEY, ""))
 
 
 def client(service: str, region: str | None = None) -> Any:

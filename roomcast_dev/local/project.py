@@ -29,7 +29,8 @@ def project_in(directory: Path) -> Project:
     if not ((directory / "lambdas").is_dir() and (directory / "stacks").is_dir()):
         return Project(directory, context=context)
     sources = [
-        directory / name for name in ("app.py", "cdk.json", "stacks", "roomcast_cdk", "requirements.txt")
+        directory / name
+        for name in ("app.py", "cdk.json", "lambdas/app.py", "stacks", "roomcast_cdk", "requirements.txt")
     ]
     watched = [folder for folder in (directory / "lambdas", directory / "roomcast") if folder.is_dir()]
     return Project(

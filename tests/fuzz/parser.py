@@ -17,6 +17,7 @@ with atheris.instrument_imports():
     from roomcast.sending import job
     from roomcast.tokens import authentication as auth
     from roomcast.tokens.secret_keys import StaticKeys
+    from tests.builders import APP
 
 KEYS = StaticKeys("a4c1d70f6c0b4f5e9d5d1c6a2f8e7b3960718293")
 
@@ -34,7 +35,7 @@ def one_input(data: bytes) -> None:
     except AuthError as error:
         assert error.reason
     try:
-        job.parse(text)
+        job.parse(text, APP.rooms)
     except JobError as error:
         assert error.reason
 

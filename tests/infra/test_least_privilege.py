@@ -12,7 +12,6 @@ from moto import mock_aws
 
 from lambdas import connect, count, default, disconnect, fanout
 from roomcast import aws
-from roomcast import names as rooms
 from roomcast.connection import Identity, Receiver
 from roomcast.envelope import build
 from roomcast.functions.cold_start import wiring
@@ -23,8 +22,10 @@ from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.receivers import Receivers
 from tests.builders import (
+    APP,
     OTHER_SECRET,
     SECRET,
+    chat,
     connect_event,
     disconnect_event,
     message_event,
@@ -227,7 +228,10 @@ def backend(resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch) ->
         recording.register("before-parameter-build.*.*", calls.record)
         monkeypatch.setattr(aws, "client", lambda service, _=None: recording.create_client(service))
         backend = Backend(
-            Store(Tables(dynamodb, CONNECTIONS, ROOMS, history=HISTORY)), management_api, calls, monkeypatch
+            Store(Tables(dynamodb, CONNECTIONS, ROOMS, history=HISTORY), APP.rooms),
+            management_api,
+            calls,
+            monkeypatch,
         )
         environment = {key: value for name in RIGHTS for key, value in prod.environment(name).items()}
         here = {"WEBSOCKET_API_ENDPOINT": management_api.endpoint, "WEBSOCKET_FANOUT_QUEUE_URL": queue_url}
@@ -270,7 +274,7 @@ def disconnecting(backend: Backend) -> None:
 def talking(backend: Backend) -> None:
     let_in("c1=")
     for room_id in ("r1", "r2"):
-        backend.store.members.grant(rooms.chat(room_id), "u1")
+        backend.store.members.grant(chat(room_id), "u1")
     for action in ("dashboard:join", "dashboard:refresh", "ping", "no such action"):
         default.handler(message_event("c1=", action=action), None)
     service = WebSocketService.from_env()
@@ -292,7 +296,7 @@ def talking(backend: Backend) -> None:
         default.handler(message_event("c1=", action="chat:leave_room", roomId="r2"), None)
     backend.management_api.script("c2=", GONE)  # is pruned
     let_in("c2=", user_id="u2")
-    backend.store.members.grant(rooms.chat("r1"), "u2")
+    backend.store.members.grant(chat("r1"), "u2")
     for connection_id in ("c1=", "c2="):
         default.handler(message_event(connection_id, action="chat:join_room", roomId="r1"), None)
     default.handler(message_event("c1=", action="rooms:signal", room="chat_room_r1", event="e", data=1), None)

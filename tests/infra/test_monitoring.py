@@ -11,9 +11,8 @@ from lambdas import connect, count, default, disconnect
 from roomcast import metrics
 from roomcast.errors import KeysUnavailableError
 from roomcast.functions.cold_start import wiring
-from roomcast.names import Room
 from roomcast_dev.prices import prices
-from tests.builders import connect_event, disconnect_event, message_event, token
+from tests.builders import chat, connect_event, disconnect_event, message_event, token
 from tests.infra import picture
 from tests.infra.conftest import ROOT
 from tests.infra.resources import Resources
@@ -194,7 +193,7 @@ def test_every_metric_is_written_when_it_happens(
         default.handler(message_event(action="auth:refresh", token=token("u1")), None)
     since = {"epoch": "of another life", "seq": 1}
     default.handler(message_event("c1=", action="rooms:join", rooms=[{"room": "user", "since": since}]), None)
-    backend.store.members.grant(Room("chat", "r1"), "u1")
+    backend.store.members.grant(chat("r1"), "u1")
     default.handler(message_event("c1=", action="chat:join_room", roomId="r1"), None)
     for action, data in (("rooms:send", 1), ("rooms:send", "x" * 32_000), ("rooms:signal", 1)):
         published = message_event("c1=", action=action, room="chat_room_r1", event="e", data=data)

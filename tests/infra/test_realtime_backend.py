@@ -74,7 +74,7 @@ def test_two_in_one_stack_share_no_name(shop: dict[str, Any]) -> None:
         if name is not None:
             owners.setdefault(f"{resource['Type']} {json.dumps(name)}", set()).add(id_)
     assert {name: ids for name, ids in owners.items() if len(ids) > 1} == {}
-    assert len(owners) == 50
+    assert len(owners) == 52
     assert any("shop-chat-websocket" in name for name in owners)
     assert any("shop-part-orders-websocket" in name for name in owners)
 
@@ -118,6 +118,7 @@ def test_its_environment_is_what_a_backend_reads(stack: cdk.Stack) -> None:
     assert set(environment) == {
         *("WEBSOCKET_API_ENDPOINT", "WEBSOCKET_CONNECTIONS_TABLE", "WEBSOCKET_FANOUT_QUEUE_URL"),
         *("WEBSOCKET_HISTORY_TABLE", "WEBSOCKET_JWT_SECRET_NAME", "WEBSOCKET_ROOMS_TABLE"),
+        "WEBSOCKET_ROOMS",
     }
 
 

@@ -298,6 +298,7 @@ class Recording(dict[str, str]):
 BY_CONSTRUCTS = {
     *("WEBSOCKET_CONNECTIONS_TABLE", "WEBSOCKET_ROOMS_TABLE", "WEBSOCKET_HISTORY_TABLE"),
     "WEBSOCKET_API_ENDPOINT",
+    *("WEBSOCKET_ROOMS", "WEBSOCKET_APPLICATION"),
     *("WEBSOCKET_FANOUT_QUEUE_URL", "WEBSOCKET_JWT_SECRET_NAME"),
 }
 """The variables with what a deployment makes: no setting of a stage says them."""

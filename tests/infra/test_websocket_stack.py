@@ -7,6 +7,7 @@ import pytest
 from aws_cdk.assertions import Match, Template
 
 from roomcast.settings import Settings, TokenRules
+from tests.builders import APP
 from tests.infra.conftest import CERTIFICATE, CONTEXT
 from tests.infra.resources import Resources
 
@@ -162,6 +163,7 @@ TABLES = {
     "WEBSOCKET_CONNECTIONS_TABLE": "landinghub-websocket-connections-{}",
     "WEBSOCKET_ROOMS_TABLE": "landinghub-websocket-rooms-{}",
     "WEBSOCKET_HISTORY_TABLE": "landinghub-websocket-history-{}",
+    "WEBSOCKET_ROOMS": APP.rooms.dumps().replace("{", "{{").replace("}", "}}"),
 }
 GATE = {
     "WEBSOCKET_API_ENDPOINT": "https://WebSocket/Api.execute-api.<region>.<urlsuffix>/{}",
@@ -189,7 +191,7 @@ FANOUT = {
     [
         ("Connect", TABLES | GATE),
         ("Disconnect", TABLES),
-        ("Default", TABLES | GATE | QUEUE),
+        ("Default", TABLES | GATE | QUEUE | {"WEBSOCKET_APPLICATION": "app"}),
         ("Fanout", TABLES | FANOUT | QUEUE),
     ],
 )
@@ -217,6 +219,7 @@ def test_a_setting_left_out_means_what_the_library_means_by_it(resources: dict[s
     names = (
         "connections_table",
         "rooms_table",
+        "rooms",
         "history_table",
         "callback_url",
         "jwt_secret_name",
@@ -422,6 +425,7 @@ def test_the_outputs_are_what_the_env_files_are_filled_from(
         "ConnectionsTableName": f"landinghub-websocket-connections-{stage}",
         "RoomsTableName": f"landinghub-websocket-rooms-{stage}",
         "HistoryTableName": f"landinghub-websocket-history-{stage}",
+        "Rooms": APP.rooms.dumps(),
         "JwtSecretName": "JwtSecret/Secret",
         "FanOutQueueUrl": f"landinghub-websocket-fanout-{stage}",
         "DeadLettersQueueUrl": "FanOut/DeadLetters",

@@ -11,7 +11,7 @@ from roomcast import WebSocketService
 from roomcast.functions.cold_start import wiring
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
-from tests.builders import SECRET, create_tables
+from tests.builders import APP, SECRET, create_tables
 from tests.fakes.management_api import FakeManagementApi
 from tests.support.moto_http import moto_over_http
 
@@ -55,7 +55,7 @@ def rows(dynamodb: Any) -> Any:
 
 @pytest.fixture
 def store(dynamodb: Any) -> Store:
-    return Store(Tables(dynamodb, "connections", "rooms", history="history"))
+    return Store(Tables(dynamodb, "connections", "rooms", history="history"), APP.rooms)
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +78,8 @@ def functions(
     monkeypatch.setenv("WEBSOCKET_CONNECTIONS_TABLE", "connections")
     monkeypatch.setenv("WEBSOCKET_ROOMS_TABLE", "rooms")
     monkeypatch.setenv("WEBSOCKET_HISTORY_TABLE", "history")
+    monkeypatch.setenv("WEBSOCKET_ROOMS", APP.rooms.dumps())
+    monkeypatch.setenv("WEBSOCKET_APPLICATION", "lambdas.app")
     monkeypatch.setenv("WEBSOCKET_JWT_SECRET_NAME", "jwt")
     monkeypatch.setenv("WEBSOCKET_API_ENDPOINT", api.endpoint)
     wiring.cache_clear()

@@ -19,18 +19,17 @@ from roomcast.aws_client.http import Connections
 from roomcast.connection import Connection, Identity, Receiver
 from roomcast.functions.cold_start import wiring
 from roomcast.management_api.client import ManagementApi
-from roomcast.names import Room
 from roomcast.service import WebSocketService
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.large_rooms import MANY_MEMBERS
 from roomcast.store.rate import Rate
-from tests.builders import create_tables, disconnect_event
+from tests.builders import APP, chat, create_tables, dashboard, disconnect_event
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
 from tests.fakes.management_api import GONE, OK, RESET, RESET_WITHIN_ANSWER, FakeManagementApi
 from tests.support.dynamodb_local import dynamodb_local
 
-CHAT, DASHBOARD = Room("chat", "r1"), Room("dashboard_user", "u1")
+CHAT, DASHBOARD = chat("r1"), dashboard("u1")
 NOW = 1_800_000_000.0
 FUNCTION_SECONDS = 10  # of the functions that clients call
 
@@ -50,7 +49,7 @@ class World:
     def make(cls, client: Any = None, *, spread: bool = False) -> "World":
         dynamodb: Any = client or FakeDynamoDB()
         create_tables(dynamodb)
-        store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: NOW))
+        store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: NOW), APP.rooms)
         world = cls(dynamodb, store)
         if spread:
             store.members.note_size(CHAT, MANY_MEMBERS)

@@ -12,7 +12,6 @@ from botocore.credentials import Credentials
 
 from roomcast.functions import actions, handshake
 from roomcast.management_api.client import ManagementApi
-from roomcast.names import Room
 from roomcast.service import WebSocketService
 from roomcast.settings import Settings
 from roomcast.store import Store
@@ -21,16 +20,18 @@ from roomcast.store.large_rooms import MANY_MEMBERS
 from roomcast.store.rate import Admissions
 from roomcast.tokens.secret_keys import StaticKeys
 from roomcast.wiring import Wiring
-from tests.builders import SECRET, create_tables, identity, token
+from tests.builders import APP, SECRET, chat, create_tables, identity, token
 from tests.fakes.dynamodb import FakeDynamoDB
 from tests.fakes.management_api import FakeManagementApi
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
-CHAT = Room("chat", "r1")
+CHAT = chat("r1")
 SETTINGS = {
     "WEBSOCKET_CONNECTIONS_TABLE": "connections",
     "WEBSOCKET_ROOMS_TABLE": "rooms",
     "WEBSOCKET_HISTORY_TABLE": "history",
+    "WEBSOCKET_ROOMS": APP.rooms.dumps(),
+    "WEBSOCKET_APPLICATION": "lambdas.app",
     "WEBSOCKET_API_ENDPOINT": "ws://localhost:1/local",
 }
 
@@ -45,7 +46,7 @@ class Stage:
         self.wiring = Wiring(Settings.from_env(SETTINGS))
         self.wiring.keys = StaticKeys(SECRET)
         self.wiring.store = self.store = Store(
-            Tables(self.dynamodb, "connections", "rooms", history="history")
+            Tables(self.dynamodb, "connections", "rooms", history="history"), APP.rooms
         )
         management_api = ManagementApi(api.endpoint, region="x", credentials=Credentials("AKID", "SECRET"))
         self.service = WebSocketService(self.store, management_api, index_lag=0)

@@ -8,16 +8,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roomcast.connection import Connection, Identity, Receiver
-from roomcast.names import Room
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.rate import Rate
-from tests.builders import create_tables
+from tests.builders import ADMINS, APP, chat, create_tables
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
 
 CONNECTIONS = st.sampled_from(["c1=", "c2=", "c3="])
 USERS = st.sampled_from(["ann", "bob"])
-ROOMS = st.sampled_from([Room("chat", "r1"), Room("dashboard_admin")])
+ROOMS = st.sampled_from([chat("r1"), ADMINS])
 STEPS = st.one_of(
     st.tuples(st.just("connect"), CONNECTIONS, USERS, st.integers(1_000, 9_000)),
     st.tuples(st.just("disconnect"), CONNECTIONS),
@@ -44,7 +43,7 @@ class Twin:
     def __init__(self, client: Any) -> None:
         self.client = client
         self.now = 1_800_000_000.0
-        self.store = Store(Tables(client, "connections", "rooms", clock=lambda: self.now))
+        self.store = Store(Tables(client, "connections", "rooms", clock=lambda: self.now), APP.rooms)
 
     def do(self, step: tuple[Any, ...]) -> Any:
         """Do it and say what came of it."""
@@ -96,7 +95,7 @@ class Twin:
     def look(self) -> list[list[str]]:
         """Everything that a send would find."""
         receivers = self.store.receivers
-        found = [receivers.of_room(Room("chat", "r1")), receivers.of_user("ann"), receivers.of_everybody()]
+        found = [receivers.of_room(chat("r1")), receivers.of_user("ann"), receivers.of_everybody()]
         return [sorted(r.connection_id for r in every) for every in found]
 
     def tables(self) -> list[list[str]]:

@@ -21,7 +21,7 @@ from roomcast.connection import Receiver
 from roomcast.functions.cold_start import wiring
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.pool import PoolLimits
-from roomcast.names import Room
+from roomcast.rooms import Room
 from roomcast.sending.audience import Everybody
 from roomcast.sending.job import MAX_ROUNDS, Job, PostJob, SendJob, SendLimits
 from roomcast.sending.job_queue import JobQueue, Redriven
@@ -32,7 +32,7 @@ from roomcast.settings import Settings
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.receivers import Slice
-from tests.builders import identity
+from tests.builders import APP, chat, identity
 from tests.fakes.management_api import (
     FAILING,
     FORBIDDEN,
@@ -46,7 +46,7 @@ from tests.fakes.management_api import (
 )
 
 pytestmark = pytest.mark.usefixtures("functions")
-CHAT = Room("chat", "r1")
+CHAT = chat("r1")
 LIMIT, JOB = SendLimits().direct // 5, SendLimits().job_receivers // 5
 LIMITS = SendLimits(direct=LIMIT, job_receivers=JOB, split=LIMIT + JOB)
 
@@ -341,7 +341,7 @@ def test_redrive_moves_jobs_back_and_leaves_what_is_no_job(
     pump.run()
     assert api.delivered == {}
     api.always = OK
-    assert queue().redrive() == Redriven(moved=1, bad=1)
+    assert queue().redrive(APP.rooms) == Redriven(moved=1, bad=1)
     pump.run()
     assert once(api, ids)
     # The same id as in the first tries: a receiver can tell a repetition.
@@ -349,7 +349,7 @@ def test_redrive_moves_jobs_back_and_leaves_what_is_no_job(
         json.loads(api.delivered[ids[0]][0])["id"]
     }
     assert [json.loads(body) for body in pump.dead] == [{"version": 7}]
-    assert queue().redrive() == Redriven(moved=0, bad=0)  # it is in use just now
+    assert queue().redrive(APP.rooms) == Redriven(moved=0, bad=0)  # it is in use just now
 
 
 def test_one_bad_record_does_not_fail_the_others_of_its_batch(
@@ -470,7 +470,7 @@ def test_a_million_receivers_are_enumerated_in_bounded_memory(api: FakeManagemen
         try:
             before = _peak_mb()
             client, line = _Million(), _Line()
-            store: Any = Store(Tables(client, "connections", "rooms"))  # type: ignore[arg-type]
+            store: Any = Store(Tables(client, "connections", "rooms"), APP.rooms)  # type: ignore[arg-type]
             worker = Worker(store, ManagementApi(api.endpoint), line)
             line.put([SendJob(Everybody(), "e", {"text": "x" * 1000})])
             invocations, longest = 0, 0

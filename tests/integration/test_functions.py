@@ -14,14 +14,15 @@ from lambdas import connect, count, default, disconnect
 from roomcast import WebSocketService
 from roomcast.functions.cold_start import wiring
 from roomcast.functions.joining import MAX_ROOMS
-from roomcast.names import Room
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.rate import Rate
 from roomcast.tokens.authentication import sign_token
 from tests.builders import (
+    APP,
     OTHER_SECRET,
     SECRET,
+    chat,
     connect_event,
     create_tables,
     disconnect_event,
@@ -152,7 +153,7 @@ def facts(**fields: Any) -> Any:
 
 def test_joins_pings_and_new_tokens_are_answered_with_what_a_client_should_know(store: Store) -> None:
     store.connections.connect("c1=", identity(expires_at=time.time() + 100))
-    store.members.grant(Room("chat", "r1"), "u1")
+    store.members.grant(chat("r1"), "u1")
     for action in ("dashboard:join", "ping", "chat:join_room"):
         assert facts(action=action, roomId="r1") == {"expiresIn": pytest.approx(99, abs=2), "spread": 1000}
     refreshed = facts(action="auth:refresh", token=token(ttl=3600))
@@ -181,7 +182,7 @@ def test_a_throttled_table_holds_no_handshake_up_for_a_hint(monkeypatch: pytest.
     monkeypatch.setattr("time.sleep", slept.append)
     monkeypatch.setattr("time.monotonic", lambda: sum(slept))
     client: Any = db
-    assert Store(Tables(client, "connections", "rooms")).size.last() == 0
+    assert Store(Tables(client, "connections", "rooms"), APP.rooms).size.last() == 0
     assert sum(slept) <= 0.2
 
 
@@ -190,7 +191,7 @@ def test_after_the_seconds_of_a_refusal_the_next_action_is_let_through() -> None
     db = FakeDynamoDB()
     create_tables(db)
     client: Any = db
-    store = Store(Tables(client, "connections", "rooms", clock=lambda: now[0]))
+    store = Store(Tables(client, "connections", "rooms", clock=lambda: now[0]), APP.rooms)
     store.connections.connect("c1=", identity(expires_at=now[0] + 300))
     rate = Rate(per_second=1, burst=3)
 
@@ -231,7 +232,7 @@ def test_the_size_is_read_once_a_minute_and_a_read_that_fails_changes_nothing(
     dynamodb: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1_800_000_000.0]
-    size = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: now[0])).size
+    size = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: now[0]), APP.rooms).size
     size.put(7)
     assert size.last() == 7
     size.put(8)
@@ -274,7 +275,7 @@ def test_a_chat_room_needs_a_grant_but_not_of_an_admin() -> None:
         "chat:joined_room",
         {"roomId": "r1", "success": True},
     )
-    wiring().store.members.grant(Room("chat", "r1"), "u1")
+    wiring().store.members.grant(chat("r1"), "u1")
     assert said("c1=", action="chat:join_room", roomId="r1")[0] == "chat:joined_room"
     assert said("c1=", action="chat:leave_room", roomId="r1") == (
         "chat:left_room",
@@ -442,7 +443,7 @@ def test_a_connection_is_in_a_bounded_number_of_rooms(store: Store) -> None:
     connection = store.connections.get("c1=")
     assert connection
     for number in range(MAX_ROOMS):
-        store.members.join(connection, Room("chat", f"r{number}"), needs_grant=False)
+        store.members.join(connection, chat(f"r{number}"), needs_grant=False)
     event, data = said(action="chat:join_room", roomId="one-more")
     assert (event, data["code"]) == ("chat:error", "too_many_rooms")
     assert said(action="chat:join_room", roomId="r1")[0] == "chat:joined_room"
@@ -523,7 +524,7 @@ def test_a_ticket_ends_with_the_longest_lifetime_that_the_stage_allows(
 
 def test_a_ticket_is_not_kept_as_it_is_and_ends_after_30_seconds(dynamodb: Any, rows: Any) -> None:
     now = [1_800_000_000.0]
-    store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: now[0]))
+    store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: now[0]), APP.rooms)
     for ticket, later in (("first", 29), ("second", 31)):
         store.tickets.put(ticket, identity())
         assert ticket not in str(rows("rooms"))

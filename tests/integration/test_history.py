@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from roomcast.names import Retention
+from roomcast.rooms import Retention
 from roomcast.store.dynamodb import Tables
 from roomcast.store.history import MARGIN, STALE, History
 from roomcast.store.replay import Position, Recovery

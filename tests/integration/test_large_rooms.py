@@ -7,19 +7,18 @@ from typing import Any
 import pytest
 
 from roomcast.connection import Connection, Identity
-from roomcast.names import Room
 from roomcast.sending.audience import Everybody, ToRoom
 from roomcast.sending.job import PostJob, SendJob, SendLimits, SliceJob
 from roomcast.sending.worker import Worker
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.items import PARTITIONS
-from tests.builders import create_tables
+from tests.builders import APP, chat, create_tables
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
 from tests.fakes.management_api import FakeManagementApi
 from tests.integration.test_revocation import Line, Stage
 
-CHAT = Room("chat", "r1")
+CHAT = chat("r1")
 
 
 class Town:
@@ -35,7 +34,7 @@ class Town:
     def process(self) -> Store:
         """The store of a process that knows nothing yet."""
         client: Any = self.dynamodb
-        return Store(Tables(client, "connections", "rooms", clock=lambda: self.now))
+        return Store(Tables(client, "connections", "rooms", clock=lambda: self.now), APP.rooms)
 
     def connect(self, connection_id: str, user_id: str = "u1") -> Connection:
         identity = Identity(user_id, "user", "", "", int(self.now) + 7200, int(self.now) - 1)

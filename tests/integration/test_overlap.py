@@ -8,18 +8,18 @@ import pytest
 
 from roomcast.connection import YOUNG_SECONDS, Receiver
 from roomcast.errors import AwsError
-from roomcast.names import Room
 from roomcast.sending.audience import ToRoom
 from roomcast.sending.job import PostJob, SendJob, SendLimits
 from roomcast.sending.sender import SendReport
 from roomcast.sending.worker import Worker
 from roomcast.store.items import PARTITIONS
 from roomcast.store.large_rooms import MANY_MEMBERS
+from tests.builders import chat
 from tests.fakes.dynamodb import Fault
 from tests.fakes.management_api import GONE, THROTTLED, FakeManagementApi
 from tests.integration.test_revocation import Stage
 
-CHAT = Room("chat", "r1")
+CHAT = chat("r1")
 PEOPLE = [f"c{number}=" for number in range(5)]
 SENDS: dict[str, Callable[[Stage], SendReport]] = {
     "room": lambda s: s.service.send_to_room(CHAT.name, "e", {}),

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from lambdas import connect, default
-from roomcast import SendLimits, WebSocketService, names
+from roomcast import SendLimits, WebSocketService
 from roomcast.functions.cold_start import wiring
 from roomcast.functions.publishing import BURST, MAX_SIGNAL_BYTES, MAX_SIGNAL_MEMBERS
-from roomcast.names import Kind, Retention
+from roomcast.rooms import Kind, Publish, Retention, Rooms
 from roomcast.sending.job import PostJob, SliceJob, parse
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.rate import Rate
 from roomcast_dev.checker import check
 from roomcast_dev.records import read
-from tests.builders import connect_event, create_tables, message_event, token
+from tests.builders import APP, connect_event, create_tables, message_event, token
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
 from tests.fakes.management_api import FAILING, GONE, OK, THROTTLED, FakeManagementApi
 
@@ -55,6 +55,12 @@ def members(service: WebSocketService) -> None:
         assert act(connection_id, "chat:join_room", roomId="r1")[1]["success"]
 
 
+def chats(monkeypatch: pytest.MonkeyPatch, history: Retention | None, publish: Publish) -> None:
+    """Declare chat rooms otherwise."""
+    kind = Kind("chat_room_{room_id}", "granted", history, publish=publish)
+    monkeypatch.setattr(wiring().store, "rooms", Rooms([kind]))
+
+
 class Queue:
     """Keeps what is put on the fan-out queue."""
 
@@ -63,7 +69,7 @@ class Queue:
 
     def put(self, jobs: Any, delay: float = 0) -> None:
         del delay
-        self.jobs += [parse(job.dump()) for job in jobs]
+        self.jobs += [parse(job.dump(), APP.rooms) for job in jobs]
 
 
 @pytest.fixture
@@ -212,11 +218,10 @@ def test_data_is_needed(members: None, action: str) -> None:
 def test_a_kind_says_who_may_publish(monkeypatch: pytest.MonkeyPatch, members: None) -> None:
     let_in("boss=", "boss", role="admin")
     act("boss=", "chat:join_room", roomId="r1")
-    kinds = dict(names.KINDS) | {"chat": Kind("chat_room_", Retention(60, 10), publish=("admin",))}
-    monkeypatch.setattr(names, "KINDS", kinds)
+    chats(monkeypatch, Retention(10), ("admin",))
     assert send()[1]["code"] == "forbidden"
     assert send("boss=")[0] == "rooms:sent"
-    kinds["chat"] = Kind("chat_room_", Retention(60, 10))
+    chats(monkeypatch, Retention(10), "none")
     assert send("boss=")[1]["code"] == "forbidden"
 
 
@@ -245,7 +250,7 @@ def test_the_rate_of_a_user_is_exact() -> None:
     clock = [1_800_000_000.0]
     dynamodb: Any = FakeDynamoDB()
     create_tables(dynamodb)
-    rates = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: clock[0])).user_rates
+    rates = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: clock[0]), APP.rooms).user_rates
     rate = Rate(5, burst=3)
     assert [rates.take("u1", "sends", rate) for _ in range(4)] == [0, 0, 0, 0.2]
     assert rates.take("u1", "signals", rate) == 0
@@ -268,12 +273,11 @@ def test_a_large_room_is_left_to_the_queue(members: None, queue: Queue, api: Fak
     assert json.loads(queue.jobs[0].text)["from"]["id"] == "u1"
 
 
-@pytest.mark.parametrize("history", [Retention(60, 10), None])
+@pytest.mark.parametrize("history", [Retention(10), None])
 def test_a_very_large_room_is_left_to_the_worker_with_its_sender(
     members: None, queue: Queue, monkeypatch: pytest.MonkeyPatch, history: Retention | None
 ) -> None:
-    kinds = dict(names.KINDS) | {"chat": Kind("chat_room_", history, publish="members")}
-    monkeypatch.setattr(names, "KINDS", kinds)
+    chats(monkeypatch, history, "members")
     wiring().send_limits = SendLimits(direct=1, split=2)
     send()
     [job] = queue.jobs
@@ -303,7 +307,7 @@ def test_while_the_tables_do_not_answer_a_client_is_told_to_try_again(
 ) -> None:
     dynamodb: Any = FakeDynamoDB()
     create_tables(dynamodb)
-    store = Store(Tables(dynamodb, "connections", "rooms", history="history"))
+    store = Store(Tables(dynamodb, "connections", "rooms", history="history"), APP.rooms)
     monkeypatch.setattr(wiring(), "store", store)
     monkeypatch.setattr("roomcast.aws.PATIENCE", 0.3)
     let_in("c1=", "u1", "admin")

@@ -18,7 +18,6 @@ from roomcast.functions import actions, handshake
 from roomcast.functions.handshake import Handshake
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.pool import PoolLimits
-from roomcast.names import Room
 from roomcast.sending.audience import Everybody, ToRoom
 from roomcast.sending.job import Job, PostJob, SendJob, SliceJob
 from roomcast.sending.job_queue import JobQueue
@@ -30,11 +29,11 @@ from roomcast.store.dynamodb import Tables
 from roomcast.tokens.authentication import sign_token
 from roomcast.tokens.secret_keys import StaticKeys
 from roomcast.wiring import Wiring
-from tests.builders import SECRET, create_tables
+from tests.builders import APP, SECRET, chat, create_tables
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
 from tests.fakes.management_api import FORBIDDEN, GONE, HANG, OK, UNAVAILABLE, FakeManagementApi
 
-CHAT = Room("chat", "r1")
+CHAT = chat("r1")
 
 
 class Line(JobQueue):
@@ -67,7 +66,7 @@ class Stage:
     def __post_init__(self) -> None:
         create_tables(self.dynamodb)
         client: Any = self.dynamodb
-        self.store = Store(Tables(client, "connections", "rooms", clock=lambda: self.now))
+        self.store = Store(Tables(client, "connections", "rooms", clock=lambda: self.now), APP.rooms)
         self.management_api = ManagementApi(
             self.api.endpoint,
             region="x",

@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 from roomcast.connection import Connection, Identity, Receiver
-from roomcast.names import Room
+from roomcast.rooms import Room
 from roomcast.sending.job import PostJob
 from roomcast.sending.sender import Sender, SendReport
 from roomcast.sending.worker import Worker

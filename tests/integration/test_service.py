@@ -8,9 +8,8 @@ from uuid import UUID
 import pytest
 
 from roomcast import EnvelopeTooLargeError, InvalidDataError, InvalidNameError, SendReport, WebSocketService
-from roomcast.names import Room
 from roomcast.store import Store
-from tests.builders import identity
+from tests.builders import ADMINS, chat, identity
 from tests.fakes.management_api import FAILING, FORBIDDEN, GONE, OK, THROTTLED, FakeManagementApi
 
 pytestmark = pytest.mark.usefixtures("functions")
@@ -20,9 +19,9 @@ pytestmark = pytest.mark.usefixtures("functions")
 def _people(store: Store) -> None:
     """Ann, an admin, on c1 in the admin dashboard; Bob on c2 and c3, both in chat room r1."""
     for connection_id, user_id, room in (
-        ("c1=", "ann", Room("dashboard_admin")),
-        ("c2=", "bob", Room("chat", "r1")),
-        ("c3=", "bob", Room("chat", "r1")),
+        ("c1=", "ann", ADMINS),
+        ("c2=", "bob", chat("r1")),
+        ("c3=", "bob", chat("r1")),
     ):
         store.connections.connect(connection_id, identity(user_id))
         connection = store.connections.get(connection_id)

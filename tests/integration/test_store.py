@@ -7,14 +7,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from roomcast.connection import Connection, Receiver
-from roomcast.names import Room
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.rate import Rate
-from tests.builders import identity
+from tests.builders import ADMINS, APP, chat, identity
 
-ADMIN = Room("dashboard_admin")
-CHAT = Room("chat", "r1")
+ADMIN = ADMINS
+CHAT = chat("r1")
 
 
 def connected(store: Store, connection_id: str = "c1=", user_id: str = "u1") -> Connection:
@@ -58,7 +57,7 @@ def test_join_and_leave_are_idempotent(store: Store, rows: Any) -> None:
 def test_a_disconnect_leaves_no_row_of_the_connection(store: Store, rows: Any) -> None:
     connection = connected(store)
     for number in range(60):  # more than one batch of deletes
-        store.members.join(connection, Room("chat", f"r{number}"), needs_grant=False)
+        store.members.join(connection, chat(f"r{number}"), needs_grant=False)
     store.connections.disconnect("c1=")
     assert rows("connections") == rows("rooms") == []
 
@@ -85,7 +84,7 @@ def test_a_disconnect_before_its_connect_keeps_the_connection_out(store: Store) 
 
 
 def test_a_connect_that_is_repeated_is_kept_once(dynamodb: Any, rows: Any) -> None:
-    store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: 1_800_000_000))
+    store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: 1_800_000_000), APP.rooms)
     who = identity(expires_at=1_900_000_000)
     assert store.connections.connect("c1=", who) == "connected"
     # botocore retries when the answer is lost.
@@ -195,14 +194,14 @@ def test_a_prune_removes_a_member_whose_connection_is_unknown(store: Store, dyna
 
 def test_a_write_that_meets_a_transaction_is_tried_again(dynamodb: Any) -> None:
     client: Any = _Conflicts(dynamodb, times=2)
-    store = Store(Tables(client, "connections", "rooms"))
+    store = Store(Tables(client, "connections", "rooms"), APP.rooms)
     connection = connected(store)
     assert store.members.join(connection, ADMIN, needs_grant=False)
     assert store.admissions.admit("c1=", Rate())
     assert ids(store.receivers.of_room(ADMIN)) == {"c1="}
     client = _Conflicts(dynamodb, times=99)
     with pytest.raises(ClientError, match="TransactionCanceled"):
-        Store(Tables(client, "connections", "rooms")).members.leave("c1=", ADMIN)
+        Store(Tables(client, "connections", "rooms"), APP.rooms).members.leave("c1=", ADMIN)
 
 
 class _Conflicts:
@@ -228,7 +227,7 @@ class _Conflicts:
 
 def test_what_dynamodb_left_undone_is_asked_for_again(dynamodb: Any, rows: Any) -> None:
     client: Any = _Leaves(dynamodb)
-    store = Store(Tables(client, "connections", "rooms"))
+    store = Store(Tables(client, "connections", "rooms"), APP.rooms)
     for connection_id in ("c1=", "c2="):
         connection = connected(store, connection_id)
         store.members.join(connection, ADMIN, needs_grant=False)
@@ -270,7 +269,7 @@ def test_a_join_that_meets_a_refresh_has_the_new_end(store: Store, rows: Any) ->
 
 def test_actions_within_the_burst_are_admitted_and_no_more(dynamodb: Any) -> None:
     now = [1_800_000_000.0]
-    store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: now[0]))
+    store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: now[0]), APP.rooms)
     store.connections.connect("c1=", identity(expires_at=1_900_000_000))
     rate = Rate(per_second=10, burst=5, debt=4)
 

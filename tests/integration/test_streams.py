@@ -13,7 +13,7 @@ from roomcast.errors import EnvelopeTooLargeError
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.replay import Position
-from tests.builders import connect_event, disconnect_event, message_event, token
+from tests.builders import APP, connect_event, disconnect_event, message_event, token
 from tests.fakes.management_api import FakeManagementApi
 
 pytestmark = pytest.mark.usefixtures("functions")
@@ -302,7 +302,9 @@ def test_a_process_that_remembers_the_epoch_before_sends_into_the_new_one(
 
 
 def test_a_room_without_a_history_makes_no_call_more(dynamodb: Any, service: WebSocketService) -> None:
-    plain = WebSocketService(Store(Tables(dynamodb, "connections", "rooms")), service._management_api)
+    plain = WebSocketService(
+        Store(Tables(dynamodb, "connections", "rooms"), APP.rooms), service._management_api
+    )
     calls: list[str] = []
 
     def count(model: Any, **_: Any) -> None:
@@ -325,7 +327,7 @@ def test_a_storm_reads_the_pages_that_all_have_missed_once(
 
     for n in range(50):
         service.send_to_room(CHAT, "e", n)
-    wiring().store = Store(Tables(dynamodb, "connections", "rooms", history="history"))
+    wiring().store = Store(Tables(dynamodb, "connections", "rooms", history="history"), APP.rooms)
     queries: list[str] = []
 
     def count(params: dict[str, Any], **_: Any) -> None:
@@ -343,7 +345,7 @@ def test_a_storm_reads_the_pages_that_all_have_missed_once(
 def test_a_stage_without_a_history_table_joins_rooms_all_the_same(dynamodb: Any) -> None:
     from roomcast.functions.cold_start import wiring
 
-    wiring().store = Store(Tables(dynamodb, "connections", "rooms"))
+    wiring().store = Store(Tables(dynamodb, "connections", "rooms"), APP.rooms)
     let_in(role="admin")
     assert join("bad", {"room": CHAT}) == [
         {"room": "", "success": False, "code": "invalid_room", "message": "There can be no such room"},
@@ -412,5 +414,7 @@ def test_a_backend_reads_a_rooms_history(service: WebSocketService, dynamodb: An
     assert [message.seq for message in newest.messages] == [2, 3]
     later = service.history(CHAT, Position(position.epoch, 1))
     assert later is not None and later.messages == newest.messages  # noqa: PT018
-    plain = WebSocketService(Store(Tables(dynamodb, "connections", "rooms")), service._management_api)
+    plain = WebSocketService(
+        Store(Tables(dynamodb, "connections", "rooms"), APP.rooms), service._management_api
+    )
     assert (plain.position(CHAT), plain.history(CHAT)) == (None, None)

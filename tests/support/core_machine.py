@@ -31,7 +31,6 @@ from hypothesis.stateful import (
 from roomcast.connection import YOUNG_SECONDS, Identity
 from roomcast.functions import actions
 from roomcast.management_api.report import Failure, Outcome, PostReport
-from roomcast.names import Room
 from roomcast.sending.job import SendLimits
 from roomcast.sending.sender import SendReport
 from roomcast.sending.worker import Worker
@@ -41,11 +40,11 @@ from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.items import grant_key
 from roomcast.wiring import Wiring
-from tests.builders import create_tables
+from tests.builders import chat, create_tables
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
 from tests.support.stepping import Operation, SteppedClient
 
-CHAT = Room("chat", "r1")
+CHAT = chat("r1")
 USERS = ("ann", "bob")
 PING = json.dumps({"action": "ping"})
 STEPS = st.sampled_from([0, 1, 2, 99])  # that an operation does before another one's turn

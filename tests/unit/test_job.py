@@ -12,9 +12,9 @@ from jsonschema import Draft202012Validator
 import roomcast.sending.job
 from roomcast.connection import Receiver
 from roomcast.errors import JobError
-from roomcast.names import Room
 from roomcast.sending.audience import ToRoom
 from roomcast.sending.job import PostJob, SendJob, parse
+from tests.builders import APP, chat
 
 SCHEMA = Draft202012Validator(
     json.loads(Path(roomcast.sending.job.__file__).with_name("job.schema.json").read_text())
@@ -60,7 +60,7 @@ BAD: list[Any] = [
 @pytest.mark.parametrize("job", GOOD)
 def test_a_good_job_is_taken_by_the_schema_and_by_the_reader(job: dict[str, Any]) -> None:
     SCHEMA.validate(job)
-    parsed = parse(json.dumps(job))
+    parsed = parse(json.dumps(job), APP.rooms)
     assert isinstance(parsed, SendJob)
     assert json.loads(parsed.dump()) == job
 
@@ -69,7 +69,7 @@ def test_a_good_job_is_taken_by_the_schema_and_by_the_reader(job: dict[str, Any]
 def test_a_bad_job_is_refused_by_the_schema_and_by_the_reader(job: Any) -> None:
     assert not SCHEMA.is_valid(job)
     with pytest.raises(JobError):
-        parse(json.dumps(job))
+        parse(json.dumps(job), APP.rooms)
 
 
 _JSON = st.recursive(
@@ -82,7 +82,7 @@ _JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from([*JOB, "id", "x"]), _JSON | st.sampled_from([*JOB.values()])))
 def test_schema_and_reader_agree_on_any_object(job: dict[str, Any]) -> None:
     try:
-        parse(json.dumps(job))
+        parse(json.dumps(job), APP.rooms)
         taken = True
     except JobError:
         taken = False
@@ -93,20 +93,20 @@ def test_schema_and_reader_agree_on_any_object(job: dict[str, Any]) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"version": NaN}', "\ud800"])
 def test_what_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(JobError):
-        parse(text)
+        parse(text, APP.rooms)
 
 
 @given(st.text())
 def test_no_text_makes_the_reader_raise_anything_else(text: str) -> None:
     with pytest.raises(JobError):
-        parse(text)
+        parse(text, APP.rooms)
 
 
 def test_a_post_job_is_read_as_it_was_written() -> None:
     receivers = (Receiver("c1=", "2026-01-01T00:00:00.000Z", True), Receiver("c2=", "x", False))
     for room in (None, "chat_room_r1"):
         job = PostJob("id-1", room, '{"event":"e"}', receivers, 2)
-        assert parse(job.dump()) == job
+        assert parse(job.dump(), APP.rooms) == job
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_a_post_job_is_read_as_it_was_written() -> None:
 def test_a_broken_post_job_is_refused(change: dict[str, Any]) -> None:
     job = json.loads(PostJob("id-1", None, "{}", (Receiver("c1=", "x"),)).dump())
     with pytest.raises(JobError):
-        parse(json.dumps({**job, **change}))
+        parse(json.dumps({**job, **change}), APP.rooms)
 
 
 def test_a_job_of_any_characters_is_ascii() -> None:
     # SQS refuses some characters that JSON may hold.
-    assert SendJob(ToRoom(Room("chat", "r1")), "grüße", "\uffff😀").dump().isascii()
+    assert SendJob(ToRoom(chat("r1")), "grüße", "\uffff😀").dump().isascii()

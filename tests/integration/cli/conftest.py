@@ -12,10 +12,10 @@ from xml.sax.saxutils import escape
 import pytest
 from hypothesis import strategies as st
 
-from roomcast import names as rooms
 from roomcast.connection import Identity
+from roomcast.names import Role
 from roomcast.store import Store
-from tests.builders import SECRET
+from tests.builders import APP, ROOMS_IN_FILE, SECRET
 from tests.fakes.management_api import FakeManagementApi
 from tests.unit.cli.conftest import own_directory as own_directory
 from tests.unit.cli.conftest import roomcast as roomcast
@@ -30,14 +30,14 @@ def steering(printed: str) -> set[str]:
     return {c for c in printed if not c.isprintable() and c != "\n" and c not in joiners}
 
 
-def connect(store: Store, connection_id: str, user_id: str, role: rooms.Role = "user") -> None:
+def connect(store: Store, connection_id: str, user_id: str, role: Role = "user") -> None:
     """Connect a user and join the user's dashboard room."""
     now = int(time.time())
     who = Identity(user_id, role, user_id.title(), f"{user_id}@x.test", expires_at=now + 5430, issued_at=now)
     assert store.connections.connect(connection_id, who) == "connected"
     connection = store.connections.get(connection_id)
     assert connection is not None
-    assert store.members.join(connection, rooms.dashboard(role, user_id), needs_grant=False)
+    assert store.members.join(connection, APP.rooms.called("dashboard", role, user_id), needs_grant=False)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def local_stage(dynamodb: Any, api: FakeManagementApi, own_directory: Path) -> P
     path = own_directory / ".env.local"
     path.write_text(
         f"WEBSOCKET_API_ENDPOINT={api.endpoint}\nWEBSOCKET_CONNECTIONS_TABLE=connections\n"
-        f"WEBSOCKET_ROOMS_TABLE=rooms\nJWT_SECRET={SECRET}\nAWS_REGION=us-east-1\n"
+        f"WEBSOCKET_ROOMS_TABLE=rooms\nWEBSOCKET_ROOMS={ROOMS_IN_FILE}\nJWT_SECRET={SECRET}\nAWS_REGION=us-east-1\n"
     )
     return path
 

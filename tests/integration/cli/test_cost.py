@@ -14,11 +14,10 @@ import pytest
 
 from lambdas import connect, default, disconnect
 from roomcast.functions.cold_start import wiring
-from roomcast.names import Room
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast_dev.cli.pricing import Usage, count
-from tests.builders import connect_event, disconnect_event, message_event, token
+from tests.builders import APP, chat, connect_event, disconnect_event, message_event, token
 from tests.integration.cli.conftest import FakeCloudFormation
 from tests.unit.cli.conftest import Roomcast
 
@@ -60,7 +59,8 @@ def units_used(dynamodb: Any) -> Iterator[dict[str, float]]:
 
 @pytest.mark.usefixtures("functions")
 def test_the_model_uses_what_the_functions_use(dynamodb: Any) -> None:
-    wiring().store = Store(Tables(dynamodb, "connections", "rooms"))  # on the client whose calls are counted
+    # On the client whose calls are counted.
+    wiring().store = Store(Tables(dynamodb, "connections", "rooms"), APP.rooms)
     wiring().store.size.last()  # which a warm function reads once a minute
     with units_used(dynamodb) as used:
         assert connect.handler(connect_event(token=token("u1")), None)["statusCode"] == 200
@@ -84,8 +84,8 @@ def test_the_model_uses_what_the_functions_use(dynamodb: Any) -> None:
 
 @pytest.mark.usefixtures("functions")
 def test_a_join_with_a_grant_uses_what_the_model_says(dynamodb: Any) -> None:
-    wiring().store = Store(Tables(dynamodb, "connections", "rooms"))
-    wiring().store.members.grant(Room("chat", "r1"), "u1")
+    wiring().store = Store(Tables(dynamodb, "connections", "rooms"), APP.rooms)
+    wiring().store.members.grant(chat("r1"), "u1")
     wiring().store.size.last()
     connect.handler(connect_event(token=token("u1")), None)
     with units_used(dynamodb) as used:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from roomcast import names as rooms
 from roomcast.connection import Identity
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.listing import Listing
+from tests.builders import APP, chat
 from tests.fakes.management_api import GONE, FakeManagementApi
 from tests.integration.cli.conftest import ANYTHING, connect, steering
 from tests.unit.cli.conftest import Roomcast
@@ -27,16 +27,16 @@ def people(dynamodb: Any) -> None:
     now = time.time()
 
     def store_of(age: float) -> Store:
-        return Store(Tables(dynamodb, "connections", "rooms", clock=lambda: now - age))
+        return Store(Tables(dynamodb, "connections", "rooms", clock=lambda: now - age), APP.rooms)
 
     connect(store_of(7300), "a1=", "boss", "admin")
     connect(store_of(200), "u1=", "u1")
     store = store_of(130)
     connect(store, "u2=", "u1")
-    store.members.grant(rooms.chat("42"), "u1")
+    store.members.grant(chat("42"), "u1")
     connection = store.connections.get("u2=")
     assert connection is not None
-    assert store.members.join(connection, rooms.chat("42"), needs_grant=True)
+    assert store.members.join(connection, chat("42"), needs_grant=True)
     store.connections.connect(
         "old=", Identity("old", "user", "[bold]Old", "", expires_at=int(now) - 1, issued_at=int(now))
     )
@@ -124,7 +124,7 @@ def test_more_than_the_limit_are_counted_not_shown(roomcast: Roomcast) -> None:
 def test_a_name_is_shown_as_it_is(roomcast: Roomcast, dynamodb: Any) -> None:
     now = int(time.time())
     who = Identity("u9", "user", "[red]Ann[/red]", "", expires_at=now + 60, issued_at=now)
-    Store(Tables(dynamodb, "connections", "rooms")).connections.connect("u9=", who)
+    Store(Tables(dynamodb, "connections", "rooms"), APP.rooms).connections.connect("u9=", who)
     assert "[red]Ann[/red]" in roomcast("inspect", "--user", "u9").out
 
 
@@ -205,7 +205,7 @@ def test_kick_may_keep_the_user_out(roomcast: Roomcast, dynamodb: Any) -> None:
     now = int(time.time())
     older = Identity("u1", "user", "", "", expires_at=now + 60, issued_at=now - 5)
     newer = Identity("u1", "user", "", "", expires_at=now + 60, issued_at=now + 5)
-    store = Store(Tables(dynamodb, "connections", "rooms"))
+    store = Store(Tables(dynamodb, "connections", "rooms"), APP.rooms)
     assert store.connections.connect("u5=", older) == "revoked"
     assert store.connections.connect("u6=", newer) == "connected"
     assert roomcast("restore", "u1").out == "u1 may connect again\n"

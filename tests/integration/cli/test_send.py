@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from roomcast import names as rooms
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
+from tests.builders import APP, chat
 from tests.fakes.management_api import FAILING, GONE, FakeManagementApi
 from tests.integration.cli.conftest import connect
 from tests.unit.cli.conftest import Roomcast
@@ -23,7 +23,7 @@ OLD_ENOUGH = 60.0  # seconds ago: a 410 then means gone, not "not open yet"
 @pytest.fixture
 def online(dynamodb: Any) -> None:
     """An admin in the admins' room (a1=) and a user with two connections (u1=, u2=)."""
-    store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: time.time() - OLD_ENOUGH))
+    store = Store(Tables(dynamodb, "connections", "rooms", clock=lambda: time.time() - OLD_ENOUGH), APP.rooms)
     connect(store, "a1=", "boss", "admin")
     connect(store, "u1=", "u1")
     connect(store, "u2=", "u1")
@@ -102,10 +102,10 @@ def test_failed_receivers_make_the_exit_code_1(
 def test_a_grant_lets_the_user_join_and_a_revoke_ends_it(
     roomcast: Roomcast, online: None, dynamodb: Any
 ) -> None:
-    store = Store(Tables(dynamodb, "connections", "rooms"))
+    store = Store(Tables(dynamodb, "connections", "rooms"), APP.rooms)
     connection = store.connections.get("u1=")
     assert connection is not None
-    room = rooms.chat("42")
+    room = chat("42")
     assert not store.members.join(connection, room, needs_grant=True)
     assert roomcast("grant", "chat_room_42", "u1").out == "u1 may join chat_room_42\n"
     assert store.members.join(connection, room, needs_grant=True)
@@ -139,4 +139,4 @@ def test_a_right_that_was_not_there_is_said(roomcast: Roomcast, online: None) ->
 def test_a_room_that_takes_no_grants_is_refused(roomcast: Roomcast, online: None, room: str) -> None:
     answer = roomcast("grant", room, "u1")
     assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
-    assert "only chat rooms take grants" in answer.err
+    assert "only these take grants" in answer.err

@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from roomcast_dev.cli.main import GROUPS, app
-from tests.builders import SECRET
+from tests.builders import ROOMS_IN_FILE, SECRET
 from tests.unit.cli.conftest import Roomcast
 
 
@@ -38,7 +38,7 @@ def local() -> Path:
     path = Path(".env.local")
     path.write_text(
         "WEBSOCKET_API_ENDPOINT=ws://localhost:9/local\nWEBSOCKET_CONNECTIONS_TABLE=connections\n"
-        f"WEBSOCKET_ROOMS_TABLE=rooms\nJWT_SECRET={SECRET}\n"
+        f"WEBSOCKET_ROOMS_TABLE=rooms\nWEBSOCKET_ROOMS={ROOMS_IN_FILE}\nJWT_SECRET={SECRET}\n"
         "AWS_ENDPOINT_URL=http://127.0.0.1:9\nAWS_REGION=us-east-1\nAWS_ACCESS_KEY_ID=local\n"
     )
     return path
