@@ -240,7 +240,9 @@ def _is_walk(text: str) -> bool:
 def _required(env: Mapping[str, str], key: str) -> str:
     value = env.get(key)
     if not value:
-        raise SettingsError(key, "is not set; `roomcast env` writes it from the stack's outputs")
+        raise SettingsError(
+            key, "is not set; `roomcast env` writes it for a deployed stage, `roomcast dev` for the local one"
+        )
     return value
 
 

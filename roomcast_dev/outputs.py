@@ -9,6 +9,9 @@ BROWSER_URL = "REACT_APP_WEBSOCKET_URL"
 ROOMS = "Rooms"
 """The output that is JSON."""
 
+BROWSER_URLS = (BROWSER_URL, "VITE_WEBSOCKET_URL", "NEXT_PUBLIC_WEBSOCKET_URL")
+"""The same under the names that Create React App, Vite and Next.js let a page see."""
+
 # The fan-out queue and the history table are not in every stack. A backend posts to the management API
 # itself, and not to the domain that browsers may connect to.
 KEYS = {

@@ -8,7 +8,7 @@ import typer
 from roomcast_dev import env_file as files
 from roomcast_dev.cli import target
 from roomcast_dev.cli.output import Json, print_json
-from roomcast_dev.outputs import BROWSER_URL
+from roomcast_dev.outputs import BROWSER_URL, BROWSER_URLS
 
 
 def env(
@@ -36,7 +36,7 @@ def env(
     frontend = _file(frontend) if frontend else backend
     url = environ.pop(BROWSER_URL)
     changes = {backend.resolve(): environ}
-    changes.setdefault(frontend.resolve(), {})[BROWSER_URL] = url
+    changes.setdefault(frontend.resolve(), {}).update(dict.fromkeys(BROWSER_URLS, url))
     # Everything is read and edited before anything is written.
     old = {path: files.read(path) for path in changes}
     new = {path: files.set_values(old[path], values) for path, values in changes.items()}

@@ -46,9 +46,14 @@ def dev(
     host: str | None = typer.Option(
         None, help="Listen on this address too, or on all with 0.0.0.0: for containers and other machines."
     ),
-    ministack_port: int = typer.Option(
-        0, min=0, max=65535, help="The port of DynamoDB, SQS and Secrets Manager (0: a free one)."
-    ),
+    ministack_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="The port of DynamoDB, SQS and Secrets Manager (0: a free one). Default: the port + 1.",
+        ),
+    ] = None,
     env_file: EnvFileOption = ENV_FILE,
     cache: Annotated[
         Path | None, typer.Option(help="Where the synthesized stack is kept (default: build/local/).")

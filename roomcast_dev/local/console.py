@@ -30,6 +30,10 @@ _TOKEN = re.compile(
 # and has both letters and digits.
 _LONG = re.compile(r"(?=[A-Za-z_~+=.-]*[0-9])(?=[0-9_~+=.-]*[A-Za-z])[A-Za-z0-9_~+=.-]{24,}")
 
+_SAID = re.compile(r"\[INFO\] (?:action|refused|connected|disconnected) connectionId=")
+"""What Roomcast's functions log of each event: its own line says the same."""
+_PROBLEM = re.compile(r"\[(?:WARNING|ERROR|CRITICAL)\]")
+
 
 def client_text(text: str, limit: int = 80) -> str:
     """Make what a client chose (a path, an action, a reason) fit to be shown.
@@ -64,22 +68,32 @@ class Console:
         self._write(f"{self._style['red']}{_clean(text)}{self._style['reset']}")
 
     def event(
-        self, route: str, connection_id: str, detail: str, *, started: float | None = None, error: str = ""
+        self,
+        route: str,
+        connection_id: str,
+        detail: str,
+        *,
+        started: float | None = None,
+        took: float | None = None,
+        error: str = "",
     ) -> None:
         """Show something that a client did, and how it ended.
 
         Args:
             route: as the template has it, or as the client chose it.
             detail: of the client's own text only what `client_text` returns.
-            started: `time.perf_counter()` when it began.
+            started: `time.perf_counter()` when it began, if it ends now.
+            took: the seconds that it took otherwise.
             error: why it failed, if it did.
         """
         if self._quiet and not error:
             return
         style = self._style
-        took = f"{(time.perf_counter() - started) * 1000:5.0f} ms" if started is not None else ""
+        if started is not None:
+            took = time.perf_counter() - started
+        duration = f"{took * 1000:5.0f} ms" if took is not None else ""
         now = datetime.now().strftime("%H:%M:%S.%f")[:-3]  # noqa: DTZ005 the wall clock of whoever reads it
-        line = f"{style['dim']}{now}{style['reset']} {_clean(route):<12} {connection_id:<16} {took:>8}  "
+        line = f"{style['dim']}{now}{style['reset']} {_clean(route):<12} {connection_id:<16} {duration:>8}  "
         line += _clean(detail)
         if error:
             line += f"  {style['red']}{_clean(error)}{style['reset']}"
@@ -92,9 +106,12 @@ class Console:
         # awslambdaric writes level, time, request id and message with tabs between; time and id are known.
         parts = line.split("\t", 3)
         text = f"{parts[0]} {parts[3]}" if len(parts) == 4 and parts[2] == request_id else line
+        if _SAID.match(text):
+            return
         style = self._style
+        colour = style["red" if _PROBLEM.match(text) else "dim"]
         short = name.rsplit("-", 1)[-1]
-        self._write(f"{style['dim']}             {short} {request_id[:8]} | {_clean(text)}{style['reset']}")
+        self._write(f"{colour}             {short} {request_id[:8]} | {_clean(text)}{style['reset']}")
 
     def _write(self, line: str) -> None:
         if self._gone:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import resource
+import shlex
+import shutil
 import signal
 import sys
 import time
@@ -18,12 +20,14 @@ import uvloop
 from roomcast_dev.local import demo, handover
 from roomcast_dev.local.console import Console
 from roomcast_dev.local.environment import CREDENTIALS
-from roomcast_dev.local.errors import LocalRunError, TemplateError
+from roomcast_dev.local.errors import LocalRunError, PortInUseError, TemplateError
 from roomcast_dev.local.project import project_in
 from roomcast_dev.local.stack import LocalRun, Project
 from roomcast_dev.local.template.model import REGION
-from roomcast_dev.outputs import BROWSER_URL, KEYS, of_backend
+from roomcast_dev.local.wire.sockets import listen
+from roomcast_dev.outputs import BROWSER_URLS, KEYS, of_backend
 
+ENV_FILE = Path(".env.local")
 MAX_OPEN_FILES = 65_536  # ours: each client is an open file, and shells allow 256 or 1,024 of them
 
 
@@ -34,7 +38,8 @@ class Options:
     Args:
         port: where clients connect, on loopback.
         host: one more address to listen on (`0.0.0.0`: all), for other machines and containers.
-        ministack_port: where MiniStack listens; 0 takes a free port.
+        ministack_port: where MiniStack listens; 0 takes a free port, `None` the one after `port`, so that it
+            is the same after a restart, or a free one where that is taken.
         env_file: gets the settings for backends and commands. A `JWT_SECRET` in it is kept, so that tokens
             outlive a restart.
         cache: where synthesized assemblies are kept; `None`: `build/local/` in the project.
@@ -45,8 +50,8 @@ class Options:
 
     port: int = 3001
     host: str | None = None
-    ministack_port: int = 0
-    env_file: Path = Path(".env.local")
+    ministack_port: int | None = None
+    env_file: Path = ENV_FILE
     cache: Path | None = None
     time_scale: float = 1.0
     quotas: float | None = None
@@ -77,7 +82,7 @@ async def _run(project: Project, options: Options) -> int:
         project,
         port=options.port,
         host=options.host,
-        ministack_port=options.ministack_port,
+        ministack_port=_ministack_port(options),
         console=console,
         time_scale=options.time_scale,
         quotas=options.quotas,
@@ -104,6 +109,18 @@ async def _run(project: Project, options: Options) -> int:
         await stack.stop()
     console.note("Stopped.")
     return 0
+
+
+def _ministack_port(options: Options) -> int:
+    if options.ministack_port is not None:
+        return options.ministack_port
+    port = options.port + 1
+    try:
+        for sock in listen(port, options.host):
+            sock.close()
+    except (PortInUseError, OverflowError):
+        return 0
+    return port
 
 
 def _open_standard_descriptors() -> None:
@@ -158,7 +175,7 @@ async def local_environment(stack: LocalRun, env_file: Path | None = None) -> di
     await asyncio.to_thread(stack.ministack.put_secret, outputs["JwtSecretName"], secret)
     environment = {
         "WEBSOCKET_API_ENDPOINT": stack.url,
-        BROWSER_URL: f"ws://{stack.address}",
+        **dict.fromkeys(BROWSER_URLS, f"ws://{stack.address}"),
         "WEBSOCKET_CONNECTIONS_TABLE": outputs["ConnectionsTableName"],
         "WEBSOCKET_ROOMS_TABLE": outputs["RoomsTableName"],
     }
@@ -174,6 +191,8 @@ def _greet(console: Console, stack: LocalRun, options: Options, seconds: float) 
         for f in stack.template.functions.values()
     )
     also = f"   and on {options.host}" if options.host else ""
+    command = typed_here(sys.argv[0])
+    where = "" if options.env_file == ENV_FILE else f" --env-file {shlex.quote(str(options.env_file))}"
     console.note(
         f"""
   Realtime backend on this machine, ready in {seconds:.1f} s. Ctrl-C ends it.
@@ -181,13 +200,25 @@ def _greet(console: Console, stack: LocalRun, options: Options, seconds: float) 
     demo       http://{stack.address}/
     browser    ws://{stack.address}/?token=...{also}
     callback   {stack.callback_url}/@connections/...
+    AWS        {stack.ministack.url} is DynamoDB, SQS and Secrets Manager
     settings   {options.env_file}
     functions  {memory}
 
-  A token:     roomcast token --user u1 --role admin
-  A message:   roomcast send user u1 hello '{{"text": "hi"}}'
+  Open the demo and enter as Ada. Then, in another shell, send her a message:
+
+    {command} send user ada hello '{{"text": "hi"}}'{where}
 """
     )
+
+
+def typed_here(program: str) -> str:
+    """How this command is written in a shell in this directory: a name that is found there, or a path."""
+    path = Path(program)
+    if shutil.which(path.name) is not None:
+        return path.name
+    with contextlib.suppress(ValueError):
+        path = path.absolute().relative_to(Path.cwd())
+    return shlex.quote(str(path))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -13,11 +15,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from dotenv import dotenv_values
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from roomcast_dev.local.run import typed_here
 
 COMMAND = [sys.executable, "-c", "from roomcast_dev.cli.main import main; main()", "dev"]
 
@@ -119,7 +124,8 @@ def test_it_writes_the_env_file_for_its_owner_alone(dev: Dev) -> None:
     assert stat.S_IMODE(dev.env_file.stat().st_mode) == 0o600
     settings = dotenv_values(dev.env_file)
     assert settings["WEBSOCKET_API_ENDPOINT"] == f"ws://localhost:{dev.port}/local"
-    assert settings["REACT_APP_WEBSOCKET_URL"] == f"ws://localhost:{dev.port}"
+    for framework in ("REACT_APP", "VITE", "NEXT_PUBLIC"):
+        assert settings[f"{framework}_WEBSOCKET_URL"] == f"ws://localhost:{dev.port}"
     assert set(settings) >= {
         "WEBSOCKET_CONNECTIONS_TABLE",
         "WEBSOCKET_ROOMS_TABLE",
@@ -190,6 +196,54 @@ def test_when_ministack_ends_it_says_so_and_ends_too(dev: Dev) -> None:
     assert dev.process.wait(timeout=5) == 1
     assert alive(family) == set()
     assert "MiniStack ended" in dev.log.read_text().splitlines()[-1]
+
+
+def test_its_ports_are_the_same_after_a_restart(dev: Dev) -> None:
+    assert dotenv_values(dev.env_file)["AWS_ENDPOINT_URL"] == f"http://127.0.0.1:{dev.port + 1}"
+
+
+def test_a_port_that_somebody_else_has_is_no_reason_not_to_start(tmp_path: Path) -> None:
+    port = free_port() + 1
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        dev = Dev(tmp_path, "--port", str(port - 1))  # the later one counts
+        try:
+            dev.wait_ready()
+            assert dotenv_values(dev.env_file)["AWS_ENDPOINT_URL"] != f"http://127.0.0.1:{port}"
+        finally:
+            dev.process.kill()
+            dev.process.wait()
+
+
+def test_its_last_line_can_be_pasted_and_the_message_arrives(dev: Dev) -> None:
+    """The reader has opened the demo page and entered as Ada."""
+    last = [line.strip() for line in dev.log.read_text().splitlines() if " send user " in line][-1]
+    page = f"http://localhost:{dev.port}/_demo/token"
+    request = Request(page, b'{"name": "Ada"}', {"content-type": "application/json"})
+    with urlopen(request) as answer:
+        token = json.load(answer)["token"]
+    with dev.connect(token) as ada:
+        command = shlex.split(last)
+        assert command[0] == "-c"  # this test's own way of starting it
+        done = subprocess.run([*COMMAND[:-1], *command[1:]], capture_output=True, text=True, timeout=30)
+        assert done.stdout.startswith("sent 1 "), done.stderr
+        assert json.loads(ada.recv(timeout=10))["data"] == {"text": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("program", "found", "typed"),
+    [
+        ("/somewhere/bin/roomcast", "/somewhere/bin/roomcast", "roomcast"),
+        (".venv/bin/roomcast", None, ".venv/bin/roomcast"),
+        ("/elsewhere/my tools/roomcast", None, "'/elsewhere/my tools/roomcast'"),
+    ],
+)
+def test_a_command_is_shown_as_it_is_typed_here(
+    monkeypatch: pytest.MonkeyPatch, program: str, found: str | None, typed: str
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: found)
+    assert typed_here(program) == typed
 
 
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from collections.abc import Callable
@@ -49,4 +50,4 @@ def test_inspect_shows_who_is_there_and_kick_ends_it(
     assert roomcast("kick", "carla") == "closed 2 of carla"
     for client in clients:
         assert client.wait_closed()[0] == 1000
-    assert "0 connections" in roomcast("inspect", "--user", "carla")
+    assert json.loads(roomcast("inspect", "--user", "carla", "--json"))["connections"] == []

@@ -73,3 +73,28 @@ def test_a_terminal_that_has_gone_does_not_end_the_run() -> None:
     console = Console(Broken())
     console.note("x")
     console.event("a", "b", "c")
+
+
+def test_what_roomcasts_functions_log_of_an_event_is_not_said_twice() -> None:
+    output = io.StringIO()
+    said = "[INFO]\t2026-11-25T09:46:56.941Z\tr1\taction connectionId=a= action=ping\n"
+    Console(output).function("landinghub-backend-local-websocketDefault", "r1", said)
+    assert output.getvalue() == ""
+    Console(output).function(
+        "landinghub-backend-local-websocketDefault", "r1", said.replace("INFO", "WARNING")
+    )
+    assert "connectionId=a=" in output.getvalue()
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("level", "red"), [("INFO", False), ("WARNING", True), ("ERROR", True)])
+def test_a_functions_warnings_are_red(level: str, red: bool) -> None:
+    output = Terminal()
+    Console(output).function("f", "r1", f"[{level}]\tnow\tr1\tsomething")
+    assert ("\x1b[31m" in output.getvalue()) is red

@@ -56,7 +56,7 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "roomcast_dev.local.api_gateway": [
         {"connection", "limits", "problem"},
-        {"events", "integration", "management"},
+        {"events", "integration", "management", "sends"},
         {"authorizer", "messages"},
         {"handshake"},
         {"gateway"},

@@ -18,6 +18,7 @@ from roomcast_dev.local.api_gateway.limits import IDLE_TIMEOUT, MAX_DURATION, Qu
 from roomcast_dev.local.api_gateway.management import Management
 from roomcast_dev.local.api_gateway.messages import Messages
 from roomcast_dev.local.api_gateway.problem import ProblemError
+from roomcast_dev.local.api_gateway.sends import Sends
 from roomcast_dev.local.console import Console, client_text
 from roomcast_dev.local.faults import Faults
 from roomcast_dev.local.lambda_host.invocation import FunctionError, Invoke
@@ -63,6 +64,7 @@ class ApiGateway:
         self._handshake = Handshake(template, invoke, events=events, quotas=enforced, faults=faults)
         self._messages = Messages(template, invoke, events=events, quotas=enforced, console=console)
         self._management = Management(template.stage, self.connections.get, quotas=enforced, faults=faults)
+        self._sends = Sends(console)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
@@ -77,7 +79,10 @@ class ApiGateway:
         if call is None:
             self._spawn(self._page(request, respond))
         elif (fault := self._management.fault(call)) is None:
-            respond(self._management.answer(call))
+            answer = self._management.answer(call)
+            if request.method == "POST":
+                self._sends.posted(request.body, answer.status)
+            respond(answer)
         else:
             self._spawn(self._management.misbehave(fault, call, respond))
 
@@ -111,6 +116,7 @@ class ApiGateway:
             upgrade.refuse(Response.json(body, status=status) if problem.message else Response(status))
             path = "" if request.path in self._handshake.paths else f" {client_text(request.path)}"
             detail = f"{status}{path}"
+            why = why or "refused"
         else:
             connection.opened = connection.last_active = time.monotonic()
             # Known before the 101 leaves, so that a client's first message finds it.

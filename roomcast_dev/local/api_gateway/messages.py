@@ -18,6 +18,7 @@ from roomcast_dev.local.lambda_host.invocation import Invoke
 from roomcast_dev.local.template.model import Mock, Route, Template
 
 _RESERVED = {"$connect", "$disconnect"}
+_ERROR = re.compile(r'\{"event":"[^"]{0,60}error"')
 _DETAIL = 60  # ours: characters of a selected route key on the console
 
 
@@ -55,6 +56,7 @@ class Messages:
             connection.send(json.dumps(frame).encode())
         else:
             detail = f"{status} {detail}" if status else detail
+            why = _refusal(reply)
             if reply and route is not None and route.responds:
                 connection.send(reply.encode("utf-8", "replace"))
         self._console.event(
@@ -95,6 +97,17 @@ class Messages:
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             return None
         return str(value)
+
+
+def _refusal(reply: str | None) -> str:
+    """The event and the code of a reply that is an error, such as `chat:error forbidden`."""
+    if not reply or _ERROR.match(reply) is None:
+        return ""
+    try:
+        envelope = json.loads(reply)
+        return client_text(f"{envelope['event']} {envelope['data']['code']}")
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _fill(template: str, context: Mapping[str, Any], body: str) -> str:

@@ -47,6 +47,8 @@ def test_env_asks_cloudformation(roomcast: Roomcast, deploy: Deploy) -> None:
         "WEBSOCKET_ROOMS_TABLE=rooms\n"
         "WEBSOCKET_JWT_SECRET_NAME=landinghub-websocket-prod\n"
         "REACT_APP_WEBSOCKET_URL=wss://ws.example.com\n"
+        "VITE_WEBSOCKET_URL=wss://ws.example.com\n"
+        "NEXT_PUBLIC_WEBSOCKET_URL=wss://ws.example.com\n"
     )
 
 

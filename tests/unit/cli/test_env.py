@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from roomcast_dev.outputs import BROWSER_URLS
 from tests.unit.cli.conftest import Roomcast
 
 WSS = "wss://abc123.execute-api.eu-west-1.amazonaws.com/prod"
@@ -36,7 +37,10 @@ def test_both_files_are_written(roomcast: Roomcast) -> None:
     answer = roomcast("env", "--stage", "prod", "--outputs", "outputs.json", "--frontend", "web")
     assert answer.code == 0, answer.err
     assert Path(".env").read_text() == ENV
-    assert Path("web/.env").read_text() == f"# front\nREACT_APP_WEBSOCKET_URL={WSS}\nREACT_APP_X=1\n"
+    assert Path("web/.env").read_text() == (
+        f"# front\nREACT_APP_WEBSOCKET_URL={WSS}\nREACT_APP_X=1\n"
+        f"VITE_WEBSOCKET_URL={WSS}\nNEXT_PUBLIC_WEBSOCKET_URL={WSS}\n"
+    )
 
 
 def test_every_other_line_stays(roomcast: Roomcast) -> None:
@@ -47,13 +51,13 @@ def test_every_other_line_stays(roomcast: Roomcast) -> None:
     assert text.startswith(
         f'# mine\r\nexport WEBSOCKET_API_ENDPOINT="{WSS}" # old\r\nJWT_SECRET=x\r\nWEBSOCKET_C'.encode()
     )
-    assert text.count(b"\n") == text.count(b"\r\n") == 8
+    assert text.count(b"\n") == text.count(b"\r\n") == 10
 
 
 def test_without_a_front_end_its_key_goes_into_the_same_file(roomcast: Roomcast) -> None:
     write_outputs(OUTPUTS)
     assert roomcast("env", "--stage", "prod", "--outputs", "outputs.json").code == 0
-    assert Path(".env").read_text() == ENV + f"REACT_APP_WEBSOCKET_URL={WSS}\n"
+    assert Path(".env").read_text() == ENV + "".join(f"{key}={WSS}\n" for key in BROWSER_URLS)
 
 
 def test_one_file_named_in_two_ways_gets_all_keys(roomcast: Roomcast) -> None:
@@ -61,7 +65,7 @@ def test_one_file_named_in_two_ways_gets_all_keys(roomcast: Roomcast) -> None:
     Path("link").symlink_to(".env")
     answer = roomcast("env", "--stage", "prod", "--outputs", "outputs.json", "--frontend", "link")
     assert answer.code == 0
-    assert Path(".env").read_text() == ENV + f"REACT_APP_WEBSOCKET_URL={WSS}\n"
+    assert Path(".env").read_text() == ENV + "".join(f"{key}={WSS}\n" for key in BROWSER_URLS)
 
 
 def test_the_second_run_does_not_touch_the_file(roomcast: Roomcast) -> None:

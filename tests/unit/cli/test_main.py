@@ -316,5 +316,5 @@ def test_dev_runs_the_local_stage_and_ends_with_its_exit_code(
     vars(module).update(run=run, Options=SimpleNamespace)
     monkeypatch.setitem(sys.modules, "roomcast_dev.local.run", module)
     assert roomcast("dev", "--port", "3002", "--env-file", "here", "--quiet").code == 3
-    defaults = {"time_scale": 1.0, "quotas": None, "host": None, "ministack_port": 0, "cache": None}
+    defaults = {"time_scale": 1.0, "quotas": None, "host": None, "ministack_port": None, "cache": None}
     assert calls == [SimpleNamespace(port=3002, env_file=Path("here"), quiet=True, **defaults)]
