@@ -96,7 +96,7 @@ class FanOut(Construct):
         )
         tables.grant_connections(role, "BatchGetItem", "DeleteItem", "Scan", "UpdateItem")
         tables.grant_rooms(role, "BatchWriteItem", "PutItem", "Query")
-        tables.grant_history(role, "GetItem", "PutItem", "UpdateItem")
+        tables.grant_history(role, "GetItem", "PutItem", "Query", "UpdateItem")
         api.grant_manage_connections(role, "POST")
         # What clients publish in a large room goes over the queue, too.
         *_, default = api.functions

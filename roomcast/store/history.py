@@ -11,8 +11,10 @@ Numbers have no holes, and none is used twice:
 
 - An append puts its item behind the head, on the condition that the number is free, and then moves the head.
   Only what the head has passed counts: nobody reads or posts what is behind it.
-- Who finds the next number taken *helps*: its writer may have died between the two. It moves the head and
-  extends the item's life in one transaction, so that no number passes whose message is about to expire.
+- Who finds the next number taken looks for the first that is free. What was put there a moment ago has a
+  sender at work, and the head is moved past it together with the own message: each number between is taken.
+- Where that item is older, its sender has died between the two writes. Who finds it *helps*: moves the head
+  and extends the item's life in one transaction, so that no number passes whose message is about to expire.
 - The number is good for `STALE` seconds from the moment at which the head was known. A later put could meet a
   number whose item has come and gone. DynamoDB takes a signed request for 15 minutes, and an item lives
   `MARGIN` longer than its retention: so a sender that stalled cannot use a number again.
@@ -20,7 +22,11 @@ Numbers have no holes, and none is used twice:
 DynamoDB deletes expired items whenever it likes, so readers apply the retention themselves.
 """
 
+import itertools
+import random
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from roomcast import aws
@@ -35,7 +41,26 @@ STALE = 60.0
 MARGIN = 3600
 """Seconds that an item outlives its retention: more than `STALE` and the 15 minutes for which DynamoDB takes
 a signed request."""
+_FRESH = 10  # s; what was put behind the head so lately has a sender that is probably alive
+_PAUSE = 0.03  # s at most, after a number was lost to somebody else; a few round trips
 _REMEMBERED = 1_000  # streams whose head a process remembers
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The end of a stream, as far as a process knows.
+
+    Attributes:
+        head: where it was.
+        learned: the clock before that was known.
+        free: the first number that may be free; those from the head to there are taken.
+        crowded: whether others send too, so that what they have put is looked for first.
+    """
+
+    head: Position
+    learned: float
+    free: int
+    crowded: bool = False
 
 
 class History(Replay):
@@ -52,7 +77,7 @@ class History(Replay):
         super().__init__(tables, name)
         self._stale = stale
         self._margin = margin
-        self._known: dict[str, tuple[Position, float]] = {}  # a head, and the clock when it was known
+        self._known: dict[str, _Tail] = {}
 
     def append(
         self,
@@ -80,34 +105,36 @@ class History(Replay):
             StalledError: the process was stalled; whether the message counts is not known.
         """
         began = self._tables.clock()
-        known = self._known.pop(stream, None)
-        if known is not None and began - known[1] > self._stale / 2:
-            known = None
+        tail, losses = self._recall(stream, began), 0
         while True:
-            if known is None:
+            if tail is None:
                 asked = self._tables.clock()
-                known = self.position(stream), asked
-            head, learned = known
-            self._check_time(stream, min(began, learned))
-            mine = Position(head.epoch, head.seq + 1)
+                head = self.position(stream)
+                tail = _Tail(head, asked, head.seq + 1)
+            self._check_time(stream, min(began, tail.learned))
+            if tail.crowded:
+                tail = self._walk(stream, tail, retention)
+                if tail is None:
+                    continue
+            mine = Position(tail.head.epoch, tail.free)
             taken = self._put(stream, mine, message_id, build(mine), retention, once=once)
+            self._check_time(stream, min(began, tail.learned))
             if isinstance(taken, Position):  # sent before
                 if self._pass(stream, taken, retention):
                     return taken
-                known = None
-                continue
-            self._check_time(stream, min(began, learned))
-            if taken is None or taken == message_id:
+                tail = None
+            elif taken is None or taken == message_id:
                 asked = self._tables.clock()
-                now_at = self._move(stream, mine)
-                if now_at is None:
-                    self._remember(stream, mine, asked)
+                other = self._move(stream, tail.head, mine)
+                if other is None or _has_passed(other, mine):
+                    now_at, crowded = other or mine, bool(losses or other)
+                    self._remember(stream, _Tail(now_at, asked, now_at.seq + 1, crowded))
                     return mine
-                if _has_passed(now_at, mine):  # somebody helped
-                    return mine
-                known = None  # another life of the stream has begun, where this message is not
+                tail = None  # another life of the stream has begun, where this message is not
             else:
-                known = (mine, learned) if self._help(stream, mine, retention) else None
+                losses += 1
+                time.sleep(random.uniform(0, _PAUSE))  # noqa: S311  spreads load, guards nothing
+                tail = replace(tail, crowded=True)
 
     def new_epoch(self, stream: str) -> Position:
         """Begin another life of a stream, for a table that was restored: every client learns of a gap.
@@ -135,6 +162,34 @@ class History(Replay):
         return new
 
     # Steps
+
+    def _walk(self, stream: str, tail: "_Tail", retention: Retention) -> "_Tail | None":
+        """Find the first free number behind the head, by one Query of what was put there. None: the head is
+        not where it was thought to be.
+
+        What was put a moment ago is left to its sender, or to whoever moves the head past it. What is older
+        has a dead sender, and may be about to expire: it is helped.
+        """
+        now, free = self._tables.clock(), tail.free
+        pages = self._tables.pages(
+            self._tables.client.query,
+            TableName=self._name,
+            KeyConditionExpression="#stream = :stream AND seq >= :first",
+            ExpressionAttributeNames={"#stream": "stream"},
+            ExpressionAttributeValues={":stream": {"S": stream}, ":first": number(free)},
+            ProjectionExpression="seq, sentAt",
+            ConsistentRead=True,
+        )
+        for item in itertools.chain.from_iterable(page["Items"] for page in pages):
+            at = Position(tail.head.epoch, free)
+            if int(item["seq"]["N"]) != free:
+                break
+            if abs(now - int(item["sentAt"]["N"])) > _FRESH:
+                if not self._help(stream, tail.head, at, retention):
+                    return None
+                tail = replace(tail, head=at)
+            free += 1
+        return _Tail(tail.head, tail.learned, free)
 
     def _check_time(self, stream: str, since: float) -> None:
         """A number that was learnt too long ago may have been used, and its message be gone."""
@@ -191,34 +246,36 @@ class History(Replay):
             return str(error.item["id"]["S"])
         return None
 
-    def _move(self, stream: str, to: Position) -> Position | None:
-        """Move the head by one. None: done. Otherwise where it is: somebody else may have moved it, or begun
-        another epoch."""
+    def _move(self, stream: str, head: Position, to: Position) -> Position | None:
+        """Move the head past numbers that are all taken. None: done. Otherwise where it is: somebody else may
+        have moved it, or begun another epoch."""
         try:
             self._tables.write(
                 self._tables.client.update_item,
-                **self._moved(stream, to),
+                **self._moved(stream, head, to),
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailedError as error:
             return to_position(error.item)
         return None
 
-    def _moved(self, stream: str, to: Position) -> dict[str, Any]:
+    def _moved(self, stream: str, head: Position, to: Position) -> dict[str, Any]:
         return {
             "TableName": self._name,
             "Key": head_key(stream),
             "UpdateExpression": "SET headSeq = :to",
-            "ConditionExpression": "epoch = :epoch AND headSeq = :from",
+            "ConditionExpression": "epoch = :epoch AND headSeq BETWEEN :from AND :last",
             "ExpressionAttributeValues": {
                 ":epoch": {"S": to.epoch},
-                ":from": number(to.seq - 1),
+                ":from": number(head.seq),
+                ":last": number(to.seq - 1),
                 ":to": number(to.seq),
             },
         }
 
-    def _help(self, stream: str, to: Position, retention: Retention) -> bool:
-        """Move the head past an item of somebody else. False: it has moved, or the item is gone.
+    def _help(self, stream: str, head: Position, to: Position, retention: Retention) -> bool:
+        """Move the head past an item of somebody else, and those before it. False: it is there already, or
+        the item is gone.
 
         The message's retention begins now: clients that were here a moment ago have not seen it.
         """
@@ -235,7 +292,7 @@ class History(Replay):
             },
         }
         try:
-            self._tables.transact({"Update": self._moved(stream, to)}, {"Update": live})
+            self._tables.transact({"Update": self._moved(stream, head, to)}, {"Update": live})
         except ConditionFailedError:
             return False
         return True
@@ -246,15 +303,19 @@ class History(Replay):
             head = self.position(stream)
             while head.epoch == at.epoch and head.seq < at.seq:
                 following = Position(head.epoch, head.seq + 1)
-                if not self._help(stream, following, retention):
+                if not self._help(stream, head, following, retention):
                     break
                 head = following
             if head.epoch != at.epoch or head.seq >= at.seq:
                 return head.epoch == at.epoch
         raise StalledError(stream)
 
-    def _remember(self, stream: str, head: Position, learned: float) -> None:
-        self._known[stream] = (head, learned)
+    def _recall(self, stream: str, now: float) -> "_Tail | None":
+        tail = self._known.pop(stream, None)
+        return tail if tail is not None and now - tail.learned <= self._stale / 2 else None
+
+    def _remember(self, stream: str, tail: "_Tail") -> None:
+        self._known[stream] = tail
         while len(self._known) > _REMEMBERED:
             del self._known[next(iter(self._known))]
 

@@ -15,6 +15,7 @@ from roomcast import aws
 from roomcast.connection import Identity, Receiver
 from roomcast.envelope import build
 from roomcast.functions.cold_start import wiring
+from roomcast.rooms import Retention
 from roomcast.sending.job import PostJob, SendLimits
 from roomcast.service import WebSocketService
 from roomcast.settings import Settings
@@ -107,7 +108,7 @@ RIGHTS = {
             "dynamodb:UpdateItem",
         },
         ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:Query"},
-        HISTORY: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+        HISTORY: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"},
         QUEUE: {"sqs:ChangeMessageVisibility", "sqs:SendMessage", *POLLING},
         f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
         "FanOut/Worker/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
@@ -345,6 +346,12 @@ def fanning_out(backend: Backend) -> None:
         default.handler(message_event(f"{user}=", action="dashboard:join"), None)
     for to in ({"user": "u1"}, {"room": "dashboard_user_u1"}, {"all": True}):
         run_job(json.dumps({"version": 1, "to": to, "event": "e", "data": {}}))
+    store = Store.from_settings(wiring().settings)
+    other = store.history
+    assert other is not None
+    retention = Retention(messages=1)
+    other.append("dashboard_user_u1", "m2", lambda _: "{}", retention)  # the worker's next number
+    run_job(json.dumps({"version": 1, "to": {"room": "dashboard_user_u1"}, "event": "e", "data": {}}))
     run_job("no job")  # is given back
     text = build("e", {})
     run_job(PostJob("i", None, text, (Receiver("u2=", ""),)).dump())  # read long ago, so it is read again

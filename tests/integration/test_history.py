@@ -6,11 +6,13 @@ that runs the browser client's scenarios. Everybody records what happens, and `r
 
 import itertools
 import json
+import math
 import os
 import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
+from unittest import mock
 
 import pytest
 from botocore.exceptions import ClientError
@@ -393,7 +395,7 @@ class CountsFirst(History):
     """Takes the number before it puts the message."""
 
     def _put(self, stream: str, at: Position, *arguments: Any, **more: Any) -> Any:
-        self._move(stream, at)
+        self._move(stream, Position(at.epoch, at.seq - 1), at)
         return super()._put(stream, at, *arguments, **more)
 
 
@@ -414,7 +416,7 @@ class NoMargin(History):
 class MovesNothing(History):
     """Posts a message that the head has not passed."""
 
-    def _move(self, stream: str, to: Position) -> None:
+    def _move(self, stream: str, head: Position, to: Position) -> None:
         return None
 
 
@@ -459,18 +461,26 @@ def test_the_sound_code_passes_the_same_examples() -> None:
 class Dies(History):
     """A process that ends between the two writes of an append."""
 
-    def _move(self, stream: str, to: Position) -> None:
+    def _move(self, stream: str, head: Position, to: Position) -> None:
         raise Killed
 
 
 class HelpsHalf(History):
     """Moves the head past the message of a dead sender, and lets that message expire."""
 
-    def _help(self, stream: str, to: Position, retention: Retention) -> bool:
-        return self._move(stream, to) is None
+    def _help(self, stream: str, head: Position, to: Position, retention: Retention) -> bool:
+        return self._move(stream, head, to) is None
 
 
-@pytest.mark.parametrize(("sender", "whole"), [(History, True), (HelpsHalf, False)])
+class HelpsNobody(History):
+    """Takes every item behind the head for one whose sender is at work."""
+
+    def _walk(self, *arguments: Any) -> Any:
+        with mock.patch("roomcast.store.history._FRESH", math.inf):
+            return super()._walk(*arguments)
+
+
+@pytest.mark.parametrize(("sender", "whole"), [(History, True), (HelpsHalf, False), (HelpsNobody, False)])
 def test_a_dead_senders_message_that_is_about_to_expire_is_kept_for_those_who_come_back(
     sender: type[History], whole: bool
 ) -> None:
@@ -490,3 +500,21 @@ def test_a_dead_senders_message_that_is_about_to_expire_is_kept_for_those_who_co
     assert (found.recovered, [message.id for message in found.messages]) == (
         (True, ["m1", "m2"]) if whole else (False, [])
     )
+
+
+def test_senders_at_work_are_not_helped_and_their_messages_count_with_the_next_one() -> None:
+    """Two writes for each sender, and one for the number that was lost to another."""
+    db = FakeDynamoDB()
+    create_history(db)
+    client: Any = db
+    tables = Tables(client, "connections", "rooms", clock=lambda: START)
+    sender = History(tables, "history")
+    since = sender.append(ROOM, "m1", lambda _: "1", KEEP)
+    for number in (2, 3):
+        with pytest.raises(Killed):
+            Dies(tables, "history").append(ROOM, f"m{number}", lambda _: "", KEEP)
+    db.calls.clear()
+    assert sender.append(ROOM, "m4", lambda _: "4", KEEP) == Position(since.epoch, 4)
+    assert db.calls == {"PutItem": 2, "Query": 1, "UpdateItem": 1}
+    found = History(tables, "history").recover(ROOM, since, KEEP)
+    assert [message.id for message in found.messages] == ["m2", "m3", "m4"]
