@@ -1,14 +1,16 @@
 """The answers of HTTP/1.1, read from the bytes of a kept connection. Pure."""
 
-from dataclasses import dataclass
+import re
+from typing import NamedTuple
 
 from roomcast.errors import RoomcastError
 
 _MAX_HEAD = 64 * 1024
+_NAMES = rb"content-length|transfer-encoding|connection|x-amzn-errortype"
+_find_fields = re.compile(rb"\r\n(" + _NAMES + rb"):([^\r\n]*)", re.IGNORECASE).findall
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """What the management API said.
 
     Attributes:
@@ -49,9 +51,11 @@ def parse_response(data: bytes, *, ended: bool) -> Response | None:
         if status >= 200:
             break
         data = data[cut + 4 :]  # 100 Continue and its like come before the response
-    head = data[:cut].lower()
-    length = _header(data, head, b"content-length")
-    if b"\r\ntransfer-encoding:" in head:
+    fields: dict[bytes, bytes] = {}
+    for name, value in _find_fields(data, 0, cut):
+        fields.setdefault(name.lower(), value.strip())
+    length = fields.get(b"content-length")
+    if b"transfer-encoding" in fields:
         end = _end_of_chunks(data, cut + 4)
         if end is None:
             return None
@@ -69,22 +73,10 @@ def parse_response(data: bytes, *, ended: bool) -> Response | None:
         return None
     if len(data) > end:
         raise BadResponseError("more bytes than the response has")
-    option = (_header(data, head, b"connection") or b"").lower()
+    option = fields.get(b"connection", b"").lower()
     keep_alive = not ended and option != b"close" and (data[7:8] != b"0" or option == b"keep-alive")
-    error = b""
-    if status >= 300:
-        error = (_header(data, head, b"x-amzn-errortype") or b"").split(b":")[0]
+    error = fields.get(b"x-amzn-errortype", b"").split(b":")[0] if status >= 300 else b""
     return Response(status, error.decode("latin-1"), keep_alive)
-
-
-def _header(data: bytes, lowered: bytes, name: bytes) -> bytes | None:
-    """A field's value as it stands in `data`; `lowered` is its head in lower case."""
-    at = lowered.find(b"\r\n" + name + b":")
-    if at < 0:
-        return None
-    at += len(name) + 3
-    stop = lowered.find(b"\r\n", at)
-    return data[at : stop if stop >= 0 else len(lowered)].strip()
 
 
 def _end_of_chunks(data: bytes, at: int) -> int | None:

@@ -308,7 +308,7 @@ class Pool:
             self._drop(wire)
             self._pump()
             return
-        if self._dialer.keep_session(wire.sock):
+        if self._dialer.wants_session and self._dialer.keep_session(wire.sock):
             self.loop.call_soon(self._pump)
         following = self._next(now)
         if following is not None:
@@ -343,11 +343,11 @@ class Pool:
 
     def _settle(self, post: Post, outcome: Outcome, failure: Failure | None = None) -> None:
         post.send.settle(post, outcome, failure)
-        self._settled(post.send)
+        if post.send.slow or not post.send.left:
+            self._settled(post.send)
 
     def _settled(self, send: Send) -> None:
-        if send.slow:
-            send.give_up_slow()
+        send.give_up_slow()
         if not send.left and send.whole:
             self._forget(send)
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from operator import attrgetter
 
 
 class Outcome(Enum):
@@ -68,7 +69,7 @@ class PostReport:
 
     def settle(self, connection_id: str, outcome: Outcome, failure: Failure | None = None) -> None:
         """Enter a receiver into its one list."""
-        getattr(self, outcome.value).append(connection_id)
+        _LISTS[outcome](self).append(connection_id)
         if failure is not None:
             self.failures[connection_id] = failure
 
@@ -92,3 +93,6 @@ class PostReport:
         refused = [i for i, failure in self.failures.items() if failure.status == 403]
         everyone = len(self.sent) + len(self.gone) + len(self.failed) + len(self.unknown)
         return refused if len(refused) > 1 or everyone == 1 else []
+
+
+_LISTS = {outcome: attrgetter(outcome.value) for outcome in Outcome}
