@@ -73,6 +73,7 @@ class HttpProtocol(asyncio.Protocol):
     ) -> None:
         self.transport: asyncio.Transport | None = None
         self.transports = transports
+        self._source_ip = ""
         self._early = bytearray()
         self._on_request = on_request
         self._on_upgrade = on_upgrade
@@ -96,6 +97,8 @@ class HttpProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transports.add(self.transport)
+        peer = transport.get_extra_info("peername")
+        self._source_ip = peer[0] if peer else ""
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -148,14 +151,13 @@ class HttpProtocol(asyncio.Protocol):
         path, _, query = self._url.decode("latin-1").partition("?")
         if "://" in path:  # absolute form, as a proxy would send it
             path = "/" + path.split("://", 1)[1].partition("/")[2]
-        peer = self.transport.get_extra_info("peername") if self.transport else None
         request = Request(
             method=self._parser.get_method().decode(),
             path=path,
             query_string=query,
             headers={name.lower(): value for name, value in self._headers},
             body=b"".join(self._body),
-            source_ip=peer[0] if peer else "",
+            source_ip=self._source_ip,
         )
         version = self._parser.get_http_version()
         if version not in ("1.0", "1.1"):

@@ -50,6 +50,8 @@ class Response:
 Handler = Callable[[Request], Awaitable[Response | None]]
 """Answers a request, or returns `None` if the path is not its own: the client gets 404."""
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
 RESET = Response(0)
 """In place of a response: cut the connection."""
 
@@ -61,11 +63,7 @@ OnRequest = Callable[[Request, Respond], None]
 
 def serialize(response: Response, keep_alive: bool, *, head: bool = False) -> bytes:
     """Write `response` as HTTP/1.1; `head` leaves the body out but counts it."""
-    try:
-        phrase = HTTPStatus(response.status).phrase
-    except ValueError:
-        phrase = "Unknown"
-    lines = [f"HTTP/1.1 {response.status} {phrase}"]
+    lines = [f"HTTP/1.1 {response.status} {_PHRASES.get(response.status, 'Unknown')}"]
     lines += [f"{name}: {value}" for name, value in response.headers.items()]
     if response.status != 204:
         lines.append(f"Content-Length: {len(response.body)}")
