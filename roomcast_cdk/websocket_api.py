@@ -101,9 +101,8 @@ class WebSocketApi(Construct):
             stage.reserved_connects,
         )
         tables.grant_connections(connect.role, "BatchGetItem", "DeleteItem", "PutItem", "UpdateItem")
-        tables.grant_user_index(connect.role)
         tables.grant_rooms(
-            connect.role, "BatchWriteItem", "ConditionCheckItem", "DeleteItem", "GetItem", "PutItem"
+            connect.role, "BatchWriteItem", "ConditionCheckItem", "DeleteItem", "GetItem", "PutItem", "Query"
         )
         jwt_secret.grant_read(connect.role)
         self.grant_manage_connections(connect.role, "DELETE", "GET", "POST")

@@ -142,8 +142,8 @@ def _keep_to_limit(wiring: Wiring, connection_id: str, user_id: str) -> None:
     """See that the user has at most the stage's number of connections, this one included.
 
     Comes after the connection was kept, so that nothing is closed for a handshake that is refused, and
-    handshakes at the same time see each other. A fault of AWS lets the client in: the next handshake looks
-    again.
+    handshakes at the same time see each other: the user's inbox is read consistently. A fault of AWS lets the
+    client in: the next handshake looks again.
 
     Raises:
         HandshakeError: this one is too many.
@@ -152,7 +152,7 @@ def _keep_to_limit(wiring: Wiring, connection_id: str, user_id: str) -> None:
     limit = settings.max_connections
     try:
         with aws.within(2 * _CLOSE_SECONDS):
-            found = store.receivers.over_limit(user_id, limit, connection_id)
+            found = store.receivers.over_limit(user_id, limit)
             if found is None:
                 return
             refuses = settings.when_over_max == "refuse_new"

@@ -11,7 +11,7 @@ from typing import Any
 
 from roomcast import aws
 from roomcast.connection import Receiver
-from roomcast.rooms import INBOX, Room
+from roomcast.rooms import INBOX, Room, inbox
 from roomcast.store.dynamodb import Tables, limit, pages_side_by_side, side_by_side
 from roomcast.store.items import MEMBER, MEMBER_NAME, RECEIVER, TTL, USER_INDEX, rooms_of, to_receiver
 from roomcast.store.large_rooms import member_pages, partitions
@@ -107,20 +107,20 @@ class Receivers:
         """One connection; None where it is unknown or expired."""
         return next(self._receivers([connection_id]), None)
 
-    def over_limit(self, user_id: str, limit: int, newest: str) -> list[Receiver] | None:
+    def over_limit(self, user_id: str, limit: int) -> list[Receiver] | None:
         """A user's connections from the oldest on, where there are more than so many. One Query where not.
 
         Args:
             user_id: whose.
             limit: how many there may be.
-            newest: a connection that the index may not show yet, and that counts.
 
         Returns:
             All of them in the order in which they were made; None where there are not too many.
         """
-        ids = {newest, *user_connection_ids(self._tables, user_id)}
+        ids = [receiver.connection_id for receiver in self.of_room(inbox(user_id))]
         if len(ids) <= limit:
             return None
+        # A member may outlive its connection by a moment; nobody is closed for that one.
         found = sorted(self._receivers(ids), key=lambda r: (r.connected_at, r.connection_id))
         return found if len(found) > limit else None
 

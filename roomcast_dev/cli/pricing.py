@@ -30,7 +30,7 @@ _CALLS_PER_COLD_START = 100  # each reads the secret once
 # the user was not revoked, and of a second condition where it needs a grant; a disconnect makes the item a
 # tombstone, which deletes its entry in the index, then deletes the members and the item. A send to a user or
 # a room is appended to a history: an item, by its size, and the head.
-_CONNECT_WRITES, _CONNECT_READS = 7, 0.5
+_CONNECT_WRITES, _CONNECT_READS = 7, 1
 _ACTION_WRITES = 1
 _JOIN_WRITES = 6
 _DISCONNECT_WRITES = 5

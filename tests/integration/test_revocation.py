@@ -221,8 +221,6 @@ def test_handshakes_at_the_same_time_keep_to_the_limit(
         identity = Identity("u1", "user", "", "", int(stage.now) + 60, int(stage.now) - 1)
         stage.store.connections.connect(f"c{number:02}=", identity)
         stage.now += 0.001
-    stage.dynamodb.catch_up()
-    stage.dynamodb.index_lags = False
     api.always = GONE  # none of them is open yet
     let_in = set()
     for number in range(12):

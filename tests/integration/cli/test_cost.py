@@ -46,7 +46,7 @@ def units_used(dynamodb: Any) -> Iterator[dict[str, float]]:
             index = "REMOVE userId" in params.get("UpdateExpression", "")
             used["writes"] += 1 + index
         elif operation == "Query":
-            used["reads"] += 0.5
+            used["reads"] += 1 if params.get("ConsistentRead") else 0.5
         else:
             raise AssertionError(f"{operation} is not in the model")
 
