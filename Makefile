@@ -90,9 +90,9 @@ bench-local: setup  ## the local gateway compared with serverless-offline, MiniS
 
 lock: setup  ## resolve pyproject.toml into the pinned requirements files
 	$(BIN)/pip install --quiet pip-tools==7.6.2
-	$(COMPILE) --extra cdk --extra jwks --output-file requirements.txt pyproject.toml
+	$(COMPILE) --extra async --extra cdk --extra jwks --output-file requirements.txt pyproject.toml
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["check"], sep="\n")' \
-		| $(COMPILE) --extra cdk --extra jwks --extra dev --output-file requirements-dev.txt pyproject.toml -
+		| $(COMPILE) --extra async --extra cdk --extra jwks --extra dev --output-file requirements-dev.txt pyproject.toml -
 	$(BIN)/python -m roomcast_cdk.wheels
 	echo checkov==3.3.30 | $(COMPILE) --no-annotate --output-file requirements-checkov.txt -
 	echo 'mkdocs-material==9.8.2 mkdocstrings[python]==1.0.8 ruff' | tr ' ' '\n' | $(COMPILE) --no-annotate --output-file requirements-site.txt -

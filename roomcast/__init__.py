@@ -32,6 +32,7 @@ from roomcast.errors import (
 
 if TYPE_CHECKING:
     from roomcast.app import App
+    from roomcast.async_service import AsyncWebSocketService
     from roomcast.aws_client.credentials import CredentialSource, FrozenCredentials
     from roomcast.management_api.client import ManagementApi
     from roomcast.management_api.pool import PoolLimits
@@ -45,10 +46,12 @@ if TYPE_CHECKING:
     from roomcast.store import Store
     from roomcast.store.dynamodb import Tables
     from roomcast.store.replay import Message, Position, Recovery
+    from roomcast.tokens.authentication import sign_token
 
 # Every other name of the package, and every module, is private: it may change with any version.
 _MODULES = {
     "App": "app",
+    "AsyncWebSocketService": "async_service",
     "ClaimNames": "settings",
     "CredentialSource": "aws_client.credentials",
     "FrozenCredentials": "aws_client.credentials",
@@ -69,12 +72,14 @@ _MODULES = {
     "Tables": "store.dynamodb",
     "TokenRules": "settings",
     "WebSocketService": "service",
+    "sign_token": "tokens.authentication",
 }
 
 __all__ = [
     "ActionError",
     "App",
     "ApplicationError",
+    "AsyncWebSocketService",
     "AuthError",
     "AwsError",
     "AwsRefusedError",
@@ -111,6 +116,7 @@ __all__ = [
     "Tables",
     "TokenRules",
     "WebSocketService",
+    "sign_token",
 ]
 
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from roomcast.aws_client import waiting
 from roomcast.aws_client.client import make
 from roomcast.aws_client.credentials import botocore_session, find_region
 from roomcast.aws_client.failures import ours
@@ -128,7 +129,7 @@ def attempts() -> Iterator[None]:
         pause = random.uniform(0, min(_CAP, _BASE * 2**number))  # noqa: S311  full jitter guards nothing
         if time.monotonic() + pause >= ends:
             return
-        time.sleep(pause)
+        waiting.sleep(pause)
         yield
         number += 1
 
@@ -148,7 +149,7 @@ def call(operation: Callable[..., _Result], **arguments: Any) -> _Result:
     failure: Exception = AssertionError("unreachable: there is always one attempt")
     for _ in attempts():
         try:
-            return operation(**arguments)
+            return waiting.call(operation, arguments)
         except Exception as error:
             known = ours(error)
             if known is None:

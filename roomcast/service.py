@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from roomcast import names
+from roomcast.aws_client import waiting
 from roomcast.connection import Identity
 from roomcast.errors import InvalidNameError
 from roomcast.management_api.client import ManagementApi
@@ -62,6 +63,7 @@ class WebSocketService:
     ) -> None:
         self._store = store
         self._management_api = management_api
+        self._job_queue = job_queue
         self._sender = Sender(store, management_api, job_queue, limits, clock)
         self._index_lag = index_lag
         self._clock = clock
@@ -327,7 +329,7 @@ class WebSocketService:
         self._store.revocations.revoke(names.user_id(user_id))
         reports = [self._end_connections(user_id)]
         while len(reports) == 1 or (reports[-1].found and len(reports) < _LOOKS):
-            time.sleep(self._index_lag)
+            waiting.sleep(self._index_lag)
             reports.append(self._end_connections(user_id))
         _raise([failure for report in reports for failure in report.failures])
         return sum(report.closed for report in reports)
@@ -341,8 +343,11 @@ class WebSocketService:
         self._store.revocations.lift(names.user_id(user_id))
 
     def close(self) -> None:
-        """Close the connections to the management API."""
+        """Close the connections to AWS. A later call opens others."""
         self._management_api.close()
+        self._store.tables.client.close()
+        if self._job_queue is not None:
+            self._job_queue.close()
 
     def _end_connections(self, user_id: str) -> CloseReport:
         return end_connections(self._store, self._management_api, user_id, clock=self._clock)

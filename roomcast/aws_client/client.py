@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from roomcast.aws_client import waiting
 from roomcast.aws_client.credentials import CredentialSource, botocore_session, from_environment
 from roomcast.aws_client.failures import refused, unanswered
 from roomcast.aws_client.http import Answer, Connections
@@ -86,11 +87,16 @@ class JsonClient:
         for method in _OPERATIONS[service].split():
             setattr(self, method, self._method("".join(map(str.title, method.split("_")))))
 
+    def close(self) -> None:
+        """Close the connections that are idle. A later call opens others."""
+        self._connections.close()
+
     def _method(self, operation: str) -> Callable[..., dict[str, Any]]:
         def call(**arguments: Any) -> dict[str, Any]:
             return self._call(operation, arguments)
 
         call.__name__ = operation
+        call.waits = True  # type: ignore[attr-defined]  # on an event loop too: see `roomcast.aws_client.waiting`
         return call
 
     def _call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +120,7 @@ class JsonClient:
         return found
 
     def _ask(self, operation: str, body: bytes) -> Answer:
-        credentials = self._credentials.get_frozen_credentials()
+        credentials = waiting.credentials(self._credentials)
         return self._connections.exchange(
             self._signer.write(f"{self._prefix}.{operation}", body, credentials)
         )

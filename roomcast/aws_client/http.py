@@ -1,4 +1,7 @@
-"""HTTP/1.1 to one endpoint: kept connections, each with one request at a time, all calls blocking."""
+"""HTTP/1.1 to one endpoint: kept connections, each with one request at a time, all calls blocking.
+
+Those that wait on an event loop instead (`waiting.py`) have connections of that loop: `loop_http.py`.
+"""
 
 import os
 import socket
@@ -8,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from roomcast.aws_client import waiting
 from roomcast.aws_client.failures import unanswered
 
 if TYPE_CHECKING:
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 MAX_IDLE = 30.0
 """Seconds; DynamoDB closes an idle connection after a minute or more."""
 _MAX_HEAD = 64 * 1024
-_CLOSED = "closed without a whole answer"
+CLOSED = "closed without a whole answer"
 
 
 class Answer(NamedTuple):
@@ -44,6 +48,11 @@ class Connections:
         connect_timeout: seconds to connect, for each address of the host, and for TLS.
         read_timeout: seconds for the whole answer.
         ssl_context: in place of one that trusts what the system and `AWS_CA_BUNDLE` trust.
+
+    Attributes:
+        host: of the endpoint, as the next two.
+        port: likewise.
+        tls: whether it speaks TLS.
     """
 
     def __init__(
@@ -55,11 +64,11 @@ class Connections:
         ssl_context: "ssl.SSLContext | None" = None,
     ) -> None:
         parts = urlsplit(url)
-        self._url = url
-        self._host = parts.hostname or ""
-        self._tls = parts.scheme == "https"
-        self._port = parts.port or (443 if self._tls else 80)
-        self._timeouts = connect_timeout, read_timeout
+        self.url = url
+        self.host = parts.hostname or ""
+        self.tls = parts.scheme == "https"
+        self.port = parts.port or (443 if self.tls else 80)
+        self.connect_timeout, self.read_timeout = connect_timeout, read_timeout
         self._ssl_context = ssl_context
         self._lock = threading.Lock()
         self._idle: deque[tuple[float, float, socket.socket]] = deque()  # since when, by two clocks
@@ -74,6 +83,9 @@ class Connections:
         Raises:
             AwsError: no whole answer came.
         """
+        loop = waiting.here()
+        if loop is not None:
+            return loop.exchange(self, request)
         kept = self._take()
         answer = self._ask(kept, request, is_kept=True) if kept is not None else None
         return answer or self._ask(self._open(), request, is_kept=False)  # type: ignore[return-value]
@@ -107,24 +119,24 @@ class Connections:
         return None
 
     def _open(self) -> socket.socket:
-        connect_timeout, read_timeout = self._timeouts
         try:
-            sock = socket.create_connection((self._host, self._port), connect_timeout)
+            sock = socket.create_connection((self.host, self.port), self.connect_timeout)
         except TimeoutError as error:
-            raise unanswered("ConnectTimeoutError", self._url, str(error)) from error
+            raise unanswered("ConnectTimeoutError", self.url, str(error)) from error
         except OSError as error:
-            raise unanswered("EndpointConnectionError", self._url, str(error)) from error
+            raise unanswered("EndpointConnectionError", self.url, str(error)) from error
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls:
-                sock = self._context().wrap_socket(sock, server_hostname=self._host)
-            sock.settimeout(read_timeout)
+            if self.tls:
+                sock = self.context().wrap_socket(sock, server_hostname=self.host)
+            sock.settimeout(self.read_timeout)
         except OSError as error:  # a certificate that is not trusted, too
             sock.close()
-            raise unanswered("SSLError", self._url, str(error)) from error
+            raise unanswered("SSLError", self.url, str(error)) from error
         return sock
 
-    def _context(self) -> "ssl.SSLContext":
+    def context(self) -> "ssl.SSLContext":
+        """What is trusted."""
         with self._lock:
             if self._ssl_context is None:
                 import ssl  # a local stage has none
@@ -137,22 +149,22 @@ class Connections:
         data = b""
         try:
             sock.sendall(request)
-            ends = time.monotonic() + self._timeouts[1]
-            while (read := _parse(data)) is None:
+            ends = time.monotonic() + self.read_timeout
+            while (read := parse(data)) is None:
                 more = sock.recv(65536)
                 if not more:
-                    raise ConnectionError(_CLOSED)  # noqa: TRY301  one place says what an end means
+                    raise ConnectionError(CLOSED)  # noqa: TRY301  one place says what an end means
                 if time.monotonic() > ends:
                     raise TimeoutError("the answer takes too long")  # noqa: TRY301  likewise
                 data = data + more if data else more
         except TimeoutError as error:
             sock.close()
-            raise unanswered("ReadTimeoutError", self._url, str(error)) from error
+            raise unanswered("ReadTimeoutError", self.url, str(error)) from error
         except (OSError, ValueError) as error:
             sock.close()
             if is_kept and not data:
                 return None
-            raise unanswered("ConnectionClosedError", self._url, str(error)) from error
+            raise unanswered("ConnectionClosedError", self.url, str(error)) from error
         except BaseException:  # a deadline of the caller's, with half an answer behind it
             sock.close()
             raise
@@ -164,7 +176,7 @@ class Connections:
         return answer
 
 
-def _parse(data: bytes) -> tuple[Answer, bool] | None:
+def parse(data: bytes) -> tuple[Answer, bool] | None:
     """Read one whole answer, and whether the connection takes another request; None while it is not whole.
 
     Raises:

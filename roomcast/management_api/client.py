@@ -19,11 +19,13 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from roomcast.aws_client import waiting
 from roomcast.aws_client.credentials import (
     CredentialSource,
     FrozenCredentials,
     find_credentials,
     find_region,
+    from_environment,
 )
 from roomcast.callback_url import CallbackUrl
 from roomcast.errors import ManagementApiError
@@ -216,7 +218,11 @@ class ManagementApi:
             return PostReport()
         pool, send = begun
         pool.add(send, (), ends=max(ends, time.monotonic() + after_reading))
-        report = send.done.result()
+        try:
+            report = waiting.result(send.done)
+        except BaseException:  # the caller is cancelled
+            pool.add(send, (), ends=time.monotonic())
+            raise
         if method == "POST" and report.sent:
             self.has_sent = True
         if report.failed or report.unknown:
@@ -236,7 +242,7 @@ class ManagementApi:
     def _find_region(self) -> str:
         if self._region is None:
             named = re.search(r"\.execute-api\.([a-z0-9-]+)\.", self._callback_url.host)
-            self._region = named[1] if named else find_region(self._session)
+            self._region = named[1] if named else waiting.call(find_region, {"session": self._session})
         if not self._region:
             raise ManagementApiError(self._callback_url.url, "no region to sign with: set AWS_REGION")
         return self._region
@@ -244,8 +250,9 @@ class ManagementApi:
     def _frozen_credentials(self) -> FrozenCredentials:
         """Blocks while expiring keys are fetched anew: never called on the pool's thread."""
         if self._source is None:
-            self._source = find_credentials(self._session)
-        frozen = self._source.get_frozen_credentials() if self._source else None
+            known = from_environment() if self._session is None else None
+            self._source = known or waiting.call(find_credentials, {"session": self._session})
+        frozen = waiting.credentials(self._source) if self._source else None
         if frozen is None or not frozen.access_key or not frozen.secret_key:
             raise ManagementApiError(self._callback_url.url, "no AWS credentials found to sign with")
         return frozen

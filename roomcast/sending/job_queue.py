@@ -55,6 +55,11 @@ class JobQueue:
         client: SQSClient = aws.client("sqs", self._session)
         return client
 
+    def close(self) -> None:
+        """Close the connections to SQS. A later call opens others."""
+        if "_client" in self.__dict__:
+            self._client.close()
+
     def put(self, jobs: Iterable[Job], delay: float = 0) -> None:
         """Put jobs on the queue, in batches as large as SQS takes.
 

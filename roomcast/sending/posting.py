@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from roomcast import aws
+from roomcast.aws_client import waiting
 from roomcast.connection import Receiver
 from roomcast.errors import AwsError
 from roomcast.management_api.client import AFTER_READING, ManagementApi
@@ -122,7 +123,7 @@ def retry_unopened(
         left = deadline - time.monotonic() - wait
         if not young or left <= 0:
             return
-        time.sleep(wait)
+        waiting.sleep(wait)
         report.replace(young, again(young, left))
 
 

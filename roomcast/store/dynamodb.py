@@ -8,11 +8,12 @@ costs the same read units, and saves 60 bytes of an item's answer).
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from roomcast import aws
+from roomcast.aws_client import waiting
 from roomcast.aws_client.failures import refused
 from roomcast.errors import AwsRefusedError, RoomcastError
 from roomcast.settings import Settings
@@ -166,33 +167,27 @@ def side_by_side(do: Callable[[_Item], object], items: Iterable[_Item]) -> list[
     if len(todo) < 2:
         failures = map(attempt, todo)
         return [error for error in failures if error]
-    from concurrent.futures import ThreadPoolExecutor  # a cold start does without
-
-    with ThreadPoolExecutor(min(_AT_ONCE, len(todo))) as threads:
-        running = [threads.submit(copy_context().run, attempt, item) for item in todo]
-        return [error for future in running if (error := future.result())]
+    with waiting.group(min(_AT_ONCE, len(todo))) as group:
+        running = {group.submit(partial(attempt, item)) for item in todo}
+        failed = []
+        while running:
+            for done in group.first_done(running):
+                running.remove(done)
+                failed.append(done.result())
+    return [error for error in failed if error]
 
 
 def pages_side_by_side(reads: Iterable[Iterator[_Item]]) -> Iterator[_Item]:
     """The pages of several reads in the order in which they come: some reads at a time, each at most one page
     ahead of the caller."""
-    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-
-    threads = ThreadPoolExecutor(_AT_ONCE)
-
-    def submit(read: Iterator[_Item]) -> Future[_Item | None]:
-        return threads.submit(copy_context().run, lambda: next(read, None))
-
-    try:
-        running = {submit(read): read for read in reads}
+    with waiting.group(_AT_ONCE) as group:
+        running = {group.submit(partial(next, read, None)): read for read in reads}
         while running:
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
+            for done in group.first_done(running):
                 read, page = running.pop(done), done.result()
                 if page is not None:
-                    running[submit(read)] = read
+                    running[group.submit(partial(next, read, None))] = read
                     yield page
-    finally:
-        threads.shutdown(cancel_futures=True)
 
 
 def limit(page_size: int | None) -> Any:

@@ -24,12 +24,12 @@ DynamoDB deletes expired items whenever it likes, so readers apply the retention
 
 import itertools
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from roomcast import aws
+from roomcast.aws_client import waiting
 from roomcast.errors import StalledError
 from roomcast.rooms import Retention
 from roomcast.store.dynamodb import ConditionFailedError, Tables
@@ -133,7 +133,7 @@ class History(Replay):
                 tail = None  # another life of the stream has begun, where this message is not
             else:
                 losses += 1
-                time.sleep(random.uniform(0, _PAUSE))  # noqa: S311  spreads load, guards nothing
+                waiting.sleep(random.uniform(0, _PAUSE))  # noqa: S311  spreads load, guards nothing
                 tail = replace(tail, crowded=True)
 
     def new_epoch(self, stream: str) -> Position:

@@ -73,10 +73,13 @@ def sign_token(
     claims: ClaimNames = ClaimNames(),  # noqa: B008  frozen
     now: float | None = None,
 ) -> str:
-    """Make a token that `authenticate` takes.
+    """Sign a token that lets a user in, for a stage with the algorithm `HS256`.
+
+    A backend whose login service signs tokens itself needs none of these. `WebSocketService.create_ticket`
+    needs no secret, and a ticket in a log does no harm.
 
     Args:
-        secret: the stage's key.
+        secret: the stage's key: `JWT_SECRET`, or the secret that `WEBSOCKET_JWT_SECRET_NAME` names.
         user_id: who it is for.
         role: `admin` or `user`.
         name: shown to others.

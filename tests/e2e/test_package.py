@@ -115,6 +115,11 @@ def test_the_library_brings_neither_the_command_nor_cdk(plain: Environment) -> N
     assert plain.python("from roomcast import WebSocketService; print(WebSocketService.__name__)")
 
 
+def test_without_its_extra_the_async_service_says_what_is_missing(plain: Environment) -> None:
+    done = plain.run("python", "-c", "from roomcast import AsyncWebSocketService", status=1)
+    assert done.stderr.splitlines()[-1].endswith('needs greenlet: pip install "roomcast[async]"')
+
+
 def test_without_the_extra_command_and_fixture_say_in_one_line_what_is_missing(plain: Environment) -> None:
     command = plain.run("roomcast", "--version", status=1)
     assert (command.stdout, command.stderr.count("\n")) == ("", 1)

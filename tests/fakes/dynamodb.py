@@ -64,6 +64,9 @@ class FakeDynamoDB:
         self._tables: dict[str, _Table] = {}
         self._done: set[str] = set()  # transactions, by their tokens: a retry of one is not done again
 
+    def close(self) -> None:
+        """There is nothing to close."""
+
     def catch_up(self) -> None:
         """Let the indexes show what the tables hold."""
         for table in self._tables.values():

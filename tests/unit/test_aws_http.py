@@ -20,8 +20,8 @@ SOUND = {
 @pytest.mark.parametrize("name", SOUND)
 def test_an_answer_is_read_when_it_is_whole(name: str) -> None:
     data, body, keeps = SOUND[name]
-    assert all(http._parse(data[:length]) is None for length in range(len(data)))
-    read = http._parse(data)
+    assert all(http.parse(data[:length]) is None for length in range(len(data)))
+    read = http.parse(data)
     assert read is not None
     answer, keep_alive = read
     assert (answer.body, keep_alive) == (body, keeps)
@@ -47,4 +47,4 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 def test_anything_else_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  int's own among them
-        http._parse(data)
+        http.parse(data)

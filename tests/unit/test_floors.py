@@ -35,6 +35,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"sending"},
         {"wiring"},
         {"functions", "service"},
+        {"async_service"},
         {"__init__"},
     ],
     "roomcast_dev": [
