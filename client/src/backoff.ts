@@ -2,11 +2,6 @@
 
 /** Milliseconds: the width of a wait that no crowd shares, such as this tab's own wake-up. */
 export const QUICK = 1_000;
-/** The first wait after a failure of a lone client, doubled by each further failure up to the last. */
-const FIRST = 500;
-const LAST = 15_000;
-/** A streak of refusals may mean that the server counts too few clients: the spread grows, at most to this. */
-const MAX_GROWTH = 2;
 
 /**
  * Milliseconds until the next attempt.
@@ -16,6 +11,11 @@ const MAX_GROWTH = 2;
  * turn is still to come are not joined by those that were refused.
  */
 export function backoff(failures: number, spread: number, random: number): number {
+  /** The first wait after a failure of a lone client, doubled by each further failure up to the last. */
+  const FIRST = 500;
+  const LAST = 15_000;
+  /** A streak of refusals may mean that the server counts too few clients: the spread grows, at most to this. */
+  const MAX_GROWTH = 2;
   if (!failures) return random * spread;
   const growth = Math.min(MAX_GROWTH, 1.25 ** (failures - 1));
   return Math.max(spread * growth, Math.min(LAST, FIRST * 2 ** (failures - 1))) * (1 + random);

@@ -91,14 +91,11 @@ export interface Client<
 }
 
 /** Makes a client, and lets it connect. Its options are read whenever they are needed. */
-export function createClient<Events extends object = Record<string, unknown>, Actions extends object = ActionMap>(
-  options: ClientOptions & { resume: Resume },
-): Client<Events, Actions> & ResumeCalls;
-export function createClient<Events extends object = Record<string, unknown>, Actions extends object = ActionMap>(
-  options: ClientOptions,
-): Client<Events, Actions>;
-export function createClient(options: ClientOptions): Client<any, any> {
-  const client = createSession(options);
-  if (options.autoConnect ?? true) client.connect();
-  return client as unknown as Client<any, any>;
-}
+export const createClient = createSession as {
+  <Events extends object = Record<string, unknown>, Actions extends object = ActionMap>(
+    options: ClientOptions & { resume: Resume },
+  ): Client<Events, Actions> & ResumeCalls;
+  <Events extends object = Record<string, unknown>, Actions extends object = ActionMap>(
+    options: ClientOptions,
+  ): Client<Events, Actions>;
+};

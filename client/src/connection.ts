@@ -2,6 +2,8 @@
 import { type Envelope, RoomcastError, type ServerError } from "./protocol.ts";
 import type { Fact } from "./rooms.ts";
 import { createTimers, type Timers } from "./timers.ts";
+import type { Keepalive } from "./keepalive.ts";
+import { offline } from "./wake.ts";
 
 /** The part of the browser's WebSocket that is used, so that tests and Node can give another. */
 export interface WebSocketLike {
@@ -17,105 +19,113 @@ export type WebSocketClass = new (url: string, protocols?: string[]) => WebSocke
 /** An action: as text, made once and sent over whichever connection is there, and what becomes of it. */
 export interface Request {
   id: string;
-  action: string;
-  text: string;
+  action_: string;
+  text_: string;
   /** Milliseconds to wait for the reply, from the moment of sending. */
-  timeout: number;
+  timeout_: number;
   /** The application does not hear the reply as an event. */
-  quiet?: boolean;
-  /** Epoch milliseconds after which it is not sent any more. Until then it outlives a connection that ends before. */
-  expires?: number;
-  done(error: RoomcastError | undefined, data?: any): void;
+  quiet_?: boolean;
+  /** The application's own: what has not been carried out is given back, and outlives the connection. */
+  back_?(): void;
+  done_(error: RoomcastError | undefined, data?: any): void;
 }
 
 export interface Connection {
   readonly id: number;
-  readonly timers: Timers;
-  /** When it opened, when the last message came, and when the last one came or went; epoch milliseconds. */
-  since: number;
-  heard: number;
-  busy: number;
+  readonly timers_: Timers;
   /** The token that it was opened with, or that was sent on it since. */
   token: string;
   /** Epoch milliseconds at which the right to it ends, as far as is known. */
-  ends?: number;
+  ends_?: number;
   /** The server has said what it says about a connection. */
-  answered?: boolean;
-  /** A ping after this many idle milliseconds has no answer yet. */
-  idle?: number;
+  answered_?: boolean;
   /** What is known of the rooms on it. */
-  readonly facts: Map<string, Fact>;
+  readonly facts_: Map<string, Fact>;
   /** How many rooms its server takes in one action, as far as has been seen; 0: only the old actions. */
   together?: number;
   /** It is to be in the wanted rooms: from its opening until another takes its place. */
-  joins?: boolean;
-  request(request: Request): void;
+  joins_?: boolean;
+  request_(request: Request): void;
+  /** Sends as many of the actions that wait as the pace allows. */
+  flush_(): void;
   /** A question of the client itself: quiet, and before whatever waits. */
-  ask(action: string, data: object | undefined, timeout: number, done: Request["done"]): void;
+  ask_(action: string, data: object | undefined, timeout: number, done: Request["done_"]): void;
   /** Gives a message to the action that it answers, if any; true when the application is not to hear of it. */
-  settle(envelope: Envelope): boolean | undefined;
+  settle_(envelope: Envelope): boolean | undefined;
   /** Pings; without a pong the connection is ended. */
-  ping(answered?: () => void): void;
+  ping_(answered?: () => void): void;
   /** Asks for a sign of life, unless one comes by itself within some seconds. */
-  probe(): void;
-  end(reason: string, code?: number): void;
+  probe_(): void;
+  end_(reason: string, code?: number): void;
 }
-
-const LIVENESS_TIMEOUT = 5_000;
-const HANDSHAKE_TIMEOUT = 15_000;
-/** A connection that was heard of so lately gets the chance to show by itself that it lives. */
-const RECENTLY = 20_000;
-const PROBE_DELAY = 10_000;
-/** API Gateway closes a connection (1009) that sends a larger frame. */
-const MAX_BYTES = 32 * 1024;
-/** Actions at once, and then a second: half of what a stage allows by default, so that its own count is never met. */
-const BURST = 20;
-const RATE = 20;
 
 let sequence = 0;
 
-export function frame(action: string, data?: object): Pick<Request, "id" | "action" | "text"> {
+export function frame(action: string, data?: object): Pick<Request, "id" | "action_" | "text_"> {
+  /** API Gateway closes a connection (1009) that sends a larger frame. */
+  const MAX_BYTES = 32 * 1024;
   const id = `${++sequence}`;
   const text = JSON.stringify({ ...data, action, id });
   // TextEncoder is missing in some test environments and old runtimes.
   const bytes = encodeURIComponent(text).replace(/%../g, "%").length;
-  if (bytes > MAX_BYTES) {
-    throw new RoomcastError("too_large", `${action} has ${bytes} bytes, the limit is ${MAX_BYTES}`);
-  }
-  return { id, action, text };
+  if (bytes > MAX_BYTES) throw new RoomcastError("too_large", `${action}: over ${MAX_BYTES} bytes`);
+  return { id, action_: action, text_: text };
 }
 
-export const refuse = ({ action, done }: Request, code: string, why: string, data?: ServerError): void =>
-  done(new RoomcastError(code, `${action}: ${why}`, data));
+export const refuse = (
+  { action_: action, done_: done }: Request,
+  code: string,
+  why: string,
+  data?: ServerError,
+): void => done(new RoomcastError(code, `${action}: ${why}`, data));
 
-export const isError = ({ event }: Envelope): boolean => /(^|:)error$/.test(event);
+export const isError = ({ event }: Envelope): boolean => event.endsWith("error");
 
 /** What the server says to an action that it has not carried out, and that may be sent again on another connection. */
-export const isEnd = (code: unknown): boolean => code === "token_expired" || code === "unknown_connection";
+export const isEnd = (code: unknown): boolean => /^(token_expired|unknown_connection)$/.test(code as string);
 
 export interface Handlers {
-  opened(connection: Connection): void;
-  message(connection: Connection, text: string): void;
-  /** Any traffic, which puts the keepalive off. */
-  traffic(connection: Connection): void;
+  opened_(connection: Connection): void;
+  message_(connection: Connection, text: string): void;
+  alive_: Keepalive;
+  /** The application's actions that may go over it. */
+  queue_(connection: Connection): Request[];
+  /** Ends the time that an action may wait in that queue. */
+  taken_(request: Request): void;
   /** What a ping asks. */
-  heads(): object | undefined;
-  /** Once; with the actions that were not sent and outlive it. `code` 0: ended by this side. */
-  ended(connection: Connection, code: number, reason: string, unsent: Request[]): void;
+  heads_(): object | undefined;
+  /**
+   * Once. `code` 0: ended by this side. `lasted`: milliseconds since it opened, 0 if it never did.
+   */
+  ended_(connection: Connection, code: number, reason: string, lasted: number): void;
 }
 
 export function openConnection(id: number, token: string, socket: WebSocketLike, on: Handlers): Connection {
+  const LIVENESS_TIMEOUT = 5_000;
+  const HANDSHAKE_TIMEOUT = 15_000;
+  /** A connection that was heard of so lately gets the chance to show by itself that it lives. */
+  const RECENTLY = 20_000;
+  const PROBE_DELAY = 10_000;
+  /** Actions at once, and then a second: half of what a stage allows by default, so that its own count is never met. */
+  const BURST = 20;
+  const RATE = 20;
   const timers = createTimers();
   const sent = new Map<string, Request>();
-  let lane: Request[] = [];
+  const lane: Request[] = [];
   let allowance = BURST;
   let rate = RATE;
   let counted = Date.now();
+  /** When it opened, when the last message came, and when the last one came or went; epoch milliseconds. */
+  let since = 0;
+  let heard = 0;
+  let busy = 0;
+  /** A ping after this many idle milliseconds has no answer yet. */
+  let idle = 0;
   let over = false;
 
   /** Takes an action back from the wire. */
   const take = ({ id }: Request) => {
-    timers.stop(id);
+    timers.stop_(id);
     sent.delete(id);
   };
   const fail = (request: Request, code: string, why: string, data?: ServerError) => {
@@ -123,70 +133,80 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
     refuse(request, code, why, data);
   };
 
-  const lose = (request: Request) => fail(request, "connection_lost", "the connection was lost");
+  const lose = (request: Request) => fail(request, "connection_lost", "connection lost");
 
-  /** Sends as many as the pace allows. */
+  /** Any traffic puts the keepalive off. */
+  const traffic = () => {
+    busy = Date.now();
+    const interval = on.alive_.interval_();
+    timers.start_("keepalive", interval, () => {
+      idle = interval;
+      connection.ping_(() => {
+        idle = 0;
+        on.alive_.survived_(interval);
+      });
+    });
+  };
+
   function flush() {
-    if (!connection.since || over || timers.has("pause")) return;
+    if (!since || over || timers.has_("pause")) return;
     const now = Date.now();
     allowance = Math.min(BURST, allowance + (Math.max(0, now - counted) * rate) / 1_000);
     counted = now;
-    while (lane[0] && allowance >= 1) {
-      const request = lane.shift()!;
-      if (request.expires! <= now) {
-        fail(request, "timeout", "not sent in time");
-        continue;
+    for (let request; (request = lane[0] ?? on.queue_(connection)[0]);) {
+      if (allowance < 1) {
+        timers.start_("pause", Math.ceil((1_000 * (1 - allowance)) / rate), flush);
+        break;
       }
       allowance--;
-      sent.set(request.id, request);
-      timers.start(request.id, request.timeout, () => fail(request, "timeout", `no reply in ${request.timeout} ms`));
+      const { id, timeout_: timeout } = request;
+      if (lane[0]) lane.shift();
+      else on.taken_(request);
+      sent.set(id, request);
+      timers.start_(id, timeout, () => fail(request, "timeout", `no reply in ${timeout} ms`));
       try {
-        socket.send(request.text);
+        socket.send(request.text_);
       } catch {
         // Its message may hold anything; a socket that does not take a message is of no use.
-        return connection.end("cannot send", 0);
+        return connection.end_("not sent");
       }
     }
-    if (lane[0]) timers.start("pause", Math.ceil((1_000 * (1 - allowance)) / rate), flush);
-    connection.busy = now;
-    on.traffic(connection);
+    traffic();
   }
 
   const connection: Connection = {
     id,
     token,
-    timers,
-    since: 0,
-    heard: 0,
-    busy: 0,
-    facts: new Map(),
+    timers_: timers,
+    facts_: new Map(),
+    flush_: flush,
 
-    request(request) {
+    request_(request) {
       if (over) return lose(request);
       lane.push(request);
       flush();
     },
 
-    ask(action, data, timeout, done) {
-      lane.unshift({ ...frame(action, data), timeout, quiet: true, done });
+    ask_(action, data, timeout, done) {
+      lane.unshift({ ...frame(action, data), timeout_: timeout, quiet_: true, done_: done });
       flush();
     },
 
-    settle(envelope) {
+    settle_(envelope) {
       const request = sent.get(envelope.replyTo!);
       if (!request) return;
       const data = (envelope.data ?? {}) as ServerError;
-      const { code } = data;
+      const { code, message } = data;
       if (!isError(envelope)) {
         rate = Math.min(RATE, rate + 0.1);
         take(request);
-        request.done(undefined, envelope.data);
+        request.done_(undefined, envelope.data);
       } else if (code === "rate_limited" || (envelope.event === "error" && isEnd(code))) {
         // Not carried out: it is as if it had not been sent.
         take(request);
-        lane.unshift(request);
+        if (!request.back_) lane.unshift(request);
         if (isEnd(code)) {
-          connection.end(data.message, 0);
+          connection.end_(message);
         } else {
           // Each of a burst is answered so, which is one reason to slow down.
           const now = Date.now();
@@ -194,57 +214,56 @@ export function openConnection(id: number, token: string, socket: WebSocketLike,
           allowance = 0;
           const wait = (+data.retryAfter! || 1) * 1_000 * (1 + Math.random() / 2);
           counted = now + wait;
-          timers.start("pause", wait, flush);
+          timers.start_("pause", wait, flush);
         }
+        request.back_?.();
         return true;
       } else {
-        fail(request, `${code}`, data.message, data);
+        fail(request, `${code}`, message, data);
       }
-      return !!request.quiet;
+      return !!request.quiet_;
     },
 
-    ping(answered) {
-      connection.ask("ping", on.heads(), LIVENESS_TIMEOUT, (error) => {
+    ping_(answered) {
+      connection.ask_("ping", on.heads_(), LIVENESS_TIMEOUT, (error) => {
         if (!error) answered?.();
-        else if (error.code === "timeout") connection.end("ping timeout", 0);
+        else if (error.code === "timeout") connection.end_("ping timeout");
       });
     },
 
-    probe() {
-      const { heard } = connection;
-      if (Math.abs(Date.now() - heard) > RECENTLY) connection.ping();
-      else if (!timers.has("probe")) {
-        timers.start("probe", PROBE_DELAY, () => connection.heard === heard && connection.ping());
-      }
+    probe_() {
+      const before = heard;
+      if (Math.abs(Date.now() - heard) > RECENTLY) connection.ping_();
+      else if (!timers.has_("probe")) timers.start_("probe", PROBE_DELAY, () => heard === before && connection.ping_());
     },
 
-    end(reason, code = 1000) {
+    end_(reason, code = 0) {
       if (over) return;
       over = true;
-      timers.stop();
+      timers.stop_();
       socket.onopen = socket.onmessage = socket.onclose = null;
       socket.close(1000);
-      const unsent = lane.filter(({ expires }) => expires);
-      for (const request of [...sent.values(), ...lane]) {
-        if (!unsent.includes(request)) lose(request);
-      }
-      on.ended(connection, code, reason, unsent);
+      for (const request of [...sent.values(), ...lane]) lose(request);
+      const now = Date.now();
+      if (idle) on.alive_.died_(idle, false);
+      else if (code === 1006 && since && !offline()) on.alive_.died_(now - busy, true);
+      on.ended_(connection, code, reason, since && Math.abs(now - since));
     },
   };
 
-  timers.start("handshake", HANDSHAKE_TIMEOUT, () => connection.end("handshake timeout"));
+  timers.start_("handshake", HANDSHAKE_TIMEOUT, () => connection.end_("handshake timeout"));
   socket.onopen = () => {
-    timers.stop("handshake");
-    counted = connection.since = connection.heard = connection.busy = Date.now();
-    on.opened(connection);
-    on.traffic(connection);
+    timers.stop_("handshake");
+    counted = since = heard = Date.now();
+    on.opened_(connection);
+    traffic();
   };
   socket.onmessage = ({ data }) => {
-    connection.heard = connection.busy = Date.now();
-    on.traffic(connection);
-    on.message(connection, data);
+    heard = Date.now();
+    traffic();
+    on.message_(connection, data);
   };
-  socket.onclose = ({ code, reason }) => connection.end(`closed: ${code} ${reason}`.trim(), code);
+  socket.onclose = ({ code, reason }) => connection.end_(`closed: ${code} ${reason}`.trim(), code);
   // An error is always followed by a close; in Node an error that nobody hears would end the process.
   socket.onerror = () => {};
   return connection;

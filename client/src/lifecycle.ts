@@ -1,5 +1,5 @@
 /**
- * The life of a client as a state machine: `step(model, world, event, ...)` gives the next model and what is to be done.
+ * The life of a client as a state machine: `transitions[phase][event]` changes the model, then says what is to be done.
  * Pure: no clock, no socket, no callback. `session.ts` carries the effects out.
  *
  *     off, parked ── connect ──▶ waiting ── waited ──▶ asking ── credentials ──▶ opening
@@ -31,32 +31,29 @@ export type Phase =
   | "settled";
 
 export interface Model {
-  phase: Phase;
+  phase_: Phase;
   /** The connection in use, by number; 0 for none. */
-  current: number;
-  /** The attempt under way, and the connection that comes of it; 0 for none. */
-  next: number;
-  /** The last number that was given out. */
-  last: number;
+  current_: number;
+  /** The last attempt, and the connection that comes of it. */
+  next_: number;
   /** Attempts that failed, in a row. */
-  failures: number;
+  failures_: number;
   /** Handshakes among them that were refused, for whatever cause. */
-  refusals: number;
+  refusals_: number;
   /** A wake-up came while an attempt was under way: should it fail, the next one comes soon. */
-  woken: boolean;
+  woken_: boolean;
 }
 
-/** What may happen. A leading `id` is the attempt that it comes of: what comes of one that was given up is ignored. */
+/** What may happen. What comes of an attempt that was given up does not: `closed` says which connection it was. */
 export interface Events {
   connect: [];
   disconnect: [];
   waited: [];
-  credentials: [id: number, otherUser: boolean];
-  no_token: [id: number];
-  failed: [id: number, reason: string];
-  opened: [id: number];
-  checked: [id: number, valid: boolean, reason: string];
-  ready: [id: number];
+  credentials: [otherUser: boolean];
+  failed: [reason: string];
+  opened: [];
+  checked: [valid: boolean, reason: string];
+  ready: [];
   /** `code` 0: ended by this side. `lasted`: milliseconds. */
   closed: [id: number, code: number, reason: string, lasted: number];
   rotate: [];
@@ -65,149 +62,151 @@ export interface Events {
   replaced: [reason: string];
 }
 
-/** What is to be done. */
+/** What is to be done, for the attempt under way. */
 export interface Effects {
   /** Milliseconds until `waited`, which begins the next attempt, or `rotate`, which begins a handover. */
-  later: [event: "waited" | "rotate", milliseconds: number];
-  ask: [id: number];
-  open: [id: number, explain: boolean];
-  check: [id: number];
-  join: [id: number];
-  adopt: [id: number, replaces: number];
+  later_(event: "waited" | "rotate", milliseconds: number): void;
+  ask_(explain: boolean): void;
+  open_(): void;
+  check_(): void;
+  join_(): void;
+  adopt_(replaces: number): void;
   /** Nothing of the first user is kept; `id` is the first user's connection, if any. */
-  forget: [id: number, reason: string];
+  forget_(id: number, reason: string): void;
   /** All connections end, and everything that waits is rejected. */
-  stop: [code: StopCode, reason: string];
-  retry: [delay: number, reason: string];
-  state: [state: State, code: StateCode, reason: string];
+  stop_(code: StopCode, reason: string): void;
+  /** Milliseconds until `waited`, after a failure. */
+  retry_(delay: number, reason: string): void;
+  /** What the application is told has changed. */
+  state_(code: StateCode, reason: string): void;
 }
 
 export type StopCode = "requested" | "auth_failed" | "connection_limit";
-export type Effect = { [E in keyof Effects]: [E, ...Effects[E]] }[keyof Effects];
 
-/** What the machine asks of the world: dice, a hint, and two settings. */
-export interface World {
-  random(): number;
-  offline: boolean;
+/** What the machine asks of the world: its effects, dice, a hint, and two settings. */
+export interface World extends Effects {
+  /** At least 0, less than 1. */
+  dice_: number;
+  offline_: boolean;
   /** After this many refused handshakes in a row the server is asked why. */
-  maxRefusals: number;
+  maxRefusals_: number;
   /** Milliseconds over which this stage's clients spread their reconnects. */
-  spread: number;
+  spread_: number;
   /** The page was woken a moment ago: what it finds then is its own trouble, not a crowd's. */
-  awake?: boolean;
+  awake_: boolean;
   /** Milliseconds since the application was last asked for its token. */
-  rested?: number;
+  rested_: number;
 }
 
-/** A connection that lasted this long was a good one: the next backoff starts from the beginning. */
-const MIN_UPTIME = 1_000;
-/** API Gateway closes every connection at 2 hours. */
-const ROTATE_AFTER = 100 * 60_000;
-const ROTATE_SPREAD = 15 * 60_000;
-/** The browser says that there is no network. It is often wrong, so it is only a reason to take it slowly. */
-const OFFLINE = 30_000;
-/** An application that has not been asked for this long may be asked at once. */
-const RESTED = 30_000;
+export const start: Model = { phase_: "off", current_: 0, next_: 0, failures_: 0, refusals_: 0, woken_: false };
 
-export const start: Model = { phase: "off", current: 0, next: 0, last: 0, failures: 0, refusals: 0, woken: false };
-
-/** Changes the draft of the next model, and says what is to be done. */
-type Handler<E extends keyof Events> = (draft: Model, world: World, ...values: Events[E]) => Effect[] | void;
+/** Changes the model first: an effect may bring the next event at once. */
+export type Handler<E extends keyof Events> = (model: Model, world: World, ...values: Events[E]) => void;
 type Transitions = { [E in keyof Events]?: Handler<E> };
 
 export const ANOTHER = "another user's token";
 const REQUESTED = "requested";
 
-function connect(draft: Model, { random, rested = Infinity }: World, reason: string): Effect[] {
+function connect(model: Model, world: World, reason: string) {
+  /** An application that has not been asked for this long may be asked at once. */
+  const RESTED = 30_000;
+  const { rested_: rested } = world;
   // An application that answers `auth_failed` with `connect()`, and has no token still, is not to spin.
-  if (rested > RESTED) draft.failures = 0;
-  const wait = draft.failures && backoff(draft.failures - 1, 0, random()) - rested;
-  Object.assign(draft, { phase: "waiting", refusals: 0 });
-  return [
-    ["state", "connecting", "requested", reason],
-    ["later", "waited", Math.max(0, wait)],
-  ];
+  if (rested > RESTED) model.failures_ = 0;
+  model.phase_ = "waiting";
+  model.refusals_ = 0;
+  world.state_(REQUESTED, reason);
+  world.later_("waited", model.failures_ && Math.max(0, backoff(model.failures_ - 1, 0, world.dice_) - rested));
 }
 
-function stop(draft: Model, code: StopCode, reason: string): Effect[] {
-  draft.phase = code === "connection_limit" ? "parked" : "off";
-  draft.current = draft.next = 0;
-  if (code === "requested") draft.failures = 0;
-  return [
-    ["stop", code, reason],
-    ["state", "disconnected", code, reason],
-  ];
-}
-
-function ask(draft: Model): Effect[] {
-  draft.phase = "asking";
-  draft.next = ++draft.last;
-  draft.woken = false;
-  return [["ask", draft.next]];
-}
-
-const hurry = (_: Model, { random }: World): Effect[] => [["later", "waited", random() * QUICK]];
-
-function join(draft: Model): Effect[] {
-  draft.phase = "joining";
-  draft.refusals = 0;
-  return [["join", draft.next]];
+function stop(model: Model, world: World, code: StopCode, reason: string) {
+  model.phase_ = code === "connection_limit" ? "parked" : "off";
+  model.current_ = 0;
+  if (code === REQUESTED) model.failures_ = 0;
+  world.stop_(code, reason);
+  world.state_(code, reason);
 }
 
 /** Only the server can prove that it was the token: a page never sees the status of a handshake. */
-const explains = ({ refusals }: Model, { maxRefusals }: World) => refusals > 0 && refusals % maxRefusals === 0;
+const explains = ({ refusals_: refusals }: Model, { maxRefusals_: maxRefusals }: World) =>
+  refusals > 0 && refusals % maxRefusals === 0;
+
+function ask(model: Model, world: World) {
+  model.phase_ = "asking";
+  model.next_++;
+  model.woken_ = false;
+  world.ask_(explains(model, world));
+}
+
+const hurry = (_: Model, world: World) => world.later_("waited", world.dice_ * QUICK);
+
+function join(model: Model, world: World) {
+  model.phase_ = "joining";
+  model.refusals_ = 0;
+  world.join_();
+}
+
+/** The server has said whether the token is good, or there is none. */
+function checked(model: Model, world: World, valid: boolean, reason: string) {
+  if (valid) return join(model, world);
+  model.failures_++;
+  stop(model, world, "auth_failed", reason);
+}
 
 /** The attempt has come to nothing. */
-function fail(draft: Model, { random, spread, offline }: World, reason: string): Effect[] {
-  if (draft.phase === "opening") draft.refusals++;
-  draft.next = 0;
-  draft.phase = draft.current ? "settled" : "waiting";
-  // The connection in use is still good.
-  if (draft.current) return [["later", "rotate", (0.5 + random()) * 60_000]];
-  const usual = backoff(++draft.failures, spread, random());
-  const delay = draft.woken ? random() * QUICK : offline ? Math.max(usual, OFFLINE) : usual;
-  return [
-    ["retry", delay, reason],
-    ["later", "waited", delay],
-  ];
+function fail(model: Model, world: World, reason: string) {
+  /** The browser says that there is no network. It is often wrong, so it is only a reason to take it slowly. */
+  const OFFLINE = 30_000;
+  const { dice_: dice } = world;
+  if (model.phase_ === "opening") model.refusals_++;
+  if (model.current_) {
+    // The connection in use is still good.
+    model.phase_ = "settled";
+    world.later_("rotate", (0.5 + dice) * 60_000);
+  } else {
+    model.phase_ = "waiting";
+    const usual = backoff(++model.failures_, world.spread_, dice);
+    world.retry_(model.woken_ ? dice * QUICK : world.offline_ ? Math.max(usual, OFFLINE) : usual, reason);
+  }
 }
 
 /** The connection in use is gone; an attempt that is under way goes on. */
-function lose(draft: Model, { random, spread, awake }: World, code: number, reason: string, lasted: number): Effect[] {
-  draft.current = 0;
-  draft.failures = lasted < MIN_UPTIME ? draft.failures + 1 : 0;
-  const effects: Effect[] = [["state", "connecting", code ? "lost" : "no_reply", reason]];
-  if (draft.phase === "settled") {
-    draft.phase = "waiting";
+function lose(model: Model, world: World, code: number, reason: string, lasted: number) {
+  /** A connection that lasted this long was a good one: the next backoff starts from the beginning. */
+  const MIN_UPTIME = 1_000;
+  const { phase_: phase } = model;
+  model.current_ = 0;
+  model.failures_ = lasted < MIN_UPTIME ? model.failures_ + 1 : 0;
+  if (phase === "settled") {
+    model.phase_ = "waiting";
     // Its own trouble is nobody else's at this moment.
-    effects.push(["later", "waited", backoff(draft.failures, code && !awake ? spread : QUICK, random())]);
+    world.later_("waited", backoff(model.failures_, code && !world.awake_ ? world.spread_ : QUICK, world.dice_));
   }
-  return effects;
+  world.state_(code ? "lost" : "no_reply", reason);
 }
 
 /** What may come in any phase between `connect` and `disconnect`. */
 const always: Transitions = {
-  disconnect: (draft) => stop(draft, "requested", REQUESTED),
-  replaced: (draft, _, reason) => stop(draft, "connection_limit", reason),
-  closed(draft, world, id, code, reason, lasted) {
-    if (id === draft.current) return lose(draft, world, code, reason, lasted);
-    if (id === draft.next) return fail(draft, world, reason);
+  disconnect: (model, world) => stop(model, world, REQUESTED, REQUESTED),
+  replaced: (model, world, reason) => stop(model, world, "connection_limit", reason),
+  closed(model, world, id, ...how) {
+    if (id === model.current_) lose(model, world, ...how);
+    else if (id === model.next_) fail(model, world, how[1]);
   },
-  failed: (draft, world, _, reason) => fail(draft, world, reason),
-  wake(draft) {
-    draft.woken = true;
+  wake(model) {
+    model.woken_ = true;
   },
 };
 
-const off: Transitions = { connect: (draft, world) => connect(draft, world, REQUESTED) };
+const off: Transitions = { connect: (model, world) => connect(model, world, REQUESTED) };
 
 export const transitions: { [P in Phase]: Transitions } = {
   off,
   parked: {
     ...off,
     disconnect: always.disconnect!,
-    wake(draft, world, shown) {
-      if (shown) return connect(draft, world, "shown");
+    wake(model, world, shown) {
+      if (shown) connect(model, world, "shown");
     },
   },
   waiting: {
@@ -218,45 +217,44 @@ export const transitions: { [P in Phase]: Transitions } = {
   },
   asking: {
     ...always,
-    no_token(draft) {
-      draft.failures++;
-      return stop(draft, "auth_failed", "there is no token");
-    },
-    credentials(draft, world, id, otherUser) {
-      const { current } = draft;
-      const effects: Effect[] = [];
-      draft.phase = "opening";
+    failed: fail,
+    checked,
+    credentials(model, world, otherUser) {
+      const { current_: current } = model;
+      model.phase_ = "opening";
       if (otherUser) {
-        draft.current = 0;
-        effects.push(["forget", current, ANOTHER]);
-        if (current) effects.push(["state", "connecting", "user_changed", ANOTHER]);
+        model.current_ = 0;
+        world.forget_(current, ANOTHER);
+        if (current) world.state_("user_changed", ANOTHER);
       }
-      return [...effects, ["open", id, explains(draft, world)]];
+      world.open_();
     },
   },
   opening: {
     ...always,
-    opened(draft, world, id) {
-      if (!explains(draft, world)) return join(draft);
-      draft.phase = "checking";
-      return [["check", id]];
+    failed: fail,
+    opened(model, world) {
+      if (!explains(model, world)) return join(model, world);
+      model.phase_ = "checking";
+      world.check_();
     },
   },
   checking: {
     ...always,
-    checked: (draft, _, __, valid, reason) => (valid ? join(draft) : stop(draft, "auth_failed", reason)),
+    checked,
   },
   joining: {
     ...always,
-    ready(draft, { random }, id) {
-      const replaces = draft.current;
-      Object.assign(draft, { phase: "settled", current: id, next: 0 });
-      const effects: Effect[] = [
-        ["adopt", id, replaces],
-        ["later", "rotate", ROTATE_AFTER + random() * ROTATE_SPREAD],
-      ];
-      if (!replaces) effects.push(["state", "connected", "opened", "opened"]);
-      return effects;
+    ready(model, world) {
+      /** API Gateway closes every connection at 2 hours. */
+      const ROTATE_AFTER = 100 * 60_000;
+      const ROTATE_SPREAD = 15 * 60_000;
+      const { current_: current } = model;
+      model.phase_ = "settled";
+      model.current_ = model.next_;
+      world.later_("rotate", ROTATE_AFTER + world.dice_ * ROTATE_SPREAD);
+      if (!current) world.state_("opened", "opened");
+      world.adopt_(current);
     },
   },
   settled: {
@@ -265,19 +263,6 @@ export const transitions: { [P in Phase]: Transitions } = {
   },
 };
 
-/** The next model, and what is to be done. An event that means nothing in this phase changes nothing. */
-export function step<E extends keyof Events>(
-  model: Model,
-  world: World,
-  event: E,
-  ...values: Events[E]
-): [Model, Effect[]] {
-  const draft = { ...model };
-  if (typeof values[0] === "number" && values[0] !== model.next && event !== "closed") return [draft, []];
-  const handler = transitions[model.phase][event] as Handler<E> | undefined;
-  return [draft, handler?.(draft, world, ...values) ?? []];
-}
-
 /** What the application is told. */
-export const publicState = ({ phase, current }: Model): State =>
-  current ? "connected" : phase === "off" || phase === "parked" ? "disconnected" : "connecting";
+export const publicState = ({ phase_: phase, current_: current }: Model): State =>
+  current ? "connected" : "off parked".includes(phase) ? "disconnected" : "connecting";

@@ -122,14 +122,13 @@ export interface RoomsChange {
  * `user_changed`, `unknown_room`, `left`.
  */
 export class RoomcastError extends Error {
-  override readonly name = "RoomcastError";
-  readonly code: string;
+  declare readonly name: "RoomcastError";
+  declare readonly code: string;
   /** The data of the server's error event, when the server said it. */
-  readonly data: ServerError | undefined;
+  declare readonly data: ServerError | undefined;
 
   constructor(code: string, message: string, data?: ServerError) {
     super(message);
-    this.code = code;
-    this.data = data;
+    Object.assign(this, { name: "RoomcastError", code, data });
   }
 }

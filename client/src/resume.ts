@@ -47,14 +47,14 @@ export interface ResumeCalls {
 }
 
 export interface Host {
-  timers: Timers;
-  timeout(): number;
+  timers_: Timers;
+  timeout_(): number;
   /** The connection that a question goes over. */
-  connection(): Connection | undefined;
+  connection_(): Connection | undefined;
   emit(event: string, data: unknown): void;
-  deliver(envelope: Envelope): void;
+  deliver_(envelope: Envelope): void;
   /** The server has named another user than before. */
-  otherUser(): void;
+  otherUser_(): void;
 }
 
 /** The server's names of a user's own two rooms become those by which the client asks for them. */
@@ -71,30 +71,34 @@ export function resume(host: Host) {
     deliver(envelope, room) {
       const kept = loading.get(room);
       if (kept) kept.push(envelope);
-      else host.deliver(envelope);
+      else host.deliver_(envelope);
     },
     ask(room, since) {
-      const connection = host.connection();
+      const connection = host.connection_();
       if (!connection) return streams.failed(room);
-      connection.ask("rooms:history", { room, since, limit: PAGE }, host.timeout(), (error, page) => {
+      connection.ask_("rooms:history", { room, since, limit: PAGE }, host.timeout_(), (error, page) => {
         if (error) streams.failed(room);
         else streams.history(room, page);
       });
     },
-    wait: (room, milliseconds) => host.timers.start(`hole ${room}`, milliseconds, () => streams.waited(room)),
+    wait: (room, milliseconds) => host.timers_.start_(`hole ${room}`, milliseconds, () => streams.waited(room)),
     recovered: (room, count) => host.emit("client:recovered", { room, count }),
     gap: (room) => host.emit("client:gap", { room }),
     now: Date.now,
     random: Math.random,
   });
 
-  function hearInbox({ facts, timers }: Connection, entry: StreamAnswer | undefined, again: () => void) {
+  function hearInbox(
+    { facts_: facts, timers_: timers }: Connection,
+    entry: StreamAnswer | undefined,
+    again: () => void,
+  ) {
     facts.set(INBOX, "joined");
     if (entry?.success) {
-      if (inbox && inbox !== entry.room) host.otherUser();
+      if (inbox && inbox !== entry.room) host.otherUser_();
       inbox = entry.room;
     } else if (!entry || entry.code === "unavailable") {
-      timers.start(INBOX, AGAIN, () => {
+      timers.start_(INBOX, AGAIN, () => {
         facts.delete(INBOX);
         again();
       });
@@ -106,9 +110,9 @@ export function resume(host: Host) {
      * Joins rooms on a connection, and the user's inbox with the first of them; gives back the steps that are left.
      * `handover`: another connection is in use.
      */
-    plan(connection: Connection, steps: Step[], handover: boolean, heard: Heard, again: () => void): Step[] {
-      const { facts, together = TOGETHER } = connection;
-      if (!connection.joins || !together) return steps;
+    plan_(connection: Connection, steps: Step[], handover: boolean, heard: Heard, again: () => void): Step[] {
+      const { facts_: facts, together = TOGETHER } = connection;
+      if (!connection.joins_ || !together) return steps;
       const rooms = steps.filter(([, verb]) => verb === "join").map(([room]) => room);
       if (!facts.has(INBOX)) rooms.push(INBOX);
       while (rooms.length) {
@@ -116,11 +120,11 @@ export function resume(host: Host) {
         const before = part.map((room) => facts.get(room));
         for (const room of part) facts.set(room, "asked");
         const entries = part.map((room) => ({ room, ...streams.join(room, handover) }));
-        connection.request({
+        connection.request_({
           ...frame("rooms:join", { rooms: entries }),
-          timeout: host.timeout(),
-          quiet: true,
-          done(error, reply) {
+          timeout_: host.timeout_(),
+          quiet_: true,
+          done_(error, reply) {
             if (error?.code === "connection_lost") return;
             if (error?.code === "unknown_action") {
               connection.together = 0;
@@ -152,7 +156,7 @@ export function resume(host: Host) {
       return steps.filter(([, verb]) => verb === "leave");
     },
     /** True: the message has been taken, and will be handed out in its turn or not at all. */
-    message(envelope: Envelope<any>): boolean {
+    message_(envelope: Envelope<any>): boolean {
       const { event, room, data } = envelope;
       if (event === "pong") {
         const heads: [string, Position][] = Object.entries(data?.rooms ?? {});
@@ -160,19 +164,19 @@ export function resume(host: Host) {
       }
       return streams.message(room && own(room), envelope);
     },
-    closed: streams.closed,
-    reset() {
+    closed_: streams.closed,
+    reset_() {
       inbox = undefined;
       loading.clear();
       streams.reset();
     },
     /** What a ping is to say. */
-    heads() {
+    heads_() {
       const rooms = Object.keys(streams.positions).slice(0, TOGETHER);
       return rooms.length ? { rooms } : undefined;
     },
     /** The client's calls that are other ones with `resume`. */
-    calls(rooms: Rooms): ResumeCalls & Rooms {
+    calls_(rooms: Rooms): ResumeCalls & Rooms {
       const join: ResumeCalls["join"] = (room, { since } = {}) => {
         if (isRoom(room)) streams.want(room, since);
         return rooms.join(room);
@@ -184,7 +188,7 @@ export function resume(host: Host) {
           return await load(await join(room));
         } finally {
           if (loading.get(room) === kept) loading.delete(room);
-          for (const envelope of kept.splice(0)) host.deliver(envelope);
+          for (const envelope of kept.splice(0)) host.deliver_(envelope);
         }
       };
       return {

@@ -8,12 +8,12 @@ import type { Room } from "./protocol.ts";
 
 /** What the application wants of one room, for as long as that is worth remembering. */
 export interface Intent {
-  wanted: boolean;
+  wanted_: boolean;
   /** Once in it, a room that does not answer is tried again, not given up. */
-  confirmed?: boolean;
+  confirmed_?: boolean;
   /** Who waits to be in, and out. */
-  join?: Waiting;
-  leave?: Waiting;
+  entering_?: Waiting;
+  leaving_?: Waiting;
 }
 
 /** What is known of one room on one connection; a room that it is not in has no fact. */
@@ -25,22 +25,26 @@ export type Fact =
   | "unknown";
 
 export interface Waiting {
-  promise: Promise<any>;
-  resolve(value?: any): void;
-  reject(error: Error): void;
+  promise_: Promise<any>;
+  resolve_(value?: any): void;
+  reject_(error: Error): void;
+}
+
+/** A promise that nobody has to await: whoever does not is not to be ended by it. */
+export function quiet(start: ConstructorParameters<typeof Promise<any>>[0]): Promise<any> {
+  const promise = new Promise<any>(start);
+  promise.catch(() => {});
+  return promise;
 }
 
 export function waiting(): Waiting {
   const own = {} as Waiting;
-  own.promise = new Promise((resolve, reject) => Object.assign(own, { resolve, reject }));
-  // Whoever does not await it is not to be ended by it.
-  own.promise.catch(() => {});
+  own.promise_ = quiet((resolve, reject) => Object.assign(own, { resolve_: resolve, reject_: reject }));
   return own;
 }
 
 /** `dashboard` or `chat_room_...`. */
-export const isRoom = (room: unknown): room is Room =>
-  typeof room === "string" && /^(dashboard$|chat_room_.)/.test(room);
+export const isRoom = (room: unknown): room is Room => /^(dashboard$|chat_room_.)/.test(room as string);
 
 export type Verb = "join" | "leave";
 
@@ -51,7 +55,7 @@ export function plan(
   joins: boolean | undefined,
 ): [room: string, verb: Verb][] {
   const steps: [string, Verb][] = [];
-  for (const [room, { wanted }] of intents) {
+  for (const [room, { wanted_: wanted }] of intents) {
     const fact = facts.get(room);
     const open = fact !== "asked";
     if (wanted ? joins && open && fact !== "joined" : open && fact) steps.push([room, wanted ? "join" : "leave"]);

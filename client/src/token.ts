@@ -4,11 +4,11 @@ import { RoomcastError } from "./protocol.ts";
 import type { Timers } from "./timers.ts";
 
 /** Whose a JWT is and when it ends (epoch milliseconds); nothing, of what is not a JWT. */
-export function readToken(token: string): { user?: string; ends?: number } {
+export function readToken(token: string): { user_?: string | undefined; ends_?: number } {
   try {
     const claims = JSON.parse(atob(token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/")));
     const user = claims.userId ?? claims.sub ?? claims.id;
-    return { ...(user != null && { user: `${user}` }), ...(claims.exp > 0 && { ends: claims.exp * 1_000 }) };
+    return { user_: user?.toString(), ends_: claims.exp * 1_000 };
   } catch {
     return {};
   }
@@ -17,13 +17,15 @@ export function readToken(token: string): { user?: string; ends?: number } {
 /** A text that is made to be shown or logged, without the token that may be in it. */
 export function scrub(text: unknown, token = ""): string {
   const clean = `${text}`.replace(/eyJ[\w-]+\.[\w.-]*/g, "[token]");
-  return token.length > 7 ? clean.split(token).join("[token]") : clean;
+  return token[7] ? clean.split(token).join("[token]") : clean;
 }
+
+export const NO_REASON = "no reason given";
 
 /** What a thrown value says; an application may throw anything. */
 export function message(thrown: any): string {
   const said = thrown?.message ?? thrown;
-  return typeof said === "string" ? said : "no reason given";
+  return typeof said === "string" ? said : NO_REASON;
 }
 
 /** How long an application's answer may take, in milliseconds. */
@@ -37,23 +39,20 @@ export function ask<Name extends "url" | "getToken">(
   timers: Timers,
   milliseconds = LIMIT,
 ): Promise<unknown> {
-  const timer = `${name} ${++questions}`;
+  const timer = `?${++questions}`;
   return new Promise((resolve, reject) => {
-    timers.start(timer, milliseconds, () =>
-      reject(new RoomcastError("timeout", `${name} has not answered within ${milliseconds / 1_000} s`)),
+    timers.start_(timer, milliseconds, () =>
+      reject(new RoomcastError("timeout", `${name}: no reply in ${milliseconds} ms`)),
     );
-    new Promise((settle) => {
-      const value = options[name] as unknown;
-      settle(typeof value === "function" ? options[name as "getToken"]() : value);
-    })
+    const value = async () => (typeof options[name] === "function" ? (options as any)[name]() : options[name]);
+    value()
       .then(resolve, reject)
-      .then(() => timers.stop(timer));
+      .then(() => timers.stop_(timer));
   });
 }
 
 /** The address with what is to be added to it, or one clear line about what is wrong. */
 export function address(url: unknown, ...parameters: (string | false)[]): string {
-  if (!url) throw new TypeError("there is no url (wss://...)");
   let whole = `${url}`.replace(/^http/, "ws");
   if (!/^wss?:\/\/[^\s"'#]+$/i.test(whole)) {
     throw new TypeError(`the url ${scrub(url)} is not wss://...`);

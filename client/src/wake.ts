@@ -1,25 +1,24 @@
 /** What the page tells about itself: shown again, online, another network, or a machine that slept. */
 
-/** Timers run once a minute in a hidden tab; a longer gap is a machine that slept. */
-const SLEPT = 90_000;
-
 /** Calls back at each of these until it is ended; `shown`: the person has turned to this page. */
 export function watch(wake: (shown: boolean) => void): () => void {
+  /** Timers run once a minute in a hidden tab; a longer gap is a machine that slept. */
+  const SLEPT = 90_000;
   const { document, navigator } = globalThis as any;
-  const sources = [
-    [globalThis, "online"],
-    [globalThis, "offline"],
-    [globalThis, "pageshow"],
-    [document, "resume"],
-    [document, "visibilitychange"],
-    [navigator?.connection, "change"],
-  ];
+  const sources: Record<string, any> = {
+    online: globalThis,
+    offline: globalThis,
+    pageshow: globalThis,
+    resume: document,
+    visibilitychange: document,
+    change: navigator?.connection,
+  };
   const listener = ({ type }: Event) => {
     const shown = type === "visibilitychange";
     if (!shown || document.visibilityState === "visible") wake(shown);
   };
   const each = (verb: string) => {
-    for (const [target, event] of sources) target?.[verb]?.(event, listener);
+    for (const event in sources) sources[event]?.[verb]?.(event, listener);
   };
   each("addEventListener");
   let before = Date.now();

@@ -426,7 +426,7 @@ describe("a refused token", () => {
     const { client, states } = make({ getToken: () => null });
     await pass(10);
     expect(client.state).toBe("disconnected");
-    expect(states.at(-1)).toMatchObject({ code: "auth_failed", reason: "there is no token" });
+    expect(states.at(-1)).toMatchObject({ code: "auth_failed", reason: "no token" });
     expect(server.attempts).toHaveLength(0);
   });
 
@@ -494,7 +494,7 @@ describe("a token's end", () => {
     server.admit = "refuse";
     await pass(2 * MINUTE);
     expect(states.slice(1).map(({ state, code, reason }) => [state, code, reason])).toEqual([
-      ["connecting", "no_reply", "the token has expired"],
+      ["connecting", "no_reply", "token expired"],
       ["disconnected", "auth_failed", "the token is refused: expired"],
     ]);
   });
@@ -605,9 +605,36 @@ describe("events", () => {
     client.on("a", second);
     server.say("a", 1);
     expect(second).toHaveBeenCalled();
+    await vi.advanceTimersByTimeAsync(0);
     expect(uncaught).toMatchObject([{ message: "mine" }]);
     expect(client.state).toBe("connected");
   });
+
+  // A connection that nobody wanted stayed open, and the timer of its handover ran on.
+  test.each(["client:rooms", "client:state", "client:retry", "client:room_lost"])(
+    "disconnect() in a listener of %s is the last word",
+    async (event) => {
+      const token = (userId: string) => `x.${btoa(JSON.stringify({ userId }))}.x`;
+      let user = "u1";
+      const { client, states } = make({ getToken: () => token(user) });
+      client.on(event, (data: any) => {
+        if (event === "client:state" ? data.code === "user_changed" : event !== "client:rooms" || client.joined.length)
+          client.disconnect();
+      });
+      if (event === "client:room_lost") server.answer = forbidden;
+      if (event === "client:retry") server.admit = "down";
+      void client.join("chat_room_r1");
+      await pass(10);
+      if (event === "client:state") {
+        user = "u2";
+        await pass(120 * MINUTE); // the handover asks for the token again
+      }
+      expect(client.state).toBe("disconnected");
+      expect(states.at(-1)).toMatchObject({ state: "disconnected", code: "requested" });
+      expect(server.open).toHaveLength(0);
+      expect(vi.getTimerCount()).toBe(0);
+    },
+  );
 
   test("a repeat among the last 1,000 ids is dropped", async () => {
     const { client } = await connected();

@@ -1,7 +1,15 @@
 /** What thousands of clients do together: to a server that cuts them all, and to API Gateway's connect quota. */
 import { expect, test, vi } from "vitest";
 import { createClient } from "../src/index.ts";
-import { type Effect, type Effects, type Events, type Model, publicState, start, step } from "../src/lifecycle.ts";
+import {
+  type Events,
+  type Handler,
+  type Model,
+  publicState,
+  start,
+  transitions,
+  type World,
+} from "../src/lifecycle.ts";
 import { FakeServer } from "../src/testing.ts";
 import { dice } from "./dice.ts";
 import { VirtualClock } from "./virtual-clock.ts";
@@ -62,7 +70,6 @@ test.each([
 function simulate(count: number, { fails, told }: { fails: number; told: number }) {
   const random = dice(7);
   const spread = Math.max(1_000, told * SPREAD_PER_CLIENT);
-  const world = { random, offline: false, maxRefusals: 3, spread };
   const models: Model[] = Array.from({ length: count }, () => ({ ...start }));
   const due = new Map<number, (() => void)[]>();
   const handshakes: number[] = [];
@@ -80,34 +87,62 @@ function simulate(count: number, { fails, told }: { fails: number; told: number 
   };
   const timers = new Map<number, object>();
 
-  function happen<E extends keyof Events>(client: number, event: E, ...values: Events[E]) {
-    const [next, effects] = step(models[client]!, world, event, ...values);
-    models[client] = next;
-    for (const effect of effects) carryOut(client, effect);
+  /** Whose event it is at the moment. */
+  let client = 0;
+
+  function happen<E extends keyof Events>(who: number, event: E, ...values: Events[E]) {
+    const model = models[who]!;
+    client = who;
+    world.dice_ = random();
+    (transitions[model.phase_][event] as Handler<E> | undefined)?.(model, world, ...values);
   }
 
-  function carryOut(client: number, [effect, ...values]: Effect) {
-    const id = values[0] as number;
-    if (effect === "later") {
-      const [event, milliseconds] = values as Effects["later"];
+  /** What comes of the attempt under way, unless it has been given up. */
+  function soon<E extends keyof Events>(milliseconds: number, event: E, ...values: Events[E]) {
+    const who = client;
+    const { next_: next } = models[who]!;
+    later(milliseconds, () => next === models[who]!.next_ && happen(who, event, ...values));
+  }
+
+  const world: World = {
+    offline_: false,
+    maxRefusals_: 3,
+    spread_: spread,
+    awake_: false,
+    rested_: Number.POSITIVE_INFINITY,
+    dice_: 0,
+    later_(event, milliseconds) {
       if (event !== "waited") return;
+      const who = client;
       const timer = {};
-      timers.set(client, timer);
-      later(milliseconds, () => timers.get(client) === timer && happen(client, event));
-    } else if (effect === "ask") later(1, () => happen(client, "credentials", id, false));
-    else if (effect === "open") {
-      if (values[1]) explained++;
+      timers.set(who, timer);
+      later(milliseconds, () => timers.get(who) === timer && happen(who, event));
+    },
+    retry_: (milliseconds) => world.later_("waited", milliseconds),
+    ask_(explain) {
+      if (explain) explained++;
+      soon(1, "credentials", false);
+    },
+    open_() {
+      const who = client;
+      const { next_: next } = models[who]!;
       later(50, () => {
         handshakes.push(now);
         const let_in = allowance >= 1;
         if (let_in) allowance--;
-        if (let_in && !outage) happen(client, "opened", id);
-        else happen(client, "closed", id, 1006, "closed: 1006", 0);
+        if (let_in && !outage) happen(who, "opened");
+        else happen(who, "closed", next, 1006, "closed: 1006", 0);
       });
-    } else if (effect === "check") later(50, () => happen(client, "checked", id, true, ""));
-    else if (effect === "join") later(50, () => happen(client, "ready", id));
-    else if (effect === "adopt" && --out === 0) allBack = now;
-  }
+    },
+    check_: () => soon(50, "checked", true, ""),
+    join_: () => soon(50, "ready"),
+    adopt_() {
+      if (--out === 0) allBack = now;
+    },
+    forget_() {},
+    stop_() {},
+    state_() {},
+  };
 
   function advance(until: number) {
     while (now < until && (out > 0 || now < until - 3_600_000)) {
@@ -120,7 +155,7 @@ function simulate(count: number, { fails, told }: { fails: number; told: number 
 
   // All are connected, and the server cuts them.
   for (let client = 0; client < count; client++) {
-    models[client] = { ...start, phase: "settled", current: 1, last: 1 };
+    models[client] = { ...start, phase_: "settled", current_: 1, next_: 1 };
   }
   outage = fails > 0;
   for (let client = 0; client < count; client++) happen(client, "closed", 1, 1001, "Going away", MINUTE);

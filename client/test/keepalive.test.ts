@@ -1,7 +1,7 @@
 /** What the keepalive costs and how soon it notices, on networks that forget idle connections. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createClient } from "../src/index.ts";
-import { died, LONGEST, start, survived } from "../src/keepalive.ts";
+import { createKeepalive, LONGEST } from "../src/keepalive.ts";
 import { FakeServer, reply } from "../src/testing.ts";
 
 const SECOND = 1_000;
@@ -90,15 +90,21 @@ test.each([
   }
 });
 
-test("it is pure: what came before is not changed, and nothing is learned of what was no idleness", () => {
-  const frozen = Object.freeze({ ...start });
-  expect(died(frozen, 5_000, true)).toEqual(start); // cut in the middle of traffic
-  expect(died(frozen, 60 * MINUTE, true)).toEqual(start); // a machine that slept
-  const once = died(frozen, MINUTE, true);
-  expect(once.interval).toBe(48 * SECOND);
-  expect(died(frozen, LONGEST, false).interval).toBe(LONGEST / 2);
-  let state = once;
-  for (let answered = 0; answered < 3; answered++) state = survived(state, state.interval);
-  expect(state.interval).toBe(72 * SECOND);
-  expect(died(state, MINUTE, true)).toMatchObject({ interval: 48 * SECOND, deaths: 2 });
+test("nothing is learned of what was no idleness, and a longer interval is tried after a while", () => {
+  const keepalive = createKeepalive(() => undefined);
+  keepalive.died_(5_000, true); // cut in the middle of traffic
+  keepalive.died_(60 * MINUTE, true); // a machine that slept
+  expect(keepalive.interval_()).toBe(LONGEST);
+  keepalive.died_(LONGEST, false);
+  expect(keepalive.interval_()).toBe(LONGEST / 2);
+  keepalive.died_(MINUTE, true);
+  expect(keepalive.interval_()).toBe(48 * SECOND);
+  for (let answered = 0; answered < 12; answered++) {
+    expect(keepalive.interval_()).toBe(48 * SECOND);
+    keepalive.survived_(48 * SECOND);
+  }
+  expect(keepalive.interval_()).toBe(72 * SECOND);
+  keepalive.died_(MINUTE, true);
+  expect(keepalive.interval_()).toBe(48 * SECOND);
+  expect(createKeepalive(() => 7).interval_()).toBe(7);
 });

@@ -9,6 +9,7 @@ import { PROOF, USE } from "./use.ts";
 const module = (run: string) => `
   import { createClient, RoomcastError } from "/roomcast/index.js";
   import { io } from "/roomcast/io.js";
+  import { resume } from "/roomcast/resume.js";
   import * as socket from "/roomcast/socket.js";
   ${USE}
   const say = (text) => globalThis.document ? (document.title = text) : postMessage(text);
@@ -20,8 +21,8 @@ beforeAll(async () => {
   server = await ProtocolServer.start();
   const lan = JSON.stringify({ url: server.url.replace("127.0.0.1", "lan.test") });
   pages = await Pages.serve({
-    "/page": `<!doctype html><script type="module">${module(`use({ createClient, RoomcastError }, { io }, socket, ${lan})`)}</script>`,
-    "/worker.js": module(`use({ createClient, RoomcastError }, { io }, socket, ${lan})`),
+    "/page": `<!doctype html><script type="module">${module(`use({ createClient, RoomcastError }, { io }, { resume }, socket, ${lan})`)}</script>`,
+    "/worker.js": module(`use({ createClient, RoomcastError }, { io }, { resume }, socket, ${lan})`),
     "/worker": `<!doctype html><script>
       const worker = new Worker("/worker.js", { type: "module" });
       worker.onmessage = ({ data }) => (document.title = data);
@@ -67,6 +68,6 @@ describe.each(["Chromium", "Firefox"] as const)("%s", (name) => {
   });
 
   test("in a sandboxed frame, where localStorage throws, nobody is logged in", async () => {
-    expect(await title("/frame")).toBe("auth_failed: there is no token");
+    expect(await title("/frame")).toBe("auth_failed: no token");
   });
 });

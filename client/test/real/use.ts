@@ -3,10 +3,14 @@ export const PROOF = "in dashboard_user_u1; io in dashboard_user_u1; socket in d
 
 /** Uses every entry, and says which rooms it came into. */
 export const USE = `
-async function use({ createClient, RoomcastError }, { io }, socket, options) {
+async function use({ createClient, RoomcastError }, { io }, { resume }, socket, options) {
   const { url } = options;
   const client = createClient({ getToken: () => "t", ...options });
   const { room } = await client.join("dashboard");
+  const resumed = createClient({ getToken: () => "t", ...options, resume });
+  await resumed.join("dashboard");
+  if (typeof resumed.positions() !== "object") throw new Error("no positions");
+  resumed.disconnect();
   const refused = await client.send("unknown").catch((error) => error);
   if (!(refused instanceof RoomcastError)) throw refused;
   client.disconnect();
@@ -31,6 +35,7 @@ async function useFake({ createClient }, { FakeServer }) {
 export const IMPORTS = `
 import { createClient, RoomcastError } from "roomcast";
 import { io } from "roomcast/io";
+import { resume } from "roomcast/resume";
 import * as socket from "roomcast/socket";
 import * as hooks from "roomcast/react";
 import { FakeServer } from "roomcast/testing";
@@ -39,11 +44,11 @@ import { FakeServer } from "roomcast/testing";
 export const MODULE = `${IMPORTS}${USE}
 if (typeof hooks.useRoom !== "function") throw new Error("roomcast/react has no useRoom");
 globalThis.proof = useFake({ createClient }, { FakeServer })
-  .then(() => use({ createClient, RoomcastError }, { io }, socket, globalThis.options));
+  .then(() => use({ createClient, RoomcastError }, { io }, { resume }, socket, globalThis.options));
 `;
 export const REQUIRE = `${USE}
 const hooks = require("roomcast/react");
 if (typeof hooks.useRoom !== "function") throw new Error("roomcast/react has no useRoom");
 globalThis.proof = useFake(require("roomcast"), require("roomcast/testing"))
-  .then(() => use(require("roomcast"), require("roomcast/io"), require("roomcast/socket"), globalThis.options));
+  .then(() => use(require("roomcast"), require("roomcast/io"), require("roomcast/resume"), require("roomcast/socket"), globalThis.options));
 `;
