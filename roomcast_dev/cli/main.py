@@ -36,6 +36,7 @@ from roomcast_dev.cli import (
     tail,
     token,
     unblock,
+    why,
 )
 from roomcast_dev.cli.target import ENV_FILE, EnvFileOption
 from roomcast_dev.env_file import EnvFileError
@@ -158,6 +159,7 @@ app.command("token", rich_help_panel=SEND)(token.token)
 app.add_typer(send.app, name="send", rich_help_panel=SEND)
 app.command("tail", rich_help_panel=SEND)(tail.tail)
 app.command("inspect", rich_help_panel=SEE)(inspect.inspect)
+app.command("why", rich_help_panel=SEE)(why.why)
 app.command("grant", rich_help_panel=SEE)(send.grant)
 app.command("revoke", rich_help_panel=SEE)(send.revoke)
 app.command("kick", rich_help_panel=SEE)(inspect.kick)
