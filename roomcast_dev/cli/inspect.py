@@ -68,7 +68,7 @@ def inspect(
     listing = Listing(Tables.from_settings(settings))
     console = Console(width=None if sys.stdout.isatty() else 160)
     if wanted_user is None and wanted_room is None and not yes:
-        _ask(listing, every if live else None)
+        ask(listing, every if live else None)
 
     def look() -> Overview:
         if wanted_user is not None:
@@ -156,7 +156,7 @@ def restore(
         print(f"{user} may connect again")
 
 
-def _ask(listing: Listing, every: float | None) -> None:
+def ask(listing: Listing, every: float | None) -> None:
     """Say what a full listing costs where it is a large one, and go on only with a yes."""
     count, size = listing.size()
     if count <= ASK_ABOVE:

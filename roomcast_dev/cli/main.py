@@ -35,6 +35,7 @@ from roomcast_dev.cli import (
     smoke,
     tail,
     token,
+    top,
     unblock,
     why,
 )
@@ -159,6 +160,7 @@ app.command("token", rich_help_panel=SEND)(token.token)
 app.add_typer(send.app, name="send", rich_help_panel=SEND)
 app.command("tail", rich_help_panel=SEND)(tail.tail)
 app.command("inspect", rich_help_panel=SEE)(inspect.inspect)
+app.command("top", rich_help_panel=SEE)(top.top)
 app.command("why", rich_help_panel=SEE)(why.why)
 app.command("grant", rich_help_panel=SEE)(send.grant)
 app.command("revoke", rich_help_panel=SEE)(send.revoke)

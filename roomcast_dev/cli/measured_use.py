@@ -14,8 +14,10 @@ DAYS = 30
 _MAX_QUERIES = 500  # of one GetMetricData (CloudWatch's limit)
 
 
-def measure(stack: str, *, connection_minutes: float, message_kb: float) -> Counts:
-    """The quantities that CloudWatch has counted for a stack in the last 30 days.
+def measure(
+    stack: str, *, connection_minutes: float, message_kb: float, seconds: int = DAYS * 86400
+) -> Counts:
+    """The quantities that CloudWatch has counted for a stack.
 
     Not counted by AWS, and so taken from the arguments: how long connections last, and the size of a
     message (each counts as one unit of 32 KB). Half of the messages count as going out.
@@ -24,6 +26,7 @@ def measure(stack: str, *, connection_minutes: float, message_kb: float) -> Coun
         stack: its name.
         connection_minutes: how long a connection lasts.
         message_kb: KB of a message.
+        seconds: how far to look back.
     """
     resources = target.resources(stack)
     apis = resources.get("AWS::ApiGatewayV2::Api", [])
@@ -60,18 +63,20 @@ def measure(stack: str, *, connection_minutes: float, message_kb: float) -> Coun
         ),
         *(("AWS/Logs", "IncomingBytes", {"LogGroupName": group}) for group in logs),
     ]
-    sums: dict[str, float] = {}
+    totals: dict[str, float] = {}
     gb_seconds: dict[str, float] = {}
     memory_mb = _memory(functions)
-    for (_, metric, of), value in zip(wanted, _sums(target.client("cloudwatch"), wanted), strict=True):
-        sums[metric] = sums.get(metric, 0) + value
+    for (_, metric, of), value in zip(
+        wanted, sums(target.client("cloudwatch"), wanted, seconds=seconds), strict=True
+    ):
+        totals[metric] = totals.get(metric, 0) + value
         if metric == "Duration":
             mb = memory_mb[of["FunctionName"]]
             part = f"at {mb:,} MB"
             gb_seconds[part] = gb_seconds.get(part, 0) + value / 1000 * mb / 1024
 
     def total(metric: str) -> float:
-        return sums.get(metric, 0)
+        return totals.get(metric, 0)
 
     minutes = f"{total('ConnectCount'):,.0f} connects of {connection_minutes:g} minutes"
     return {
@@ -100,10 +105,10 @@ def _memory(functions: Sequence[str]) -> Mapping[str, int]:
     return {name: lambda_.get_function_configuration(FunctionName=name)["MemorySize"] for name in functions}
 
 
-def _sums(
-    client: "CloudWatchClient", wanted: Sequence[tuple[str, str, Mapping[str, str]]]
+def sums(
+    client: "CloudWatchClient", wanted: Sequence[tuple[str, str, Mapping[str, str]]], *, seconds: int
 ) -> Iterator[float]:
-    """The sum of each metric over the measured days, in the order asked for."""
+    """The sum of each metric until now, in the order asked for."""
     end = datetime.now(UTC)
     for start in range(0, len(wanted), _MAX_QUERIES):
         queries: list[Any] = [
@@ -115,7 +120,7 @@ def _sums(
                         "MetricName": metric,
                         "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
                     },
-                    "Period": 86400,
+                    "Period": min(seconds, 86400),
                     "Stat": "Sum",
                 },
             }
@@ -123,7 +128,7 @@ def _sums(
         ]
         found: dict[str, float] = {}
         for page in client.get_paginator("get_metric_data").paginate(
-            MetricDataQueries=queries, StartTime=end - timedelta(days=DAYS), EndTime=end
+            MetricDataQueries=queries, StartTime=end - timedelta(seconds=seconds), EndTime=end
         ):
             for result in page["MetricDataResults"]:
                 found[result["Id"]] = found.get(result["Id"], 0) + sum(result["Values"])
