@@ -46,7 +46,7 @@ site: setup .venv-site/.done  ## build the documentation into build/site/, witho
 
 nightly: setup  ## 10,000 random examples of each state machine; it prints its seed
 	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "ROOMCAST_SEED=$$seed"; \
-		ROOMCAST_SEED=$$seed ROOMCAST_EXAMPLES=10000 $(BIN)/pytest -m "" -k right_in_any_interleaving tests/integration/test_state_machine.py tests/integration/test_history.py
+		ROOMCAST_SEED=$$seed ROOMCAST_EXAMPLES=10000 $(BIN)/pytest -m "" -k right_in_any_interleaving tests/integration/test_state_machine.py tests/integration/test_history.py tests/integration/test_stream_machine.py
 
 synth: setup  ## write the template of STAGE to cdk.out/STAGE: no account, no network
 	npx cdk synth --quiet -c stage=$(STAGE) --output cdk.out/$(STAGE)

@@ -79,6 +79,7 @@ class _Stay:
 
     member: bool = False
     last_value: bool = False
+    joined: Place | None = None  # when it last became one
     position: Place | None = None  # None: not known
     last: Record | None = None  # that gave the position
     owed: Record | None = None  # a join that has to be followed by a gap
@@ -205,7 +206,7 @@ class _Checker:
 
     def _joined(self, who: str, record: Record, stay: _Stay) -> None:
         fields = record.fields
-        stay.member = True
+        stay.member, stay.joined = True, record.place
         stay.last_value = fields.get("lastValue", stay.last_value)
         if "since" in fields and stay.position is None:
             stay.stand((fields["since"]["epoch"], fields["since"]["seq"]), record)
@@ -282,12 +283,24 @@ class _Checker:
             message = f"{who} got {record.room} {_text(record.place)} from before its grant"
             self._find(4, message, rights[0], record)
 
+    def _was_put_out(self, who: str, room: str, stay: _Stay) -> bool:
+        """Whether a revocation has ended the membership, of which the client hears nothing."""
+        return any(
+            right.fields["what"] == "revoked"
+            and stay.joined is not None
+            and right.place[0] == stay.joined[0]
+            and right.place[1] >= stay.joined[1]
+            for right in self._rights.get((self._users.get(who, ""), room), [])
+        )
+
     def end(self, *, complete: bool) -> None:
         """Judge what is missing at the end, if the run had come to rest."""
         for (who, room), stay in self._stays.items() if complete else ():
             if stay.owed is not None:
                 self._owes(who, stay, stay.owed)
             top = self._tops.get(room, {}).get(stay.position[0]) if stay.position else None
+            if self._was_put_out(who, room, stay):
+                continue
             if stay.member and stay.position and top is not None and top.place[1] > stay.position[1]:
                 lost = top.place if stay.last_value else (stay.position[0], stay.position[1] + 1)
                 self._missing(who, room, lost, stay.last, top)

@@ -12,7 +12,8 @@ Way = Literal["reset", "silent", "half-open"]
 
 reset: they are cut at once, and new ones too until the cut ends.
 silent: nothing comes through any more; when the cut ends they are cut.
-half-open: the server's end is cut, and the client is never told; new ones get through after the cut.
+half-open: the server's end is cut, and the client is never told; new ones get through when the cut ends, as
+    TCP sends again what was lost.
 """
 
 _WHO = re.compile(rb"[?&]cut=(\d+)")
@@ -41,6 +42,7 @@ class Proxy:
         self._to = port
         self._links: dict[int, set[_Link]] = {}
         self._down: dict[int, Way] = {}
+        self._mended: dict[int, asyncio.Event] = {}
         self._fragile: dict[int, list[float]] = {}
         self._left: set[_Link] = set()
         self.port = 0
@@ -60,6 +62,7 @@ class Proxy:
     def cut(self, who: int, way: Way = "reset") -> None:
         """Cut a client off until `mend`."""
         self._down[who] = way
+        self._mended[who] = asyncio.Event()
         for link in self._links.get(who, set()):
             if way == "reset":
                 link.abort()
@@ -73,6 +76,8 @@ class Proxy:
             fragile: seconds after which its next connections are reset, one each.
         """
         way = self._down.pop(who, None)
+        if way is not None:
+            self._mended[who].set()
         self._fragile[who] = list(fragile or [])
         for link in list(self._links.get(who, set())):
             if way == "half-open":
@@ -91,6 +96,8 @@ class Proxy:
             if self._down.get(who) == "reset":
                 writer.transport.abort()
                 return
+            while self._down.get(who) == "half-open":
+                await self._mended[who].wait()
             to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._to)
             link = _Link(writer, to_writer)
             link.deaf = who in self._down

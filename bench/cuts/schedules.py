@@ -11,6 +11,8 @@ from bench.cuts.run import Roomcast, Run, dice, while_sending
 
 EVERY, FOR = 5.0, 2.0
 """Seconds: how often each client is cut, and how long."""
+LONG = 130.0
+"""Seconds of a long cut: more than the two minutes for which Socket.IO keeps a connection's state."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +103,32 @@ async def restart(run: Run, size: Size) -> None:
     await cutting
 
 
+async def long_cut(run: Run, size: Size) -> None:
+    """130 s (less with --quick), with as many messages as the room keeps."""
+    await _away(run, size, rate=size.rate / 4)
+    await run.send(5, size.rate)
+
+
 async def longer_than_retention(run: Run, size: Size) -> None:
-    """More messages than the room keeps, while everybody is away."""
-    for who in range(run.clients):
-        run.proxy.cut(who)
-    await asyncio.sleep(1)
-    await run.send(1_001, 0)
-    for who in range(run.clients):
-        run.proxy.mend(who)
+    """130 s (less with --quick), with more messages than the room keeps."""
+    await _away(run, size, rate=max(size.rate, 1_100 / _long(size)))
     await run.until(lambda now: bool(now["gaps"] >= run.clients), 60)
     run.first, run.sent = run.first + run.sent, 0
     await run.send(5, size.rate)
+
+
+def _long(size: Size) -> float:
+    return LONG * size.seconds / 60
+
+
+async def _away(run: Run, size: Size, *, rate: float) -> None:
+    """Cut everybody while messages are sent at a rate."""
+    for who in range(run.clients):
+        run.proxy.cut(who)
+    await asyncio.sleep(1)
+    await run.send(int(_long(size) * rate), rate)
+    for who in range(run.clients):
+        run.proxy.mend(who)
 
 
 async def burst(run: Run, size: Size) -> None:
@@ -146,6 +163,7 @@ SCHEDULES: dict[str, Schedule] = {
     "again during recovery": Schedule(again_during_recovery, peers=True),
     "half-open": Schedule(half_open, settings={"keepalive": 1_000, "replyTimeout": 2_000}),
     "restart": Schedule(restart),
+    "long cut": Schedule(long_cut, peers=True),
     "longer than retention": Schedule(longer_than_retention, gap=True),
     "crowd": Schedule(all_at_once, crowd=True),
     "burst": Schedule(burst, crowd=True),

@@ -53,6 +53,8 @@ class FakeDynamoDB:
         fault: asked with the operation's name before each call.
         calls: how often each operation was asked for.
         index_lags: whether the indexes stay as they are until `catch_up`.
+        reads_lag: while it is set, a read that does not ask for consistency sees the tables as they were when
+            it was set.
         page: items after which a Query or a Scan ends its page by itself, as DynamoDB does after 1 MB.
     """
 
@@ -60,12 +62,22 @@ class FakeDynamoDB:
         self.fault: Callable[[str], Fault | None] = lambda _: None
         self.calls: dict[str, int] = {}
         self.index_lags = False
+        self._before: dict[str, dict[tuple[Any, ...], Item]] | None = None
         self.page = 1_000_000
         self._tables: dict[str, _Table] = {}
         self._done: set[str] = set()  # transactions, by their tokens: a retry of one is not done again
 
     def close(self) -> None:
         """There is nothing to close."""
+
+    @property
+    def reads_lag(self) -> bool:
+        return self._before is not None
+
+    @reads_lag.setter
+    def reads_lag(self, lag: bool) -> None:
+        now = {name: copy.deepcopy(table.items) for name, table in self._tables.items()}
+        self._before = now if lag else None
 
     def catch_up(self) -> None:
         """Let the indexes show what the tables hold."""
@@ -92,7 +104,7 @@ class FakeDynamoDB:
     def get_item(self, **arguments: Any) -> dict[str, Any]:
         self._begin("GetItem")
         table = self._tables[arguments["TableName"]]
-        item = table.items.get(table.key(arguments["Key"]))
+        item = self._seen(arguments).get(table.key(arguments["Key"]))
         return self._end({"Item": _project(item, arguments)} if item else {})
 
     def put_item(self, **arguments: Any) -> dict[str, Any]:
@@ -143,8 +155,8 @@ class FakeDynamoDB:
             return {"Responses": {}, "UnprocessedKeys": RequestItems}
         found: dict[str, list[Item]] = {}
         for name, request in RequestItems.items():
-            table = self._tables[name]
-            items = (table.items.get(table.key(key)) for key in request["Keys"])
+            table, rows = self._tables[name], self._seen({"TableName": name, **request})
+            items = (rows.get(table.key(key)) for key in request["Keys"])
             found[name] = [_project(item, request) for item in items if item]
         return self._end({"Responses": found, "UnprocessedKeys": {}})
 
@@ -168,7 +180,7 @@ class FakeDynamoDB:
         self._begin("Query")
         table = self._tables[arguments["TableName"]]
         index = arguments.get("IndexName")
-        rows = table.stale if index else table.items
+        rows = table.stale if index else self._seen(arguments)
         condition = arguments["KeyConditionExpression"]
         found = [row for row in rows.items() if _holds(condition, row[1], arguments)]
         answer = self._page(found, arguments)
@@ -179,7 +191,7 @@ class FakeDynamoDB:
 
     def scan(self, **arguments: Any) -> dict[str, Any]:
         self._begin("Scan")
-        rows = list(self._tables[arguments["TableName"]].items.items())
+        rows = list(self._seen(arguments).items())
         segments, segment = arguments.get("TotalSegments", 1), arguments.get("Segment", 0)
         found = [row for row in rows if sum("".join(map(str, row[0])).encode()) % segments == segment]
         return self._end(self._page(found, arguments))
@@ -226,6 +238,13 @@ class FakeDynamoDB:
         if self._lost:
             raise ReadTimeoutError(endpoint_url="https://dynamodb.test")
         return copy.deepcopy(answer)
+
+    def _seen(self, arguments: Mapping[str, Any]) -> dict[tuple[Any, ...], Item]:
+        """What a read sees."""
+        name = arguments["TableName"]
+        if self._before is not None and not arguments.get("ConsistentRead"):
+            return self._before[name]
+        return self._tables[name].items
 
     def _changed(self) -> None:
         if not self.index_lags:

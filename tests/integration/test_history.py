@@ -31,14 +31,13 @@ from roomcast.store.replay import Position, Recovery
 from roomcast_dev.checker import INVARIANTS, check
 from roomcast_dev.records import read
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
-from tests.support.history import create_history
-from tests.support.stepping import Killed, Operation, run_machine
+from tests.support.history import create_history, expire
+from tests.support.stepping import SIGNED_FOR, Killed, Operation, SignedClient, run_machine
 from tests.support.stream_client import StreamClient
 
 ROOM = "chat_room_r1"
 KEEP = Retention(seconds=3600, messages=100)
 PAGE = 3
-SIGNED_FOR = 900.0  # s; for which DynamoDB takes a request
 TIMES = [
     1.0,
     STALE + 1,
@@ -49,34 +48,6 @@ TIMES = [
 ]
 STEPS = st.sampled_from([0, 1, 1, 2, 99])
 START = 1_800_000_000.0
-
-
-class SignedClient:
-    """A client whose every call is two steps: the signed request on its way, and the answer on its way."""
-
-    def __init__(self, client: Any, clock: Callable[[], float], look: Callable[[], None]) -> None:
-        self._client = client
-        self._clock = clock
-        self._look = look
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-
-        def call(**arguments: Any) -> Any:
-            signed = self._clock()
-            Operation.stop_here()
-            if self._clock() - signed > SIGNED_FOR:
-                raise ClientError(
-                    {"Error": {"Code": "InvalidSignatureException", "Message": "too old"}}, name
-                )
-            try:
-                answer = method(**arguments)
-            finally:
-                self._look()
-            Operation.stop_here()
-            return answer
-
-        return call
 
 
 class Client:
@@ -162,13 +133,6 @@ class Client:
 
 def _json(at: Position) -> dict[str, Any]:
     return {"epoch": at.epoch, "seq": at.seq}
-
-
-def expire(db: FakeDynamoDB, now: float, chosen: Callable[[int], bool] = lambda _: True) -> None:
-    """DynamoDB deletes items that have expired: all, or those that are chosen by their place in a Scan."""
-    for number, item in enumerate(db.scan(TableName="history")["Items"]):
-        if "ttl" in item and float(item["ttl"]["N"]) < now and chosen(number):
-            db.delete_item(TableName="history", Key={key: item[key] for key in ("stream", "seq")})
 
 
 class World(RuleBasedStateMachine):

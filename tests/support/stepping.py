@@ -10,6 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from roomcast.errors import RoomcastError
 
+SIGNED_FOR = 900.0
+"""Seconds for which DynamoDB takes a signed request."""
 _EXPECTED = (RoomcastError, ClientError, BotoCoreError)
 
 
@@ -118,6 +120,42 @@ class SteppedClient:
             if name in ("query", "scan"):
                 arguments["Limit"] = self._page_size
             return method(**arguments)
+
+        return call
+
+
+class SignedClient:
+    """A DynamoDB client whose every call is two steps: the signed request is on its way, then the answer.
+
+    Args:
+        client: the one that is asked.
+        clock: epoch seconds.
+        look: called after each request, before its answer is on its way.
+    """
+
+    def __init__(
+        self, client: Any, clock: Callable[[], float], look: Callable[[], None] = lambda: None
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._look = look
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(**arguments: Any) -> Any:
+            signed = self._clock()
+            Operation.stop_here()
+            if self._clock() - signed > SIGNED_FOR:
+                raise ClientError(
+                    {"Error": {"Code": "InvalidSignatureException", "Message": "too old"}}, name
+                )
+            try:
+                answer = method(**arguments)
+            finally:
+                self._look()
+            Operation.stop_here()
+            return answer
 
         return call
 

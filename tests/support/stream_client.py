@@ -96,7 +96,9 @@ class StreamClient:
         self._emit(join=asked)
 
     def _joined(self, entry: Json) -> None:
-        room = self._rooms[entry["room"]]
+        room = self._rooms.get(entry["room"])
+        if room is None:  # it has left meanwhile
+            return
         if not entry["success"]:
             room.forget_connection()
             if entry["code"] != "unavailable":
@@ -110,8 +112,8 @@ class StreamClient:
             self._answer(room, entry)
 
     def _history(self, answer: Json) -> None:
-        room = self._rooms[answer["room"]]
-        if room.asking:
+        room = self._rooms.get(answer["room"])
+        if room is not None and room.asking:
             room.asking = False
             passed = room.asked != room.position and room.asked is not None and answer["seq"] >= room.asked[1]
             if not answer["recovered"] and passed and room.asked[0] == answer["epoch"] and room.inside:
@@ -209,8 +211,8 @@ class StreamClient:
                     self._ask(room)
 
     def _failed(self, name: str) -> None:
-        room = self._rooms[name]
-        room.waiting, room.asking = room.asking, False
+        if (room := self._rooms.get(name)) is not None:
+            room.waiting, room.asking = room.asking, False
 
     def _closed(self, _: bool) -> None:
         for room in self._rooms.values():

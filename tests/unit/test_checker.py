@@ -181,6 +181,13 @@ def test_of_last_values_some_may_be_missing() -> None:
     ]
 
 
+def test_a_client_that_a_revocation_has_put_out_is_owed_nothing() -> None:
+    records = [joined(0), appended(1), delivered(1), right("revoked", 1), appended(2)]
+    assert judge(*records, complete=True) == []
+    [missing] = judge(*records[:3], appended(2), right("revoked", 0, "c2"), complete=True)
+    assert "did not get chat_room_r1 a:2" in missing
+
+
 def test_a_right_that_was_given_again_is_a_right() -> None:
     rights = [right("granted", 0), right("revoked", 2), right("granted", 4)]
     assert judge(*rights, joined(0), delivered(1), delivered(2), told("left"), joined(4), delivered(5)) == []
