@@ -1,5 +1,6 @@
 """`WebSocketService`: what a backend calls to reach browsers."""
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from roomcast.wiring import Wiring
 if TYPE_CHECKING:
     import botocore.session
 
+_LOG = logging.getLogger(__name__)
 _LOOKS = 5  # for the connections of a user that is revoked
 _MAX_TTL = 365 * 24 * 3600  # s; of a ticket's connection
 
@@ -101,6 +103,11 @@ class WebSocketService:
         Raises:
             SettingsError: the callback URL is missing.
         """
+        if settings.history_table is None:
+            _LOG.warning(
+                "WEBSOCKET_HISTORY_TABLE is not set: sends have no numbers, and clients that come back miss "
+                "them; `roomcast env` writes it from the stack's outputs"
+            )
         wiring = Wiring(settings, session)
         return cls(
             wiring.store,

@@ -222,7 +222,7 @@ class History(Replay):
         try:
             if once:
                 place = {"epoch": {"S": at.epoch}, "markSeq": number(at.seq), "ttl": ttl}
-                mark = {**_mark_key(stream, message_id), **place}
+                mark = {**mark_key(stream, message_id), **place}
                 condition = {
                     # A message of an earlier life is not in this one. Numbers grow from life to life.
                     "ConditionExpression": "attribute_not_exists(markSeq) OR #ttl < :now"
@@ -256,7 +256,7 @@ class History(Replay):
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailedError as error:
-            return to_position(error.item)
+            return to_position(error.item) if error.item else Position("", 0)  # a table that was made anew
         return None
 
     def _moved(self, stream: str, head: Position, to: Position) -> dict[str, Any]:
@@ -324,5 +324,6 @@ def _has_passed(head: Position, at: Position) -> bool:
     return head.epoch == at.epoch and head.seq >= at.seq
 
 
-def _mark_key(stream: str, message_id: str) -> dict[str, Any]:
+def mark_key(stream: str, message_id: str) -> dict[str, Any]:
+    """The key of the mark of a send with a given id."""
     return {"stream": {"S": f"id#{stream}#{message_id}"}, "seq": number(0)}

@@ -133,7 +133,7 @@ class Replay:
         for _ in aws.attempts() if names else ():
             answer = aws.call(self._tables.client.batch_get_item, RequestItems=wanted)
             for item in answer["Responses"].get(self._name, []):
-                found[item["stream"]["S"].removeprefix(_HEAD)] = to_position(item)
+                found[item["stream"]["S"].removeprefix(HEAD)] = to_position(item)
             wanted = answer.get("UnprocessedKeys")
             if not wanted:
                 break
@@ -291,12 +291,13 @@ class Replay:
             self._kept_bytes -= len(oldest.envelope)
 
 
-_HEAD = "head#"
+HEAD = "head#"
+"""What the hash of a stream's head begins with."""
 
 
 def head_key(stream: str) -> dict[str, Any]:
     """The key of a stream's head."""
-    return {"stream": {"S": _HEAD + stream}, "seq": number(0)}
+    return {"stream": {"S": HEAD + stream}, "seq": number(0)}
 
 
 def new_epoch() -> str:

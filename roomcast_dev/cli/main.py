@@ -27,6 +27,7 @@ from roomcast_dev.cli import (
     check,
     cost,
     env,
+    histories,
     inspect,
     logs,
     preflight,
@@ -173,6 +174,8 @@ app.command("env", rich_help_panel=DEPLOY)(env.env)
 app.command("smoke", rich_help_panel=DEPLOY)(smoke.smoke)
 app.command("logs", rich_help_panel=OPERATE)(logs.logs)
 app.command("redrive", rich_help_panel=OPERATE)(redrive.redrive)
+app.command("new-epoch", rich_help_panel=OPERATE)(histories.new_epoch)
+app.command("erase", rich_help_panel=OPERATE)(histories.erase)
 app.command("cost", rich_help_panel=JUDGE)(cost.cost)
 app.command("check", rich_help_panel=JUDGE)(check.check_files)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ OutputsOption = Annotated[
 ]
 EnvFileOption = Annotated[Path, typer.Option(help="The file that `roomcast dev` writes.")]
 
-_OPTIONAL = {"FanOutQueueUrl", "HistoryTableName", "Rooms"}
+_OPTIONAL = {"FanOutQueueUrl", "Rooms"}
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,20 @@ class Place:
         if region and not botocore.session.get_session().get_config_variable("region"):
             os.environ["AWS_DEFAULT_REGION"] = region[1] or region[2]
         return environ
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before something that cannot be undone, unless the stage keeps no data.
+
+        Raises:
+            typer.TyperException: the answer is no, or there is nobody to ask.
+        """
+        known = settings(self.stage) if self.stack is None else {}
+        if yes or self.is_local or not known.get("keep_data", not known):
+            return
+        if not sys.stdin.isatty():
+            raise typer.TyperException(f"{question} There is nobody to ask here: add --yes")
+        if not typer.confirm(question):
+            raise typer.TyperException("nothing was changed")
 
     @contextmanager
     def service(self) -> Iterator["WebSocketService"]:
@@ -176,9 +191,10 @@ def deployed(stack: str, outputs: Path | None) -> dict[str, str]:
         raise typer.TyperException(f"stack {stack}: {error}; name one with --stack {stack}/NAME") from None
     missing = [name for name in KEYS if not values.get(name) and name not in _OPTIONAL]
     if missing:
-        raise typer.TyperException(
-            f"stack {stack} has no output {', '.join(missing)}: is it a stack of this project?"
-        )
+        why = "is it a stack of this project?"
+        if missing == ["HistoryTableName"]:
+            why = "it was deployed by an older version; deploy it again"
+        raise typer.TyperException(f"stack {stack} has no output {', '.join(missing)}: {why}")
     environ = {key: values[name] for name, key in KEYS.items() if values.get(name)}
     endpoint = environ["WEBSOCKET_API_ENDPOINT"]
     return environ | {"WEBSOCKET_API_ENDPOINT": re.sub("^http(s?)://", r"ws\1://", endpoint)}

@@ -10,6 +10,7 @@ from roomcast import WebSocketService
 from roomcast.aws_client.failures import refused
 from roomcast.envelope import MAX_ENVELOPE_BYTES
 from roomcast.errors import EnvelopeTooLargeError
+from roomcast.settings import Settings
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.replay import Position
@@ -418,3 +419,18 @@ def test_a_backend_reads_a_rooms_history(service: WebSocketService, dynamodb: An
         Store(Tables(dynamodb, "connections", "rooms"), APP.rooms), service._management_api
     )
     assert (plain.position(CHAT), plain.history(CHAT)) == (None, None)
+
+
+@pytest.mark.parametrize("table", [None, "history"])
+def test_a_backend_whose_environment_is_from_before_there_were_histories_warns(
+    caplog: pytest.LogCaptureFixture, table: str | None
+) -> None:
+    settings = Settings(
+        connections_table="connections",
+        rooms_table="rooms",
+        history_table=table,
+        callback_url="https://a.execute-api.us-east-1.amazonaws.com/prod",
+    )
+    WebSocketService.from_settings(settings).close()
+    warned = "WEBSOCKET_HISTORY_TABLE is not set" in caplog.text
+    assert warned == (table is None)

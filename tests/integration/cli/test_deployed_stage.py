@@ -21,6 +21,7 @@ OUTPUTS = {
     "WebSocketCallbackUrl": "https://abc123.execute-api.us-east-1.amazonaws.com/prod",
     "ConnectionsTableName": "connections",
     "RoomsTableName": "rooms",
+    "HistoryTableName": "history",
     "JwtSecretName": "landinghub-websocket-prod",
 }
 
@@ -45,6 +46,7 @@ def test_env_asks_cloudformation(roomcast: Roomcast, deploy: Deploy) -> None:
         "WEBSOCKET_API_ENDPOINT=wss://abc123.execute-api.us-east-1.amazonaws.com/prod\n"
         "WEBSOCKET_CONNECTIONS_TABLE=connections\n"
         "WEBSOCKET_ROOMS_TABLE=rooms\n"
+        "WEBSOCKET_HISTORY_TABLE=history\n"
         "WEBSOCKET_JWT_SECRET_NAME=landinghub-websocket-prod\n"
         "REACT_APP_WEBSOCKET_URL=wss://ws.example.com\n"
         "VITE_WEBSOCKET_URL=wss://ws.example.com\n"
@@ -100,7 +102,7 @@ def test_a_stack_of_something_else_names_what_it_lacks(roomcast: Roomcast, deplo
     deploy(WebSocketAPIUrl=OUTPUTS["WebSocketAPIUrl"])
     answer = roomcast("send", "all", "x", "1", "--stage", "prod")
     assert answer.code == 1
-    assert "ConnectionsTableName, RoomsTableName, JwtSecretName" in answer.err
+    assert "ConnectionsTableName, RoomsTableName, HistoryTableName, JwtSecretName" in answer.err
 
 
 def test_the_region_comes_from_the_url_where_none_is_set(

@@ -14,6 +14,7 @@ OUTPUTS = {
     "WebSocketCallbackUrl": "https://abc123.execute-api.eu-west-1.amazonaws.com/prod",
     "ConnectionsTableName": "landinghub-websocket-connections-prod",
     "RoomsTableName": "landinghub-websocket-rooms-prod",
+    "HistoryTableName": "landinghub-websocket-history-prod",
     "JwtSecretName": "landinghub-websocket-prod",
     "FanOutQueueUrl": "https://sqs.eu-west-1.amazonaws.com/123456789012/landinghub-websocket-fanout-prod",
 }
@@ -21,6 +22,7 @@ ENV = f"""\
 WEBSOCKET_API_ENDPOINT={WSS}
 WEBSOCKET_CONNECTIONS_TABLE=landinghub-websocket-connections-prod
 WEBSOCKET_ROOMS_TABLE=landinghub-websocket-rooms-prod
+WEBSOCKET_HISTORY_TABLE=landinghub-websocket-history-prod
 WEBSOCKET_FANOUT_QUEUE_URL=https://sqs.eu-west-1.amazonaws.com/123456789012/landinghub-websocket-fanout-prod
 WEBSOCKET_JWT_SECRET_NAME=landinghub-websocket-prod
 """
@@ -51,7 +53,7 @@ def test_every_other_line_stays(roomcast: Roomcast) -> None:
     assert text.startswith(
         f'# mine\r\nexport WEBSOCKET_API_ENDPOINT="{WSS}" # old\r\nJWT_SECRET=x\r\nWEBSOCKET_C'.encode()
     )
-    assert text.count(b"\n") == text.count(b"\r\n") == 10
+    assert text.count(b"\n") == text.count(b"\r\n") == 11
 
 
 def test_without_a_front_end_its_key_goes_into_the_same_file(roomcast: Roomcast) -> None:
@@ -90,7 +92,8 @@ def test_another_stack_name(roomcast: Roomcast) -> None:
 
 
 @pytest.mark.parametrize(
-    "lost", ["WebSocketAPIUrl", "ConnectionsTableName", "RoomsTableName", "JwtSecretName"]
+    "lost",
+    ["WebSocketAPIUrl", "ConnectionsTableName", "RoomsTableName", "HistoryTableName", "JwtSecretName"],
 )
 def test_a_missing_output_changes_nothing_and_is_named(roomcast: Roomcast, lost: str) -> None:
     write_outputs({key: value for key, value in OUTPUTS.items() if key != lost})
