@@ -128,7 +128,7 @@ class Function(Construct):
 
 
 def _runtime_management(stage: Stage) -> lambda_.RuntimeManagementMode | None:
-    """Otherwise Lambda changes the runtime, and botocore in it, on a day of its own choice."""
+    """Otherwise Lambda changes the runtime, its Python and OpenSSL, on a day of its own choice."""
     if stage.runtime_version_arn:
         return lambda_.RuntimeManagementMode.manual(stage.runtime_version_arn)
     return lambda_.RuntimeManagementMode.FUNCTION_UPDATE if stage.keep_data else None

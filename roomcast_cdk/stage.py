@@ -208,7 +208,7 @@ class Stage:
     )
     runtime_version_arn: str | None = setting(
         text(r"arn:aws[a-z-]*:lambda:[a-z0-9-]+::runtime:[0-9a-f]{64}", "the ARN of a runtime version"),
-        "the version of Lambda's Python runtime, botocore included, that the functions stay with; "
+        "the version of Lambda's Python runtime that the functions stay with; "
         "`aws lambda get-function-configuration` shows the one in use",
         default=None,
         default_is="the newest at each deployment with `keep_data`, else the newest",

@@ -163,3 +163,34 @@ def test_make_knows_an_environment_of_another_place(checkout: Path, marker: str 
         ["make", "--dry-run", ".venv/.done"], cwd=checkout, capture_output=True, text=True, check=True
     )
     assert ("make_venv.py" in done.stdout) == runs
+
+
+@pytest.fixture
+def uv(checkout: Path, tmp_path: Path) -> Path:
+    """A folder with a `uv` that writes down what it is asked for, and something for it to install."""
+    (checkout / "requirements.txt").write_text("# one==1\n")
+    shell(tmp_path / "bin" / "uv", f'echo "$@" >> "{tmp_path}/asked"; exit ${{UV_STATUS:-0}}')
+    return tmp_path
+
+
+def with_uv(uv: Path, checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return make(checkout, PATH=f"{uv / 'bin'}:{os.environ['PATH']}", **environment)
+
+
+def test_uv_installs_where_there_is_one(uv: Path, checkout: Path) -> None:
+    made = with_uv(uv, checkout)
+    assert (made.returncode, works(checkout)) == (0, True)
+    asked = (uv / "asked").read_text()
+    assert asked == "pip install --quiet --python .venv/bin/python --requirement requirements.txt\n"
+    assert "Python packages: 1, in " in made.stdout
+
+
+def test_pip_installs_where_uv_cannot(uv: Path, checkout: Path) -> None:
+    made = with_uv(uv, checkout, UV_STATUS="1")
+    assert (made.returncode, works(checkout), made.stderr) == (0, True, "")
+
+
+def test_pip_installs_where_it_has_an_index_that_uv_does_not_know(uv: Path, checkout: Path) -> None:
+    made = with_uv(uv, checkout, PIP_INDEX_URL="https://packages.example.test/simple")
+    assert (made.returncode, works(checkout)) == (0, True)
+    assert not (uv / "asked").exists()
