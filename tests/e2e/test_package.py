@@ -97,6 +97,7 @@ def test_the_wheel_holds_the_library_the_tools_and_the_files_that_they_read(whee
         "roomcast_dev/local/page/demo/index.html",
         "roomcast_dev/local/page/dist/index.js",
     }
+    assert "roomcast_cdk/handlers/app.py" not in names, "the application of this repository"
     assert any(name.endswith("licenses/LICENSE") for name in names)
     description = metadata.split("\n\n", 1)[1]
     assert description.startswith("# ")

@@ -197,9 +197,11 @@ def test_a_stage_may_be_given_as_it_is(stack: cdk.Stack) -> None:
     assert RealtimeBackend(stack, "Realtime", settings=stage).stage is stage
 
 
-def test_the_example_of_the_page_synthesizes() -> None:
+def test_the_example_of_the_page_synthesizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "using-the-construct.md").read_text()
     names: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
+    Path("realtime.py").write_text(page.split("```python\n", 2)[2].split("```", 1)[0])
     exec(page.split("```python\n", 1)[1].split("```", 1)[0], names)
     app = cdk.App()
     task = ecs.FargateTaskDefinition(cdk.Stack(app, "service"), "Task")

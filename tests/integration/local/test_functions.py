@@ -9,11 +9,14 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from roomcast_dev.local.console import Console
 from roomcast_dev.local.lambda_host.pool import PoolLimits
+from roomcast_dev.local.template.model import Template
+from roomcast_dev.local.template.reader import load
 from roomcast_dev.testing import WebSocketStack, run_stack
 from tests.integration.local.conftest import PLAIN
 
@@ -161,6 +164,35 @@ def test_a_saved_file_takes_effect_on_the_next_event(tmp_path: Path) -> None:
             return client.receive().get("message") == "Internal server error"
 
         stack.eventually(broken)
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_an_application_runs_from_where_it_is_and_without_its_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: bool
+) -> None:
+    """As on Lambda, which has the application and nothing else of its folder."""
+    source = (PLAIN.directory / "functions" / "handlers.py").read_text()
+    application = tmp_path / "handlers" / "__init__.py" if package else tmp_path / "handlers.py"
+    application.parent.mkdir(exist_ok=True)
+    application.write_text(source)
+    (tmp_path / "json.py").write_text("raise ImportError('a neighbour')")
+    path = tmp_path / ("handlers" if package else "handlers.py")
+
+    def with_application(*arguments: Any) -> Template:
+        template = load(*arguments)
+        functions = {k: replace(f, application=str(path)) for k, f in template.functions.items()}
+        return replace(template, functions=functions)
+
+    monkeypatch.setattr("roomcast_dev.local.stack.load", with_application)
+    with run_stack(PLAIN) as stack:
+        client = stack.connect()
+        application.write_text(source.replace('"n": body.get("n")', '"n": "edited"'))
+
+        def edited() -> bool:
+            client.send("x", n=1)
+            return bool(client.receive()["n"] == "edited")
+
+        stack.eventually(edited)
 
 
 def test_nothing_is_left_when_the_stack_has_stopped() -> None:
