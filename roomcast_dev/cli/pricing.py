@@ -37,6 +37,7 @@ _DISCONNECT_WRITES = 5
 _GRANT_WRITES = 2  # more of a join that needs a grant
 _USER_SEND_READS = 1  # the members of the inbox
 _ENVELOPE_KB = 0.3  # of an append, around the data: names, numbers, time
+_DAYS_STORED = 2  # of a message: a day of retention, and about one until DynamoDB has deleted it
 _HEAD_WRITES = 1
 _PUBLISH_READS = 2  # of a message of a client: whether its user was revoked, and the grant
 _RATE_WRITES = 1  # likewise: the user's rate
@@ -171,6 +172,13 @@ def count(usage: Usage) -> Counts:
                 "rates of users": published * _RATE_WRITES,
             }
         ),
+        "storage_gb": {
+            "histories": (sends + published)
+            * (usage.message_kb + _ENVELOPE_KB)
+            * _DAYS_STORED
+            / DAYS_A_MONTH
+            / _KB_PER_GB
+        },
         "reads": _some(
             {
                 "sends": send_reads,

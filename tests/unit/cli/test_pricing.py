@@ -44,6 +44,8 @@ def test_a_thousand_users_at_work_by_hand() -> None:
     secret                                                                              = $ 0.40
     secret reads: 1,216.67 + 121,666.67 / (121,666.67 / 43,800 + 1)
                                        =     33,422.55     x $0.05 / 10,000             = $ 0.1671
+    storage: 2,433,333.33 x 1.3 KB x 2 days / 30.42
+                                       =      0.1984 GB    x $0.25                      = $ 0.0496
     logs: 3,053,326.6 x 600 bytes      =      1.7062 GB    x $0.50                      = $ 0.8531
     out: 4,866,666.67 x 1 KB           =      4.6412 GB    x $0.09                      = $ 0.4177
     """
@@ -54,6 +56,7 @@ def test_a_thousand_users_at_work_by_hand() -> None:
         "invocations": 0.6107,
         "gb_seconds": 0.2548,
         "writes": 7.6875,
+        "storage_gb": 0.0496,
         "reads": 0.3194,
         "queue_requests": 0.2628,
         "secrets": 0.40,
@@ -62,7 +65,7 @@ def test_a_thousand_users_at_work_by_hand() -> None:
         "out_gb": 0.4177,
     }
     assert got == pytest.approx(by_hand, abs=0.0001)
-    assert sum(got.values()) == pytest.approx(22.6763, rel=0.0001)
+    assert sum(got.values()) == pytest.approx(22.7259, rel=0.0001)
 
 
 def test_landinghubs_example_by_hand() -> None:
