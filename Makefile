@@ -40,6 +40,7 @@ check: lint site templates test  ## all four: run this before you hand in a chan
 
 docs: setup  ## write the tables of the documentation that come from the code
 	$(BIN)/python -m stacks.reference
+	$(BIN)/roomcast contract --title LandingHub --asyncapi docs/asyncapi.yaml --types client/demo/contract.d.ts
 
 site: setup .venv-site/.done  ## build the documentation into build/site/, without a network; a dead link fails
 	@NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build

@@ -34,10 +34,13 @@ if TYPE_CHECKING:
     from roomcast.app import App
     from roomcast.async_service import AsyncWebSocketService
     from roomcast.aws_client.credentials import CredentialSource, FrozenCredentials
+    from roomcast.functions.context import Context
+    from roomcast.functions.replies import Missed, Place, Published
     from roomcast.management_api.client import ManagementApi
     from roomcast.management_api.pool import PoolLimits
     from roomcast.names import Role
     from roomcast.rooms import Kind, Retention, Rooms
+    from roomcast.schema import Number, Refusal, Text
     from roomcast.sending.job import SendLimits
     from roomcast.sending.job_queue import JobQueue
     from roomcast.sending.sender import SendReport
@@ -53,15 +56,21 @@ _MODULES = {
     "App": "app",
     "AsyncWebSocketService": "async_service",
     "ClaimNames": "settings",
+    "Context": "functions.context",
     "CredentialSource": "aws_client.credentials",
     "FrozenCredentials": "aws_client.credentials",
     "JobQueue": "sending.job_queue",
     "Kind": "rooms",
     "ManagementApi": "management_api.client",
     "Message": "store.replay",
+    "Missed": "functions.replies",
+    "Number": "schema",
+    "Place": "functions.replies",
     "PoolLimits": "management_api.pool",
     "Position": "store.replay",
+    "Published": "functions.replies",
     "Recovery": "store.replay",
+    "Refusal": "schema",
     "Retention": "rooms",
     "Role": "names",
     "Rooms": "rooms",
@@ -70,6 +79,7 @@ _MODULES = {
     "Settings": "settings",
     "Store": "store",
     "Tables": "store.dynamodb",
+    "Text": "schema",
     "TokenRules": "settings",
     "WebSocketService": "service",
     "sign_token": "tokens.authentication",
@@ -85,6 +95,7 @@ __all__ = [
     "AwsRefusedError",
     "AwsUnansweredError",
     "ClaimNames",
+    "Context",
     "CredentialSource",
     "EnvelopeTooLargeError",
     "FrozenCredentials",
@@ -99,9 +110,14 @@ __all__ = [
     "ManagementApi",
     "ManagementApiError",
     "Message",
+    "Missed",
+    "Number",
+    "Place",
     "PoolLimits",
     "Position",
+    "Published",
     "Recovery",
+    "Refusal",
     "RefusedError",
     "Retention",
     "Role",
@@ -114,6 +130,7 @@ __all__ = [
     "StalledError",
     "Store",
     "Tables",
+    "Text",
     "TokenRules",
     "WebSocketService",
     "sign_token",

@@ -7,24 +7,134 @@ is imported.
 
 import importlib
 import importlib.util
+import inspect
+import re
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar, get_type_hints
 
-from roomcast.errors import ApplicationError
+from roomcast import schema
+from roomcast.errors import ActionError, ApplicationError, InvalidDataError
 from roomcast.rooms import Join, Kind, Presence, Publish, Retention, Rooms
 
 NAME = "app"
 """What an application's file calls its `App`."""
+ENGINES_OWN = ("auth:", "client:", "presence:", "rooms:")
+"""What the engine's own actions and events begin with; `ping`, `pong` and `error` are its own too."""
+
+_MAX_NAME = 128
+_NAME = re.compile(r"[a-z][A-Za-z0-9_-]*(:[a-z][A-Za-z0-9_-]*)+")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an action answers, where it is not always the same event.
+
+    Attributes:
+        event: its name.
+        data: its data.
+    """
+
+    event: str
+    data: object
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An action of an application.
+
+    Attributes:
+        name: what clients ask.
+        function: what does it: takes a `Context` and the fields of the message.
+        reply: the event that answers.
+        error: the event that refuses.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    reply: str
+    error: str
+
+    @property
+    def parameters(self) -> Mapping[str, tuple[str, Any, bool]]:
+        """The fields of its message, as `schema.fields_of` has them."""
+        _, *parameters = inspect.signature(self.function).parameters.values()
+        hints = _hints(self.function)
+        return {
+            schema.on_wire(parameter.name): (
+                parameter.name,
+                hints.get(parameter.name, object),
+                parameter.default is parameter.empty,
+            )
+            for parameter in parameters
+        }
+
+    @property
+    def returns(self) -> Any:
+        """The annotation of its reply's data."""
+        return _hints(self.function).get("return", object)
+
+    def arguments(self, message: Mapping[str, object]) -> dict[str, Any]:
+        """The function's arguments from the fields of a message. A field that it does not have is ignored.
+
+        Raises:
+            ActionError: `invalid_field`, or what the annotation says.
+        """
+        arguments = {}
+        for key, (name, annotation, required) in self.parameters.items():
+            if key not in message and not required:
+                continue
+            try:
+                arguments[name] = schema.check(annotation, message.get(key, schema.MISSING), key)
+            except schema.MismatchError as error:
+                if error.refusal:
+                    raise ActionError(error.refusal.code, error.refusal.message) from None
+                raise ActionError("invalid_field", str(error), field=error.at) from None
+        return arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event of an application.
+
+    Attributes:
+        name: its name.
+        data: the annotation of its data.
+        publish: whether clients may publish it; else only the application and backends send it.
+    """
+
+    name: str
+    data: Any
+    publish: bool = False
 
 
 class App:
-    """An application: its rooms.
+    """An application: its rooms, actions and events. Nothing here talks to AWS.
 
-    Nothing here talks to AWS.
+    Args:
+        reserved: what the events begin with that clients may not publish, in addition to the replies of
+            actions and to declared events.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, reserved: tuple[str, ...] = ()) -> None:
+        self._reserved = reserved
         self._rooms = Rooms()
+        self._actions: dict[str, Declared] = {}
+        self._events: dict[str, Event] = {}
+
+    @property
+    def actions(self) -> Mapping[str, Declared]:
+        """The declared actions by their names."""
+        return MappingProxyType(self._actions)
+
+    @property
+    def events(self) -> Mapping[str, Event]:
+        """The declared events by their names."""
+        return MappingProxyType(self._events)
 
     @property
     def rooms(self) -> Rooms:
@@ -55,6 +165,83 @@ class App:
         except ValueError as error:
             raise ApplicationError(str(error)) from None
         return kind
+
+    def action(
+        self, name: str, *, reply: str | None = None, error: str = "error"
+    ) -> Callable[[_Function], _Function]:
+        """Declare an action: a decorator of the function that does it.
+
+        The function takes a `Context` and the fields of the message, and returns the data of the reply. The
+        annotations of its parameters are the validation (`roomcast.schema`): a wrong field never reaches it.
+        It refuses with an `ActionError`. What else it raises is a fault: the client gets API Gateway's error,
+        and the function's alarm sounds.
+
+        Args:
+            name: what clients ask, such as `order:confirm`.
+            reply: the event that answers; the action's name when left out.
+            error: the event that refuses.
+
+        Raises:
+            ApplicationError: the name is the engine's or taken, or an annotation cannot be checked.
+        """
+        _check_name("action", name)
+        for event in (reply, error):
+            if event not in (None, "error"):
+                _check_name("event", str(event))
+        if name in self._actions:
+            raise ApplicationError(f"action {name!r}: declared twice")
+
+        def declare(function: _Function) -> _Function:
+            declared = Declared(name, function, reply or name, error)
+            for key, (_, annotation, _required) in declared.parameters.items():
+                schema.check_known(annotation, f"action {name!r}, field {key}")
+            if "id" in declared.parameters:
+                raise ApplicationError(f"action {name!r}: `id` is the action's own: use ctx.action_id")
+            self._actions[name] = declared
+            return function
+
+        return declare
+
+    def event(self, name: str, data: Any, *, publish: bool = False) -> None:
+        """Declare an event that the application or a backend sends. See `Event` for the parameters.
+
+        What is sent under that name must fit; clients cannot publish it unless `publish` says so.
+
+        Raises:
+            ApplicationError: the name is the engine's or taken, or the annotation cannot be checked.
+        """
+        _check_name("event", name)
+        if name in self._events:
+            raise ApplicationError(f"event {name!r}: declared twice")
+        schema.check_known(data, f"event {name!r}")
+        self._events[name] = Event(name, data, publish)
+
+    def is_reserved(self, event: str) -> bool:
+        """Whether clients may not publish under this name: whoever hears it must be able to believe it."""
+        known = self._events.get(event)
+        if known is not None:
+            return not known.publish
+        return event.startswith(self._reserved) or any(
+            event in (action.reply, action.error) for action in self._actions.values()
+        )
+
+    def check_event(self, event: str, data: object) -> None:
+        """See that an event's data is what it was declared to be; an event that nobody declared passes.
+
+        Args:
+            event: its name.
+            data: as it goes out: dictionaries, not dataclasses.
+
+        Raises:
+            InvalidDataError: it is something else; names the field.
+        """
+        known = self._events.get(event)
+        if known is None:
+            return
+        try:
+            schema.check(known.data, data, "data", strict=True)
+        except schema.MismatchError as error:
+            raise InvalidDataError(event, data, str(error)) from None
 
 
 def imported(module: str) -> App:
@@ -97,6 +284,17 @@ def load(path: Path) -> App:
         else:
             sys.modules[path.stem] = before
     return _app_in(module, str(path))
+
+
+def _check_name(what: str, name: str) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
+        raise ApplicationError(f"{what} {name!r}: must be words with a colon between them: order:confirm")
+    if name.startswith(ENGINES_OWN):
+        raise ApplicationError(f"{what} {name!r}: names with {', '.join(ENGINES_OWN)} are the engine's")
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(function, include_extras=True)
 
 
 def _app_in(module: object, name: str) -> App:

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from roomcast.app import App
 from roomcast.aws_client import waiting
 from roomcast.aws_client.credentials import CredentialSource, FrozenCredentials, StaticCredentials
 from roomcast.aws_client.http import Answer, Connections
@@ -64,9 +65,15 @@ class AsyncWebSocketService:
         self._loop = _OnLoop()
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, *, at_once: int = AT_ONCE) -> Self:
+    def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        application: App | None = None,
+        at_once: int = AT_ONCE,
+    ) -> Self:
         """As `WebSocketService.from_env`."""
-        return cls(WebSocketService.from_env(environ), at_once=at_once)
+        return cls(WebSocketService.from_env(environ, application=application), at_once=at_once)
 
     @classmethod
     def from_settings(

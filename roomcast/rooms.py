@@ -50,7 +50,7 @@ class Kind:
     """What is the same for all rooms of a kind.
 
     Attributes:
-        pattern: their name, which may end in one field: `chat_room_{room_id}`. The field `{user_id}` is a
+        pattern: their name, which may end in one field: `order_{order_id}`. The field `{user_id}` is a
             user's id; any other is an id of 1 to 64 of the characters `A-Z a-z 0-9 _ . : -`.
         join: who may join.
         history: what they keep; None: sends are not numbered, and what a client misses is lost.

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from roomcast import names
+from roomcast import envelope, names
+from roomcast.app import App
 from roomcast.aws_client import waiting
 from roomcast.connection import Identity
 from roomcast.errors import InvalidNameError
@@ -51,6 +52,7 @@ class WebSocketService:
         index_lag: seconds to wait for `UserIdIndex` before `revoke_user` looks again. DynamoDB gives no bound
             for how far an index is behind; it says usually a fraction of a second.
         clock: epoch seconds.
+        application: what is sent under the names of its events must fit; other events are not checked.
     """
 
     def __init__(
@@ -62,7 +64,9 @@ class WebSocketService:
         limits: SendLimits = SendLimits(),  # noqa: B008  frozen
         index_lag: float = 1.0,
         clock: Callable[[], float] = time.time,
+        application: App | None = None,
     ) -> None:
+        self._application = application
         self._store = store
         self._management_api = management_api
         self._job_queue = job_queue
@@ -71,17 +75,20 @@ class WebSocketService:
         self._clock = clock
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> "WebSocketService":
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, *, application: App | None = None
+    ) -> "WebSocketService":
         """Make a service from the variables that `roomcast env` writes.
 
         Args:
             environ: where to read; the process's environment when left out. AWS credentials, region and
                 `AWS_ENDPOINT_URL` are always those of the process.
+            application: as in the constructor.
 
         Raises:
             SettingsError: a variable is missing or wrong.
         """
-        return cls.from_settings(Settings.from_env(environ))
+        return cls.from_settings(Settings.from_env(environ), application=application)
 
     @classmethod
     def from_settings(
@@ -91,6 +98,7 @@ class WebSocketService:
         session: "botocore.session.Session | None" = None,
         limits: SendLimits = SendLimits(),  # noqa: B008  frozen
         index_lag: float = 1.0,
+        application: App | None = None,
     ) -> "WebSocketService":
         """Make a service from settings.
 
@@ -99,6 +107,7 @@ class WebSocketService:
             session: botocore's, for credentials, region and endpoints; a new one when left out.
             limits: as in the constructor.
             index_lag: likewise.
+            application: likewise.
 
         Raises:
             SettingsError: the callback URL is missing.
@@ -115,6 +124,7 @@ class WebSocketService:
             wiring.job_queue,
             limits=limits,
             index_lag=index_lag,
+            application=application,
         )
 
     def send_to_user(
@@ -130,17 +140,18 @@ class WebSocketService:
         Args:
             user_id: the claim `userId` of the user's token.
             event: its name, 1 to 128 characters.
-            data: anything that JSON holds.
+            data: anything that JSON holds, and dataclasses: their field `order_id` is `orderId` on the wire.
             id: the send's id, 1 to 128 characters; a new one when left out. Give one that you keep where you
                 may repeat the send: receivers drop an id that they have seen.
 
         Raises:
             InvalidNameError: the user id is outside its grammar.
-            InvalidDataError: JSON cannot hold the data. Nothing was sent.
+            InvalidDataError: JSON cannot hold the data, or the application declares other data for this
+                event. Nothing was sent.
             EnvelopeTooLargeError: the envelope is over 32 KB. Nothing was sent.
             ManagementApiError: there are no AWS credentials or no region to sign with. Nothing was sent.
         """
-        return self._sender.send(ToUser(names.user_id(user_id)), event, data, id)
+        return self._sender.send(ToUser(names.user_id(user_id)), event, self._checked(event, data), id)
 
     def send_to_room(
         self,
@@ -155,14 +166,14 @@ class WebSocketService:
         Args:
             room: its name: one of those that the application declares, or `user_{user_id}`.
             event: its name, 1 to 128 characters.
-            data: anything that JSON holds.
+            data: anything that JSON holds, and dataclasses: their field `order_id` is `orderId` on the wire.
             id: as in `send_to_user`.
 
         Raises:
             InvalidNameError: there can be no such room.
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        return self._sender.send(ToRoom(self._store.rooms.parse(room)), event, data, id)
+        return self._sender.send(ToRoom(self._store.rooms.parse(room)), event, self._checked(event, data), id)
 
     def broadcast(
         self,
@@ -176,7 +187,7 @@ class WebSocketService:
         Raises:
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        return self._sender.send(Everybody(), event, data, id)
+        return self._sender.send(Everybody(), event, self._checked(event, data), id)
 
     def send_to_admins(
         self,
@@ -193,7 +204,7 @@ class WebSocketService:
         Raises:
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        return self._sender.to_admins(event, data, id)
+        return self._sender.to_admins(event, self._checked(event, data), id)
 
     def send_to_connection(
         self,
@@ -210,7 +221,7 @@ class WebSocketService:
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
         names.connection_id(connection_id)
-        return self._sender.to_connection(connection_id, event, data, id)
+        return self._sender.to_connection(connection_id, event, self._checked(event, data), id)
 
     def grant_room(self, room: str, user_id: str) -> None:
         """Give a user the right to join a room. Twice is the same as once.
@@ -355,6 +366,13 @@ class WebSocketService:
         self._store.tables.client.close()
         if self._job_queue is not None:
             self._job_queue.close()
+
+    def _checked(self, event: str, data: object) -> object:
+        if self._application is None:
+            return data
+        plain = envelope.plain(data)
+        self._application.check_event(event, plain)
+        return plain
 
     def _end_connections(self, user_id: str) -> CloseReport:
         return end_connections(self._store, self._management_api, user_id, clock=self._clock)

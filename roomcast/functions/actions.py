@@ -1,7 +1,8 @@
 """What a client may ask for: one small function for each action.
 
-An action reads and changes the store and answers with one event. None of them takes a connection's id from
-the client, and only `rooms:send`, `chat:send_message` and `rooms:signal` send to other connections.
+Here are the actions of the engine: rooms, tokens, `ping`. Those of the application are called by their
+declarations. An action reads and changes the store and answers with one event. None of the engine's takes a
+connection's id from the client, and only `rooms:send` and `rooms:signal` send to other connections.
 """
 
 import logging
@@ -11,19 +12,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from roomcast import aws, envelope, metrics, names
+from roomcast import aws, envelope, metrics
+from roomcast.app import Declared
+from roomcast.app import Reply as OtherReply
 from roomcast.connection import Connection, Identity
 from roomcast.envelope import Action
 from roomcast.errors import (
     ActionError,
     AuthError,
-    InvalidNameError,
     KeysUnavailableError,
     ManagementApiError,
 )
 from roomcast.functions import joining
 from roomcast.plain_text import plain
-from roomcast.rooms import Room, inbox
+from roomcast.rooms import inbox
 from roomcast.store.rate import Rate
 from roomcast.wiring import Wiring
 
@@ -37,7 +39,7 @@ UNAVAILABLE = "Tokens cannot be checked at the moment; try again"
 
 log = logging.getLogger(__name__)
 
-Reply = tuple[str, Mapping[str, object]] | tuple[str, Mapping[str, object], float]
+Reply = tuple[str, object] | tuple[str, object, float]
 """The name of the event that answers, its data, and, where the client is to hear of it, when the right to the
 connection ends (epoch seconds)."""
 
@@ -53,9 +55,10 @@ def handle(wiring: Wiring, connection_id: str, body: object, at: int | None = No
         at: epoch milliseconds at which API Gateway received it.
 
     Returns:
-        The reply's envelope, or an `error` event (`chat:error` for the actions on chat rooms) whose data has
-        a `code` and a `message`. None where the connection was closed after its error was posted, and for a
-        signal without an id. A message cannot make this function raise; only AWS can.
+        The reply's envelope, or an `error` event (or the one that the action declares) whose data has a
+        `code` and a `message`. None where the connection was closed after its error was posted, and for a
+        signal without an id. A message cannot make this function raise; only AWS and faults of the
+        application can.
     """
     message = _read(body)
     name = message.name if isinstance(message, Action) else ""
@@ -64,16 +67,14 @@ def handle(wiring: Wiring, connection_id: str, body: object, at: int | None = No
         if isinstance(message, ActionError):
             raise message
         connection = _in_inbox(wiring, replace(connection, asked=_asked(at, message.id)))
-        fields = {**message.fields, "id": message.id}
-        event, data, *until = _ACTIONS.get(name, _unknown)(wiring, connection, fields)
+        event, data, *until = _do(wiring, connection, message)
     except ActionError as error:
         log.info("refused connectionId=%s action=%s code=%s", plain(connection_id), plain(name), error.code)
-        if name in _PUBLISHING:
-            metrics.emit({"RefusedPublish": 1})
         if isinstance(message, Action) and name == "auth:check" and error.code == "unknown_connection":
             event, data = _why(wiring, message.fields)
         else:
-            event = "chat:error" if name in _CHAT_ACTIONS and not error.closes else "error"
+            declared = None if error.closes else _declared(wiring, name)
+            event = declared.error if declared else "error"
             data = {"code": error.code, "message": error.message, **error.fields}
         reply_to = message.id if isinstance(message, Action) else message.reply_to
         text = envelope.build(event, data, reply_to=reply_to)
@@ -86,6 +87,29 @@ def handle(wiring: Wiring, connection_id: str, body: object, at: int | None = No
         return None  # half of what a signal costs
     facts = _facts(wiring, *until) if until else None
     return envelope.build(event, data, reply_to=message.id, connection=facts)
+
+
+def _do(wiring: Wiring, connection: Connection, message: Action) -> Reply:
+    engines = _ACTIONS.get(message.name)
+    if engines is not None:
+        return engines(wiring, connection, {**message.fields, "id": message.id})
+    declared = _declared(wiring, message.name)
+    if declared is None:
+        raise ActionError("unknown_action", "Unknown action")
+    from roomcast.functions.context import Context
+
+    arguments = declared.arguments(message.fields)
+    context = Context(wiring, connection, message.id)
+    data = declared.function(context, **arguments)
+    event = declared.reply
+    if isinstance(data, OtherReply):
+        event, data = data.event, data.data
+    return (event, data, connection.expires_at) if context.has_joined else (event, data)
+
+
+def _declared(wiring: Wiring, name: str) -> Declared | None:
+    """The application's action of this name. Its code is not imported for those of the engine."""
+    return None if not name or name in _ACTIONS else wiring.application.actions.get(name)
 
 
 def _facts(wiring: Wiring, expires_at: float) -> Mapping[str, object]:
@@ -188,38 +212,6 @@ def _history(wiring: Wiring, connection: Connection, fields: Mapping[str, object
     return "rooms:history", joining.history(wiring, connection, fields)
 
 
-def _join_dashboard(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
-    room = joining.room_named(wiring, connection, "dashboard")
-    missed = joining.join_one(wiring, connection, room, fields)
-    return (
-        "dashboard:joined",
-        {"success": True, "userRole": connection.role, "room": room.name, **missed},
-        connection.expires_at,
-    )
-
-
-def _leave_dashboard(wiring: Wiring, connection: Connection, _: Mapping[str, object]) -> Reply:
-    room = joining.room_named(wiring, connection, "dashboard")
-    wiring.store.members.leave(connection.connection_id, room, connection.asked)
-    return "dashboard:left", {"success": True, "room": room.name}
-
-
-def _refresh_dashboard(_: Wiring, connection: Connection, __: Mapping[str, object]) -> Reply:
-    return "dashboard:refresh_data", {"type": connection.role}
-
-
-def _join_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
-    room = _chat_room(wiring, fields)
-    missed = joining.join_one(wiring, connection, room, fields)
-    return "chat:joined_room", {"roomId": room.key, "success": True, **missed}, connection.expires_at
-
-
-def _leave_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
-    room = _chat_room(wiring, fields)
-    wiring.store.members.leave(connection.connection_id, room, connection.asked)
-    return "chat:left_room", {"roomId": room.key, "success": True}
-
-
 def _send(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     from roomcast.functions import publishing  # with the management API, which most actions do without
 
@@ -227,15 +219,6 @@ def _send(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) 
     data = _required(fields, "data")
     sent = publishing.send(wiring, connection, room, fields.get("event"), data, fields["id"])
     return "rooms:sent", {"room": room.name, **sent}
-
-
-def _send_chat(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
-    from roomcast.functions import publishing
-
-    room = _chat_room(wiring, fields)
-    data = {"roomId": room.key, "message": _required(fields, "message")}
-    sent = publishing.send(wiring, connection, room, "chat:message", data, fields["id"])
-    return "chat:sent_message", {"roomId": room.key, "success": True, **sent}
 
 
 def _signal(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
@@ -292,18 +275,8 @@ def _authenticate(wiring: Wiring, fields: Mapping[str, object]) -> Identity:
     return authenticate(token if isinstance(token, str) else None, wiring.keys, wiring.settings.token_rules)
 
 
-def _unknown(_: Wiring, __: Connection, ___: Mapping[str, object]) -> Reply:
-    raise ActionError("unknown_action", "Unknown action")
-
-
 _ACTIONS: Mapping[str, Callable[[Wiring, Connection, Mapping[str, object]], Reply]] = MappingProxyType(
     {
-        "dashboard:join": _join_dashboard,
-        "dashboard:leave": _leave_dashboard,
-        "dashboard:refresh": _refresh_dashboard,
-        "chat:join_room": _join_chat,
-        "chat:leave_room": _leave_chat,
-        "chat:send_message": _send_chat,
         "auth:check": _check_token,
         "auth:refresh": _refresh_token,
         "ping": _ping,
@@ -314,12 +287,3 @@ _ACTIONS: Mapping[str, Callable[[Wiring, Connection, Mapping[str, object]], Repl
         "rooms:signal": _signal,
     }
 )
-_PUBLISHING = ("chat:send_message", "rooms:send", "rooms:signal")
-_CHAT_ACTIONS = frozenset(name for name in _ACTIONS if name.startswith("chat:"))
-
-
-def _chat_room(wiring: Wiring, fields: Mapping[str, object]) -> Room:
-    try:
-        return wiring.store.rooms.of("chat_room_{room_id}", fields.get("roomId"))
-    except InvalidNameError:
-        raise ActionError("invalid_room", f"roomId must be {names.ROOM_ID_RULE}") from None

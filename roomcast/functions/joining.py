@@ -13,6 +13,7 @@ from roomcast import aws, metrics
 from roomcast.connection import Connection
 from roomcast.envelope import MAX_ENVELOPE_BYTES
 from roomcast.errors import ActionError, AwsError, InvalidNameError
+from roomcast.functions.replies import Missed
 from roomcast.plain_text import plain
 from roomcast.rooms import Retention, Room, inbox, may_join, needs_grant
 from roomcast.store.dynamodb import side_by_side
@@ -60,7 +61,7 @@ class Asked:
             return {"room": name, **alias, "success": False, **why}
         return {"room": name, **alias, "success": True, **self.facts()}
 
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> Missed:
         """What a join says of a room's history."""
         history = self.room.history if self.room else None
         if history is None or self.recovery is None:
@@ -117,19 +118,28 @@ def leave_rooms(
 
 
 def join_one(
-    wiring: Wiring, connection: Connection, room: Room, fields: Mapping[str, object]
-) -> Mapping[str, object]:
-    """Join one room by one of LandingHub's actions.
+    wiring: Wiring, connection: Connection, room: Room, since: object = None, *, position: bool = False
+) -> Missed:
+    """Join one room, for an action of the application.
+
+    Args:
+        wiring: of the stage.
+        connection: who joins.
+        room: which.
+        since: the client's position, as it came.
+        position: whether it asks where the stream is.
 
     Returns:
-        What the reply says of the history: nothing where the action has neither `since` nor `position`.
+        What the reply says of the history: nothing where there is neither `since` nor `position`.
 
     Raises:
         ActionError: `invalid_since`, `too_many_rooms`, `forbidden`.
     """
-    asked = Asked(room.name, room, to_position(fields.get("since")))
+    asked = Asked(room.name, room, to_position(since))
+    if not may_join(connection.role, connection.user_id, room):
+        raise _forbidden()
     join(wiring, connection, room)
-    if asked.since is None and fields.get("position") is not True:
+    if asked.since is None and not position:
         return {}
     _recover(wiring, connection, [asked])
     if asked.refused:

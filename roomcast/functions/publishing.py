@@ -1,14 +1,16 @@
 """What clients publish in rooms: messages, which are kept and numbered like those of backends, and signals,
 which are neither. Who sends is what the token says."""
 
+import functools
 import json
 import logging
 import time
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 from uuid import UUID, uuid5
 
 from roomcast import envelope, metrics
+from roomcast.app import ENGINES_OWN
 from roomcast.connection import Connection
 from roomcast.errors import (
     ActionError,
@@ -18,6 +20,7 @@ from roomcast.errors import (
     ManagementApiError,
     StalledError,
 )
+from roomcast.functions.replies import Published
 from roomcast.plain_text import plain
 from roomcast.rooms import Room, may_publish, needs_grant
 from roomcast.sending.audience import ToRoom
@@ -31,10 +34,8 @@ MAX_SIGNAL_BYTES = 1024
 """Of the data of a signal, as JSON."""
 MAX_SIGNAL_MEMBERS = 50
 """Of a room that takes signals: each is a post for every member, and typing is of no use in a crowd."""
-_PREFIXES = ("auth:", "client:", "dashboard:", "presence:", "rooms:")
 _RESERVED = frozenset(
     {
-        *("chat:error", "chat:joined_room", "chat:left_room", "chat:sent_message"),
         *("connect", "connect_error", "disconnect", "disconnecting", "error", "ping", "pong", "reconnect"),
     }
 )
@@ -45,11 +46,34 @@ _DIGITS = 15  # of an id that is a number, by which actions are counted
 log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
+_Arguments = ParamSpec("_Arguments")
 
 
+def _counted(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Count what it refuses."""
+
+    @functools.wraps(function)
+    def counted(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        try:
+            return function(*arguments, **named)
+        except ActionError:
+            metrics.emit({"RefusedPublish": 1})
+            raise
+
+    return counted
+
+
+@_counted
 def send(
-    wiring: Wiring, connection: Connection, room: Room, event: object, data: object, action_id: object
-) -> dict[str, object]:
+    wiring: Wiring,
+    connection: Connection,
+    room: Room,
+    event: object,
+    data: object,
+    action_id: object,
+    *,
+    own: bool = False,
+) -> Published:
     """Publish a message.
 
     Args:
@@ -59,6 +83,7 @@ def send(
         event: its name, as the client gave it.
         data: the application's part.
         action_id: of the client's action.
+        own: whether the application has chosen the event, and not the client.
 
     Returns:
         What the reply says of it: its `id`, and its position where the room keeps a history.
@@ -67,7 +92,7 @@ def send(
         ActionError: `not_a_member`, `forbidden`, `invalid_event`, `invalid_data`, `too_large`,
             `rate_limited`, `unavailable`.
     """
-    name, given = _check(connection, room, event), _name_of(action_id)
+    name, given = _check(wiring, connection, room, event, data, own=own), _name_of(action_id)
     sender: dict[str, object] = {"id": connection.user_id, "name": connection.name}
     id_ = None
     if given is not None:
@@ -83,17 +108,19 @@ def send(
     report = _do(connection, publish)
     posts = {"Sent": report.sent, "Gone": report.gone, "Failed": report.failed, "Unknown": report.unknown}
     metrics.emit({"Published": 1, **posts, "PublishToPost": (time.time() - began) * 1000})
-    at = {} if report.seq is None else {"seq": report.seq, "epoch": report.epoch}
-    return {"id": report.id, **at}
+    if report.seq is None or report.epoch is None:
+        return {"id": report.id}
+    return {"id": report.id, "seq": report.seq, "epoch": report.epoch}
 
 
+@_counted
 def signal(wiring: Wiring, connection: Connection, room: Room, event: object, data: object) -> None:
     """Publish a signal: typing, a cursor. Whoever cannot take it at once does not get it.
 
     Raises:
         ActionError: as `send`, and `room_too_large`.
     """
-    name = _check(connection, room, event)
+    name = _check(wiring, connection, room, event, data)
     if len(json.dumps(data, ensure_ascii=False).encode()) > MAX_SIGNAL_BYTES:
         raise ActionError("too_large", f"A signal's data must be at most {MAX_SIGNAL_BYTES} bytes")
     sender = {"id": connection.user_id, "name": connection.name}
@@ -109,7 +136,10 @@ def signal(wiring: Wiring, connection: Connection, room: Room, event: object, da
     metrics.emit({"Signals": 1})
 
 
-def _check(connection: Connection, room: Room, event: object) -> str:
+def _check(
+    wiring: Wiring, connection: Connection, room: Room, event: object, data: object, *, own: bool = False
+) -> str:
+    """See that this connection may publish this event there, and that the event is as it was declared."""
     if room.name not in connection.rooms:
         raise _not_a_member()
     if not may_publish(connection.role, room):
@@ -117,8 +147,14 @@ def _check(connection: Connection, room: Room, event: object) -> str:
     if not isinstance(event, str) or not 1 <= len(event) <= envelope.MAX_NAME_CHARS:
         message = f"event must be a string of 1 to {envelope.MAX_NAME_CHARS} characters"
         raise ActionError("invalid_event", message)
-    if event in _RESERVED or event.startswith(_PREFIXES):
+    application = wiring.application
+    reserved = event in _RESERVED or event.startswith(ENGINES_OWN) or application.is_reserved(event)
+    if reserved and not own:
         raise ActionError("invalid_event", "This name is reserved for the server's own events")
+    try:
+        application.check_event(event, data)
+    except InvalidDataError as error:
+        raise ActionError("invalid_data", str(error)) from None
     return event
 
 

@@ -244,4 +244,4 @@ def _parse_slice_job(job: dict[str, Any]) -> SliceJob:
 
 def _dump(job: Mapping[str, object]) -> str:
     # ASCII only: SQS refuses some characters that JSON may hold.
-    return json.dumps(job, separators=(",", ":"), allow_nan=False)
+    return json.dumps(job, separators=(",", ":"), allow_nan=False, default=envelope.of_dataclass)

@@ -25,6 +25,7 @@ from roomcast.plain_text import plain
 from roomcast_dev.cli import (
     approve,
     check,
+    contract,
     cost,
     env,
     histories,
@@ -171,6 +172,7 @@ app.command("preflight", rich_help_panel=DEPLOY)(preflight.preflight)
 app.command("approve", rich_help_panel=DEPLOY)(approve.approve)
 app.command("unblock", rich_help_panel=DEPLOY)(unblock.unblock)
 app.command("env", rich_help_panel=DEPLOY)(env.env)
+app.command("contract", rich_help_panel=DEPLOY)(contract.contract)
 app.command("smoke", rich_help_panel=DEPLOY)(smoke.smoke)
 app.command("logs", rich_help_panel=OPERATE)(logs.logs)
 app.command("redrive", rich_help_panel=OPERATE)(redrive.redrive)

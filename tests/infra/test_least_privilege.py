@@ -235,7 +235,11 @@ def backend(resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch) ->
             monkeypatch,
         )
         environment = {key: value for name in RIGHTS for key, value in prod.environment(name).items()}
-        here = {"WEBSOCKET_API_ENDPOINT": management_api.endpoint, "WEBSOCKET_FANOUT_QUEUE_URL": queue_url}
+        here = {
+            "WEBSOCKET_API_ENDPOINT": management_api.endpoint,
+            "WEBSOCKET_FANOUT_QUEUE_URL": queue_url,
+            "WEBSOCKET_APPLICATION": "lambdas.app",  # `app` is CDK's here
+        }
         backend.tell(**environment | here)
         yield backend
         wiring.cache_clear()

@@ -26,7 +26,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "roomcast": [
         {"plain_text"},
         {"errors", "origins"},
-        {"aws_client"},
+        {"aws_client", "schema"},
         {"aws", "callback_url", "envelope", "metrics", "names"},
         {"connection", "rooms"},
         {"app"},
@@ -39,7 +39,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"__init__"},
     ],
     "roomcast_dev": [
-        {"env_file", "outputs", "prices", "quotas", "recorder", "records"},
+        {"contract", "env_file", "outputs", "prices", "quotas", "recorder", "records"},
         {"checker"},
         {"local"},
         {"testing"},

@@ -174,7 +174,7 @@ def test_the_short_help_is_the_long_one_and_a_flag_has_no_type(
     [
         c
         for c in COMMANDS
-        if c[0] not in ("approve", "check", "dev", "env", "logs", "cost", "preflight", "unblock")
+        if c[0] not in ("approve", "check", "contract", "dev", "env", "logs", "cost", "preflight", "unblock")
     ],
 )
 def test_a_command_on_a_stage_has_the_options_that_name_it(
@@ -225,7 +225,7 @@ def test_a_shell_completes_commands_and_stages(words: str, completed: list[str])
     assert done.stdout.split() == completed, done.stderr
 
 
-NO_DATA = {("dev",), ("approve",), ("unblock",), ("top",)}
+NO_DATA = {("contract",), ("dev",), ("approve",), ("unblock",), ("top",)}
 """Commands that run, ask or draw, and print no data."""
 
 

@@ -1,0 +1,37 @@
+"""What the engine's replies hold, as the client gets it."""
+
+from typing import TypedDict
+
+
+class Place(TypedDict):
+    """A position in a room's stream, as clients have it."""
+
+    epoch: str
+    seq: int
+
+
+class Kept(TypedDict):
+    """How much a room keeps."""
+
+    seconds: int
+    messages: int
+
+
+class Missed(TypedDict, total=False):
+    """What a join says of a room's history: nothing where neither `since` nor `position` was given."""
+
+    epoch: str
+    seq: int
+    history: Kept
+    wasRecovering: bool
+    recovered: bool
+    messages: list[object]
+    more: bool
+
+
+class Published(TypedDict, total=False):
+    """A message that a client has published: its id, and its position where the room keeps a history."""
+
+    id: str
+    seq: int
+    epoch: str
