@@ -7,6 +7,9 @@ from roomcast.errors import InvalidNameError
 
 Role = Literal["admin", "user"]
 
+OBSERVER = "roomcast-tail"
+"""The user as whom `roomcast tail` watches a room: not one of the people in it."""
+
 USER_ID_RULE = "a string of 1 to 128 of the characters A-Z a-z 0-9 _ . @ | : + -"
 ROOM_ID_RULE = "a string of 1 to 64 of the characters A-Z a-z 0-9 _ . : -"
 _USER_ID = re.compile(r"[A-Za-z0-9_.@|:+-]{1,128}")

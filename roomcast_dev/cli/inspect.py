@@ -180,16 +180,20 @@ class Overview:
         connections: without their inboxes, in which every connection is.
         users: their connections by the user ids.
         rooms: their members by the rooms' names, the largest first.
+        observers: how many connections are of `roomcast tail`, and in none of the others.
     """
 
     connections: Sequence[Connection]
     users: Mapping[str, Sequence[Connection]]
     rooms: Mapping[str, Sequence[Connection]]
+    observers: int = 0
 
     @staticmethod
     def of(connections: Iterable[Connection]) -> "Overview":
         """Group them."""
-        without = [replace(c, rooms=c.rooms - {inbox(c.user_id).name}) for c in connections]
+        every = list(connections)
+        people = [c for c in every if c.user_id != names.OBSERVER]
+        without = [replace(c, rooms=c.rooms - {inbox(c.user_id).name}) for c in people]
         newest = sorted(without, key=lambda connection: connection.connected_at, reverse=True)
         users: dict[str, list[Connection]] = {}
         members: dict[str, list[Connection]] = {}
@@ -198,7 +202,7 @@ class Overview:
             for room in connection.rooms:
                 members.setdefault(room, []).append(connection)
         largest = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
-        return Overview(newest, users, dict(largest))
+        return Overview(newest, users, dict(largest), observers=len(every) - len(people))
 
 
 def _nobody(user: str | None, room: str | None) -> str:
@@ -238,6 +242,7 @@ def _data(what: Things, seen: Overview, limit: int) -> dict[str, Any]:
         ),
     }
     counts = {"connections": len(seen.connections), "users": len(seen.users), "rooms": len(seen.rooms)}
+    counts["observers"] = seen.observers
     return {"total": counts, what: list(islice(every[what], limit or None))}
 
 
@@ -245,7 +250,7 @@ def _table(place: str, what: Things, seen: Overview, limit: int, now: float) -> 
     table = Table(
         box=box.SIMPLE_HEAD,
         title=f"{place}: {_many(len(seen.connections), 'connection')} of {_many(len(seen.users), 'user')}"
-        f" in {_many(len(seen.rooms), 'room')}",
+        f" in {_many(len(seen.rooms), 'room')}" + f"; {seen.observers} roomcast tail" * bool(seen.observers),
         title_justify="left",
     )
     lines: list[tuple[str, ...]]

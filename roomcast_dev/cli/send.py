@@ -9,6 +9,7 @@ import typer
 
 from roomcast import Settings, names
 from roomcast.store.dynamodb import Tables
+from roomcast.store.listing import Listing
 from roomcast.store.members import Members
 from roomcast_dev.cli.options import spread
 from roomcast_dev.cli.output import Json, print_json
@@ -44,9 +45,8 @@ def user(
     """
     value = _parse(data)
     with place.service() as service:
-        _show(
-            service.send_to_user(user_id, event, value), f"{user_id} has no open connection", as_json=as_json
-        )
+        report = service.send_to_user(user_id, event, value)
+    _show(report, f"{user_id} has no open connection", as_json=as_json)
 
 
 @app.command("room")
@@ -66,7 +66,8 @@ def room(
     """
     value = _parse(data)
     with place.service() as service:
-        _show(service.send_to_room(name, event, value), f"nobody is in {name}", as_json=as_json)
+        report = service.send_to_room(name, event, value)
+    _show(report, f"nobody is in {name}", as_json=as_json, observers=_observers(place, name))
 
 
 @app.command("all")
@@ -85,7 +86,8 @@ def everybody(
     """
     value = _parse(data)
     with place.service() as service:
-        _show(service.broadcast(event, value), "nobody is connected", as_json=as_json)
+        report = service.broadcast(event, value)
+    _show(report, "nobody is connected", as_json=as_json, observers=_observers(place))
 
 
 @spread
@@ -149,18 +151,27 @@ def _parse(text: str) -> Any:
         ) from None
 
 
-def _show(report: "SendReport", nobody: str, *, as_json: bool) -> None:
+def _observers(place: Place, room: str | None = None) -> int:
+    """How many `roomcast tail` there are, in a room or everywhere: the report has counted them."""
+    found = Listing(Tables.from_settings(Settings.from_env(place.environ()))).of_user(names.OBSERVER)
+    return sum(1 for connection in found if room is None or room in connection.rooms)
+
+
+def _show(report: "SendReport", nobody: str, *, as_json: bool, observers: int = 0) -> None:
     """Print one line. The exit code is 1 if a receiver is there and was not reached.
 
     Args:
         nobody: what to say if there was no receiver.
+        observers: how many of the receivers are a `roomcast tail`.
     """
     counts = {name: int(getattr(report, name)) for name in ("sent", "gone", "failed", "unknown", "queued")}
     if as_json:
-        print_json(asdict(report))
+        print_json(asdict(report) | {"observers": observers})
     else:
         print("  ".join(f"{name} {count}" for name, count in counts.items()), f" id {report.id}")
-    if not any(counts.values()):
+    if observers and counts["sent"]:
+        print(f"{observers} of these is `roomcast tail`", file=sys.stderr)
+    if sum(counts.values()) <= observers:
         print(nobody, file=sys.stderr)
     if report.failed:
         raise typer.TyperException(f"{report.failed} of the receivers failed; sending again may reach them")

@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from roomcast.names import Role
+from roomcast.names import OBSERVER, Role
 from roomcast.plain_text import plain
 from roomcast.rooms import Room
 from roomcast_dev.cli import target
@@ -18,7 +18,6 @@ from roomcast_dev.cli.options import spread
 from roomcast_dev.cli.output import Json, print_json
 from roomcast_dev.cli.target import Place
 
-USER = "roomcast-tail"
 _SILENCE = 540  # s; it ends one that is silent for ten minutes
 _REPLY_TIMEOUT = 10
 _PAUSE = 2  # s; before connecting again
@@ -38,8 +37,8 @@ def tail(
 ) -> None:
     """Print what is sent to a room, one event a line, until Ctrl-C.
 
-    It joins the room as one more member and is counted as one: in a room of one user as that user, in every
-    other room as an admin. It connects with a one-time ticket.
+    It connects with a one-time ticket and joins as the user roomcast-tail. `inspect`, `top` and `send` do not
+    count it as one of the people, reports of backends do. A room of one user it joins as that user.
 
     \b
     Example:
@@ -77,7 +76,7 @@ def tail(
 
 
 def _identity(room: Room) -> tuple[str, Role]:
-    return (room.key, "user") if room.kind.join == "own" else (USER, "admin")
+    return (room.key, "user") if room.kind.join == "own" else (OBSERVER, "admin")
 
 
 def _join(socket: ClientConnection, room: Room) -> None:

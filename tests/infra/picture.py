@@ -100,9 +100,8 @@ def _chart(x: int, y: int, wide: int, high: int, labels: list[str]) -> list[str]
     for row, names in enumerate(rows):
         at, line = x, y + plot + 22 + 17 * row
         for name in names:
-            lines.append(
-                f'<rect x="{at}" y="{line - 9}" width="9" height="9" fill="{_COLOURS[number % len(_COLOURS)]}"/>'
-            )
+            colour = _COLOURS[number % len(_COLOURS)]
+            lines.append(f'<rect x="{at}" y="{line - 9}" width="9" height="9" fill="{colour}"/>')
             lines.append(f'<text x="{at + 13}" y="{line}" font-size="11">{escape(name)}</text>')
             at, number = at + 13 + 7 * len(name) + 8, number + 1
     return lines

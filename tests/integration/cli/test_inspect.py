@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from roomcast import names
 from roomcast.connection import Identity
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
@@ -238,3 +239,12 @@ def test_a_user_who_was_not_kept_out_is_said(roomcast: Roomcast) -> None:
         "keptOut": False,
         "was": True,
     }
+
+
+def test_a_tail_is_not_one_of_the_people(roomcast: Roomcast, store: Store) -> None:
+    before = json.loads(roomcast("inspect", "--json").out)["total"]
+    connect(store, "t=", names.OBSERVER, "admin")
+    assert json.loads(roomcast("inspect", "--json").out)["total"] == before | {"observers": 1}
+    shown = roomcast("inspect").out
+    assert "; 1 roomcast tail" in shown.splitlines()[0]
+    assert "t=" not in shown

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from roomcast import names
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from tests.builders import APP, chat
@@ -140,3 +141,15 @@ def test_a_room_that_takes_no_grants_is_refused(roomcast: Roomcast, online: None
     answer = roomcast("grant", room, "u1")
     assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
     assert "only these take grants" in answer.err
+
+
+def test_a_tail_is_named_and_is_nobody(
+    roomcast: Roomcast, store: Store, online: None, api: FakeManagementApi
+) -> None:
+    connect(store, "t=", names.OBSERVER, "admin")  # it is in dashboard_admin too
+    answer = roomcast("send", "room", "dashboard_admin", "x", "1")
+    assert (answer.out.split("  ")[0], answer.err) == ("sent 2", "1 of these is `roomcast tail`\n")
+    roomcast("kick", "boss")
+    answer = roomcast("send", "room", "dashboard_admin", "x", "1")
+    assert answer.out.startswith("sent 1")
+    assert "nobody is in dashboard_admin" in answer.err
