@@ -89,9 +89,7 @@ def join_rooms(
     if not isinstance(given, list) or not 1 <= len(given) <= MAX_ROOMS:
         raise ActionError("invalid_rooms", f"rooms must be a list of 1 to {MAX_ROOMS} rooms")
     asked = [_read(wiring, connection, each) for each in given]
-    for each in asked:
-        if each.refused is None and each.room is not None:
-            connection = _join_one(wiring, connection, each, each.room)
+    connection = _join_all(wiring, connection, asked)
     _recover(wiring, connection, [each for each in asked if each.refused is None])
     _pack(asked)
     return [each.entry() for each in asked]
@@ -255,6 +253,28 @@ def room_named(wiring: Wiring, connection: Connection, name: object) -> Room:
         return wiring.store.rooms.called(name, connection.role, connection.user_id)
     except InvalidNameError:
         raise ActionError("invalid_room", "There can be no such room") from None
+
+
+def _join_all(wiring: Wiring, connection: Connection, asked: Iterable[Asked]) -> Connection:
+    """Join rooms together, and those one by one that cannot be."""
+    own = inbox(connection.user_id)
+    wanted = [(each, each.room) for each in asked if each.refused is None and each.room is not None]
+    places = MAX_ROOMS - len(connection.rooms - {own.name})
+    rooms: dict[Room, bool] = {}
+    for _, room in wanted:
+        if room not in rooms and (room != own or room.name not in connection.rooms):
+            places -= room.name not in connection.rooms
+            if places >= 0:  # of the others one by one says that there are too many
+                rooms[room] = needs_grant(connection.role, room)
+    settled = wiring.store.members.join_all(connection, rooms) if len(rooms) > 1 else {}
+    joined = {name for name, success in settled.items() if success}
+    connection = replace(connection, rooms=connection.rooms | joined)
+    for each, room in wanted:
+        if not settled.get(room.name, True):
+            each.refused = _forbidden()
+        elif room.name not in settled:
+            connection = _join_one(wiring, connection, each, room)
+    return connection
 
 
 def _join_one(wiring: Wiring, connection: Connection, asked: Asked, room: Room) -> Connection:

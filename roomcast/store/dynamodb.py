@@ -7,7 +7,7 @@ costs the same read units, and saves 60 bytes of an item's answer).
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -35,12 +35,14 @@ class ConditionFailedError(RoomcastError):
 
     Attributes:
         index: which of a transaction's writes it belongs to, the first where several failed; else 0.
-        item: the item as it was, where that was asked for.
+        indexes: all of them.
+        item: the item of the first as it was, where that was asked for.
     """
 
-    def __init__(self, index: int, item: Mapping[str, Any]) -> None:
-        super().__init__(f"the condition of write {index} failed")
-        self.index = index
+    def __init__(self, indexes: Sequence[int], item: Mapping[str, Any]) -> None:
+        super().__init__(f"the condition of write {indexes[0]} failed")
+        self.index = indexes[0]
+        self.indexes = frozenset(indexes)
         self.item = item
 
 
@@ -101,10 +103,11 @@ class Tables:
         except AwsRefusedError as error:
             failed: Any = error.response
             if failed["Error"]["Code"] == "ConditionalCheckFailedException":
-                raise ConditionFailedError(0, failed.get("Item", {})) from None
-            for index, reason in enumerate(failed.get("CancellationReasons", ())):
-                if reason["Code"] == "ConditionalCheckFailed":
-                    raise ConditionFailedError(index, reason.get("Item", {})) from None
+                raise ConditionFailedError([0], failed.get("Item", {})) from None
+            reasons = failed.get("CancellationReasons", ())
+            indexes = [i for i, why in enumerate(reasons) if why["Code"] == "ConditionalCheckFailed"]
+            if indexes:
+                raise ConditionFailedError(indexes, reasons[indexes[0]].get("Item", {})) from None
             raise
         return answer
 

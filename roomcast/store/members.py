@@ -1,6 +1,6 @@
 """Members of rooms and the grants to join them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
@@ -34,6 +34,7 @@ from roomcast.store.revocations import unless_revoked
 # for the same room that was asked for before it changes nothing.
 _NOTE = " SET lastRoom = :room, lastAsked = :asked"
 _IN_ORDER = " AND (attribute_not_exists(lastAsked) OR lastRoom <> :room OR lastAsked <= :asked)"
+_TOGETHER = 49  # rooms: a transaction has 100 writes, two of the connection and two of a room with a grant
 _SPREADS_AFTER = 1.0  # s of throttling by a room's only partition
 
 
@@ -67,9 +68,7 @@ class Members:
             while True:
                 try:
                     with aws.within(_SPREADS_AFTER) if may_spread else nullcontext():
-                        self._tables.transact(
-                            *self._join(connection, room, needs_grant=needs_grant, spread=spread)
-                        )
+                        self._tables.transact(*self._join(connection, [(room, needs_grant, spread)]))
                 except ConditionFailedError as error:
                     item = error.item
                     if not error.index and _is_superseded(item, room.name, connection.asked):
@@ -89,6 +88,43 @@ class Members:
                         spread = True
                 else:
                     return True
+
+    def join_all(self, connection: Connection, rooms: Mapping[Room, bool]) -> dict[str, bool]:
+        """Make a connection a member of several rooms, with one transaction for up to 49 of them.
+
+        Args:
+            connection: as read.
+            rooms: each with whether it needs a grant.
+
+        Returns:
+            By the rooms' names: True where it is a member now, False where the grant is missing. What is not
+            named is not joined: `join` does that, or says why not.
+        """
+        settled: dict[str, bool] = {}
+        todo = []
+        for room, needs_grant in rooms.items():
+            is_member = room.name in connection.rooms
+            spread = room.name in connection.spread if is_member else self._large.takes(room)
+            todo.append((room, needs_grant, spread))
+        while todo:
+            together = todo[:_TOGETHER]
+            writes = self._join(connection, together)
+            try:
+                with aws.within(min(_SPREADS_AFTER, aws.seconds_left())):
+                    self._tables.transact(*writes)
+            except ConditionFailedError as error:
+                failed = [writes[index].get("ConditionCheck", {}).get("Key") for index in error.indexes]
+                refused = [one for one in together if grant_key(one[0].name, connection.user_id) in failed]
+                if len(refused) < len(failed):  # the connection is not as it was read
+                    break
+                settled |= {room.name: False for room, _, __ in refused}
+                todo = [one for one in todo if one not in refused]
+            except AwsError:
+                break
+            else:
+                settled |= {room.name: True for room, _, __ in together}
+                del todo[:_TOGETHER]
+        return settled
 
     def leave(self, connection_id: str, room: Room, asked: str = "") -> None:
         """End a membership. Leaving a room that one is not in does nothing, and so does a leave that comes
@@ -184,52 +220,64 @@ class Members:
         if members >= MANY_MEMBERS and self._large.may_spread(room):
             self._large.spread(room)
 
-    def _join(
-        self, connection: Connection, room: Room, *, needs_grant: bool, spread: bool
-    ) -> list[dict[str, Any]]:
-        """The writes of a join: the connection's item first."""
-        asked = connection.asked
-        expires_at = number(connection.expires_at)
-        update: Any = {
-            "TableName": self._tables.connections,
-            "Key": connection_key(connection.connection_id),
-            "UpdateExpression": "ADD rooms :rooms" + ", spread :rooms" * spread + _NOTE * bool(asked),
+    def _join(self, connection: Connection, rooms: Sequence[tuple[Room, bool, bool]]) -> list[dict[str, Any]]:
+        """The writes of a join: the connection's item first, then the revocation, then those of each room.
+
+        Args:
+            connection: as read.
+            rooms: each with whether it needs a grant, and whether the member goes to a partition.
+        """
+        asked, expires_at = connection.asked, number(connection.expires_at)
+        values: dict[str, Any] = {
+            ":rooms": {"SS": [room.name for room, _, __ in rooms]},
+            ":connectedAt": {"S": connection.connected_at},
+            ":expiresAt": expires_at,
+        }
+        update, condition = "ADD rooms :rooms", "connectedAt = :connectedAt AND expiresAt = :expiresAt"
+        if in_partition := [room.name for room, _, spread in rooms if spread]:
+            update += ", spread :spread"
+            values[":spread"] = {"SS": in_partition}
+        for place, (room, _, spread) in enumerate(rooms):
+            values[f":{place}"] = {"S": room.name}
             # A member is in one place only, wherever an earlier join has put it.
-            "ConditionExpression": "connectedAt = :connectedAt AND expiresAt = :expiresAt AND "
-            + (
-                "(NOT contains(rooms, :room) OR contains(spread, :room))"
-                if spread
-                else "NOT contains(spread, :room)"
+            there = f"contains(spread, :{place})"
+            condition += f" AND (NOT contains(rooms, :{place}) OR {there})" if spread else f" AND NOT {there}"
+        if asked:
+            update += _NOTE
+            values |= {":asked": {"S": asked}, ":room": {"S": rooms[-1][0].name}}
+            others = ", ".join(f":{place}" for place in range(len(rooms)))
+            condition += (
+                f" AND (attribute_not_exists(lastAsked) OR lastAsked <= :asked OR NOT lastRoom IN ({others}))"
             )
-            + _IN_ORDER * bool(asked),
-            "ExpressionAttributeValues": {
-                ":room": {"S": room.name},
-                ":rooms": {"SS": [room.name]},
-                ":connectedAt": {"S": connection.connected_at},
-                ":expiresAt": expires_at,
-                **({":asked": {"S": asked}} if asked else {}),
-            },
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
-        member: Any = {
-            **membership_key(room.name, connection.connection_id, spread=spread),
-            "userId": {"S": connection.user_id},
-            "connectedAt": {"S": connection.connected_at},
-            "ttl": number(connection.ttl),
-            "expiresAt": expires_at,
-        }
         writes: list[dict[str, Any]] = [
-            {"Update": update},
-            {"Put": {"TableName": self._tables.rooms, "Item": member}},
+            {
+                "Update": {
+                    "TableName": self._tables.connections,
+                    "Key": connection_key(connection.connection_id),
+                    "UpdateExpression": update,
+                    "ConditionExpression": condition,
+                    "ExpressionAttributeValues": values,
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                }
+            },
             unless_revoked(self._tables, connection.user_id, connection.issued_at),
         ]
-        if needs_grant:
-            grant = {
-                "TableName": self._tables.rooms,
-                "Key": grant_key(room.name, connection.user_id),
-                "ConditionExpression": "attribute_exists(room)",
+        for room, needs_grant, spread in rooms:
+            member: Any = {
+                **membership_key(room.name, connection.connection_id, spread=spread),
+                "userId": {"S": connection.user_id},
+                "connectedAt": {"S": connection.connected_at},
+                "ttl": number(connection.ttl),
+                "expiresAt": expires_at,
             }
-            writes.append({"ConditionCheck": grant})
+            writes.append({"Put": {"TableName": self._tables.rooms, "Item": member}})
+            if needs_grant:
+                grant = {
+                    "TableName": self._tables.rooms,
+                    "Key": grant_key(room.name, connection.user_id),
+                    "ConditionExpression": "attribute_exists(room)",
+                }
+                writes.append({"ConditionCheck": grant})
         return writes
 
     def _remove_member(self, connection_id: str, room: str, asked: str = "") -> None:

@@ -91,6 +91,12 @@ def after_a_join(stage: Stage, do: Callable[[], object]) -> Callable[[], object]
     return do
 
 
+def join_several(stage: Stage) -> Callable[[], object]:
+    stage.service.position("dashboard_user_u1")  # begins
+    rooms = [{"room": "chat_room_r1"}, {"room": "user"}, {"room": "dashboard"}]
+    return lambda: stage.act("rooms:join", rooms=rooms)
+
+
 def missed_something(stage: Stage) -> Callable[[], object]:
     position = stage.service.position("chat_room_r1")
     assert position is not None
@@ -113,6 +119,7 @@ PATHS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "the same, counted elsewhere before": lambda s: act_in_a_burst(s, known=False),
     "join": lambda s: lambda: s.act("chat:join_room", roomId="r1"),
     "`rooms:join`": lambda s: lambda: s.act("rooms:join", rooms=[{"room": "chat_room_r1"}, {"room": "user"}]),
+    "`rooms:join` of several": join_several,
     "`rooms:join`, missed something": missed_something,
     "`rooms:history`": lambda s: after_a_join(s, lambda: s.act("rooms:history", room="chat_room_r1")),
     "`ping` with rooms": lambda s: lambda: s.act("ping", rooms=["user"]),

@@ -95,7 +95,7 @@ class JoinsWithoutLooking(Members):
     """Writes the member with no condition, and not into the connection's list."""
 
     def join(self, connection: Connection, room: Room, *, needs_grant: bool) -> bool:
-        put = self._join(connection, room, needs_grant=False, spread=False)[1]["Put"]
+        put = self._join(connection, [(room, False, False)])[2]["Put"]
         self._tables.write(self._tables.client.put_item, **put)
         return True
 

@@ -1,6 +1,7 @@
 """Streams from end to end on moto: join, send, recover; who may see what; what it costs in calls."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -128,6 +129,56 @@ def test_a_refused_room_does_not_fail_the_others(member: dict[str, Any]) -> None
         ("", None, False, "invalid_room"),
     ]
     assert act("rooms:join", rooms=[])[1]["code"] == "invalid_rooms"
+
+
+def test_fifty_rooms_are_joined_together_and_each_is_answered_by_itself(
+    service: WebSocketService, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transactions: list[int] = []
+    transact = Tables.transact
+
+    def counted(tables: Tables, *writes: dict[str, Any]) -> None:
+        transactions.append(len(writes))
+        transact(tables, *writes)
+
+    let_in()
+    monkeypatch.setattr(Tables, "transact", counted)
+    rooms = [f"chat_room_{number}" for number in range(50)]
+    for room in rooms:
+        service.grant_room(room, "u1")
+    service.revoke_room(rooms[7], "u1")
+    service.revoke_room(rooms[30], "u1")
+    entries = join(*({"room": room} for room in rooms))
+    refused = [entry["room"] for entry in entries if not entry["success"]]
+    assert [entry["room"] for entry in entries] == rooms
+    assert refused == [rooms[7], rooms[30]]
+    assert transactions == [100, 98]  # one that names those without a grant, and one for the others
+    connection = store.connections.get("c1=")
+    assert connection is not None
+    assert connection.rooms == {"user_u1", *rooms} - set(refused)
+    assert service.send_to_room(rooms[49], "e", 1).sent == 1
+    assert service.send_to_room(rooms[7], "e", 1).sent == 0
+    [over, under] = (entry["success"] for entry in join({"room": "dashboard"}, {"room": rooms[0]}))
+    assert (over, under) == (True, True)
+    service.grant_room(rooms[7], "u1")
+    service.grant_room(rooms[30], "u1")
+    entries = join({"room": rooms[7]}, {"room": rooms[30]}, {"room": rooms[1]})
+    assert [entry.get("code") for entry in entries] == [None, "too_many_rooms", None]
+
+
+def test_rooms_that_cannot_be_joined_together_are_joined_one_by_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is refreshed between its read and the join."""
+    let_in()
+    connection = store.connections.get("c1=")
+    assert connection is not None
+    stale = replace(connection, expires_at=connection.expires_at + 1)
+    rooms = {APP.rooms.parse(name): False for name in ("dashboard_user_u1", CHAT)}
+    assert store.members.join_all(stale, rooms) == {}
+    assert store.members.join_all(connection, rooms) == dict.fromkeys(("dashboard_user_u1", CHAT), True)
+    monkeypatch.setattr("roomcast.store.members.Members.join_all", lambda *_: {})
+    assert [entry["success"] for entry in join({"room": "dashboard"}, {"room": "user"})] == [True, True]
 
 
 def test_a_last_value_is_given_to_whoever_comes(service: WebSocketService) -> None:
