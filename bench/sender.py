@@ -30,7 +30,7 @@ ECHO = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
 TARGETS = {
     "boto3_cpu_ratio": (">=", 20.0),
     "node_cpu_ratio": (">=", 10.0),
-    "wrk_cpu_ratio": ("<=", 3.0),
+    "wrk_cpu_ratio": ("<=", 1.5),
     "boto3_cpu_ratio_10ms": (">=", 12.0),
 }
 CONF = """
