@@ -1,7 +1,7 @@
 /**
  * Builds the package: ES modules in dist/, and CommonJS in dist/cjs/ for what cannot read those (Jest, webpack 4,
- * TypeScript's `moduleResolution: node`, `require` before Node 20.19). The folders io/, react/, resume/, socket/ and testing/
- * beside it lead resolvers that do not know `exports` to the latter.
+ * TypeScript's `moduleResolution: node`, `require` before Node 20.19). The folders io/, presence/, publish/, react/,
+ * resume/, socket/ and testing/ beside it lead resolvers that do not know `exports` to the latter.
  */
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -50,19 +50,45 @@ export interface ClientOptions {
   resume?: Resume;
 }
 
+/** What `roomcast contract` writes from an application's declarations. */
+export interface Contract {
+  rooms: string;
+  actions: object;
+  events: object;
+  /** Of the events, those that clients may publish. */
+  publish?: object;
+}
+
+/** A client of a contract, or of an application's own events and actions. */
+export type ClientOf<Events extends object, Actions extends object> = Events extends Contract
+  ? Client<
+      Events["events"],
+      Events["actions"],
+      ProtocolEvents & ClientEvents & Events["events"],
+      ProtocolActions & Events["actions"],
+      Events["rooms"],
+      NonNullable<Events["publish"]>
+    >
+  : Client<Events, Actions>;
+type RoomOf<Events extends object> = Events extends Contract ? Events["rooms"] : Room;
+
 /** The application's own events are added to the protocol's; by default every name is allowed. */
 export interface Client<
   Events extends object = Record<string, unknown>,
   Actions extends object = ActionMap,
   AllEvents = ProtocolEvents & ClientEvents & Events,
   AllActions = ProtocolActions & Actions,
+  Rooms extends string = Room,
+  Publishes = Record<string, unknown>,
 > {
   readonly state: State;
   readonly connected: boolean;
   /** The rooms that are wanted: joined, being joined, or joined again as soon as there is a connection. */
-  readonly rooms: Room[];
+  readonly rooms: Rooms[];
   /** Those of them that the connection is in. */
-  readonly joined: Room[];
+  readonly joined: Rooms[];
+  /** Not there: the types of what `publish` takes. */
+  readonly publishes?: Publishes;
   connect(): void;
   /** Closes the connection and forgets the rooms; whatever waits for a reply is rejected. Listeners stay. */
   disconnect(): void;
@@ -78,24 +104,29 @@ export interface Client<
   off<E extends keyof AllEvents & string>(event: E, listener?: (data: AllEvents[E], envelope: any) => void): void;
   /**
    * Resolves with the reply's data. Carried out at most once: what may have been carried out is not repeated after a
-   * lost connection. Sent in the stage's pace, and again when the server says `rate_limited`.
+   * lost connection. Sent in the stage's pace, and again when the server says `rate_limited`. `id` is the action's, for
+   * those that the server knows again by it; without it each action has its own.
    */
   send<A extends keyof AllActions & string>(
     action: A,
     data?: AllActions[A] extends { data: infer Data } ? Data : never,
+    id?: string,
   ): Promise<AllActions[A] extends { reply: infer Reply } ? Reply : unknown>;
   /** Resolves when the connection is in the room, which from then on is joined again after every reconnect. */
-  join(room: Room): Promise<Joined>;
+  join(room: Rooms): Promise<Joined>;
   /** Resolves when the connection is out of the room. */
-  leave(room: Room): Promise<void>;
+  leave(room: Rooms): Promise<void>;
 }
 
-/** Makes a client, and lets it connect. Its options are read whenever they are needed. */
+/**
+ * Makes a client, and lets it connect: `createClient<Contract>(...)` with the types of an application's contract, or
+ * `createClient<Events, Actions>(...)`. Its options are read whenever they are needed.
+ */
 export const createClient = createSession as {
   <Events extends object = Record<string, unknown>, Actions extends object = ActionMap>(
     options: ClientOptions & { resume: Resume },
-  ): Client<Events, Actions> & ResumeCalls;
+  ): ClientOf<Events, Actions> & ResumeCalls<RoomOf<Events>>;
   <Events extends object = Record<string, unknown>, Actions extends object = ActionMap>(
     options: ClientOptions,
-  ): Client<Events, Actions>;
+  ): ClientOf<Events, Actions>;
 };

@@ -61,10 +61,9 @@ export interface Connection {
 
 let sequence = 0;
 
-export function frame(action: string, data?: object): Pick<Request, "id" | "action_" | "text_"> {
+export function frame(action: string, data?: object, id = `${++sequence}`): Pick<Request, "id" | "action_" | "text_"> {
   /** API Gateway closes a connection (1009) that sends a larger frame. */
   const MAX_BYTES = 32 * 1024;
-  const id = `${++sequence}`;
   const text = JSON.stringify({ ...data, action, id });
   // TextEncoder is missing in some test environments and old runtimes.
   const bytes = encodeURIComponent(text).replace(/%../g, "%").length;

@@ -7,10 +7,6 @@ interface Entry {
   once_: boolean;
 }
 
-/** The application's mistake is reported as its own, and stops neither the other listeners nor the client. */
-export const report = (error: unknown): void =>
-  ((globalThis as { reportError?: (error: unknown) => void }).reportError ?? console.error)(error);
-
 export function createEmitter() {
   let entries: Entry[] = [];
   const remove = (gone: (entry: Entry) => boolean) => {
@@ -32,7 +28,8 @@ export function createEmitter() {
         if (entry.event !== event) continue;
         if (entry.once_) remove((other) => other === entry);
         // Whatever it is, and whenever it fails: an async function runs up to its first `await` at once.
-        (async () => entry.listener_(data, envelope))().catch(report);
+        // The application's mistake is reported as its own, and stops neither the other listeners nor the client.
+        (async () => entry.listener_(data, envelope))().catch(globalThis.reportError ?? console.error);
       }
     },
   };

@@ -1,4 +1,4 @@
-export { type Client, type ClientOptions, createClient } from "./client.ts";
+export { type Client, type ClientOf, type ClientOptions, type Contract, createClient } from "./client.ts";
 export type { WebSocketClass, WebSocketLike } from "./connection.ts";
 export {
   type ActionMap,

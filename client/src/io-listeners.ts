@@ -1,5 +1,4 @@
 /** Listeners with the names and the rules of Socket.IO's emitter. */
-import { report } from "./emitter.ts";
 
 export type Listener = (...values: any[]) => unknown;
 
@@ -23,12 +22,7 @@ export interface Listening<Events extends EventsMap = AnyEvents> {
 
 /** Calls the application. What it throws is reported, and stops neither the other listeners nor the client. */
 export function call(listener: Listener, ...values: unknown[]): void {
-  try {
-    const result = listener(...values) as PromiseLike<unknown> | undefined;
-    if (typeof result?.then === "function") result.then(undefined, report);
-  } catch (error) {
-    report(error);
-  }
+  (async () => listener(...values))().catch(globalThis.reportError ?? console.error);
 }
 
 export class Listeners {

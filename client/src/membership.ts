@@ -2,7 +2,7 @@
 import { type Connection, frame } from "./connection.ts";
 import type { Resumption } from "./resume.ts";
 import { type Joined, RoomcastError, type Room, type RoomsChange } from "./protocol.ts";
-import { type Fact, type Intent, isRoom, plan, quiet, type Verb, waiting } from "./rooms.ts";
+import { type Fact, type Intent, plan, type Verb, waiting } from "./rooms.ts";
 
 /**
  * `connections` are all that there are, `current` the one in use; `completed` is told of one that has an answer for every
@@ -84,15 +84,20 @@ export function createMembership(
     const { facts_: facts } = connection;
     const before = facts.get(room);
     facts.set(room, "asked");
-    const [action, data] =
-      room === "dashboard" ? [`dashboard:${verb}`] : [`chat:${verb}_room`, { roomId: room.slice(10) }];
+    const [action, data] = /^chat_room_./.test(room)
+      ? [`chat:${verb}_room`, { roomId: room.slice(10) }]
+      : room === "dashboard"
+        ? [`dashboard:${verb}`]
+        : [`rooms:${verb}`, { rooms: [verb === "join" ? { room } : room] }];
     connection.request_({
       ...frame(action, data),
       timeout_: replyTimeout(),
       // At a handover the application hears nothing.
       quiet_: handover(connection),
       done_(error, reply) {
-        if (error?.code !== "connection_lost") heard(connection, room, verb, before, error, reply);
+        const entry = reply?.rooms?.[0] ?? reply;
+        if (entry?.code) error = new RoomcastError(entry.code, entry.message);
+        if (error?.code !== "connection_lost") heard(connection, room, verb, before, error, entry);
       },
     });
   }
@@ -115,8 +120,6 @@ export function createMembership(
     /** Whether a connection has an answer for every wanted room. */
     complete_: ({ facts_: facts }: Connection) => own.wanted_.every((room) => facts.get(room) === "joined"),
     join(room: Room): Promise<Joined> {
-      if (!isRoom(room))
-        return quiet((_, reject) => reject(new RoomcastError("unknown_room", `unknown room: ${room}`)));
       const intent = intents.get(room) ?? ({} as Intent);
       if (!intent.wanted_) {
         intent.leaving_?.resolve_();

@@ -5,6 +5,8 @@ export interface Envelope<Data = unknown> {
   event: string;
   data: Data;
   timestamp?: string;
+  /** Who has published it, by the token; none with what a backend sends. `replyTo` is the `id` of the action. */
+  from?: { id: string; name?: string; replyTo?: string };
   /** The same for every copy of one send: a receiver drops repeats. */
   id?: string;
   room?: string;
@@ -31,6 +33,12 @@ export interface ServerError {
   retryAfter?: number;
 }
 
+/** What a room shows of a user. */
+export interface User {
+  id: string;
+  name?: string;
+}
+
 /** The events that the protocol itself defines. An application adds its own as `createClient<MyEvents>()`. */
 export interface ProtocolEvents {
   "dashboard:joined": { success: boolean; userRole: "admin" | "user"; room: string };
@@ -43,6 +51,13 @@ export interface ProtocolEvents {
   error: ServerError;
   /** Whether the token of an earlier refused handshake is good; `code` is `expired`, `revoked` or `invalid`. */
   "auth:checked": { valid: boolean; code?: string };
+  "rooms:sent": { room: string; id: string; seq?: number; epoch?: string };
+  "chat:sent_message": { roomId: string; success: boolean; id: string; seq?: number; epoch?: string };
+  "rooms:signaled": { room: string };
+  "rooms:presence": { room: string; version: number; count: number; listed: boolean; users?: User[] };
+  "presence:joined": { room: string; version: number; user: User };
+  "presence:left": { room: string; version: number; user: User };
+  "presence:count": { room: string; version: number; count: number; listed: boolean };
   "auth:refreshed": { success: boolean; expiresAt: string };
   pong: { timestamp: string };
 }
@@ -71,6 +86,10 @@ export interface ProtocolActions {
   "dashboard:refresh": { data: object; reply: ProtocolEvents["dashboard:refresh_data"] };
   "chat:join_room": { data: { roomId: string }; reply: ProtocolEvents["chat:joined_room"] };
   "chat:leave_room": { data: { roomId: string }; reply: ProtocolEvents["chat:left_room"] };
+  "chat:send_message": { data: { roomId: string; message: unknown }; reply: ProtocolEvents["chat:sent_message"] };
+  "rooms:send": { data: { room: string; event: string; data: unknown }; reply: ProtocolEvents["rooms:sent"] };
+  "rooms:signal": { data: { room: string; event: string; data: unknown }; reply: ProtocolEvents["rooms:signaled"] };
+  "rooms:presence": { data: { room: string }; reply: ProtocolEvents["rooms:presence"] };
   "auth:check": { data: { token?: string; ticket?: string }; reply: ProtocolEvents["auth:checked"] };
   "auth:refresh": { data: { token: string }; reply: ProtocolEvents["auth:refreshed"] };
   ping: { data: object; reply: ProtocolEvents["pong"] };
@@ -119,7 +138,7 @@ export interface RoomsChange {
  * Everything that a promise of this package rejects with. `code` is the server's own (`forbidden`,
  * `unknown_action`, ...) or one of the client's: `timeout`, `connection_lost` (sent, but nobody knows
  * whether it was carried out), `queue_full`, `too_large`, `disconnected`, `auth_failed`, `connection_limit`,
- * `user_changed`, `unknown_room`, `left`.
+ * `user_changed`, `left`.
  */
 export class RoomcastError extends Error {
   declare readonly name: "RoomcastError";

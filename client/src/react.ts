@@ -1,6 +1,8 @@
 /** React hooks, which follow the client's state. Nothing else of the package loads React. */
-import { useCallback, useEffect, useRef, useSyncExternalStore } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import type { Client } from "./client.ts";
+import { type Presence, presence } from "./presence.ts";
+import { publish, type Published, signal } from "./publish.ts";
 import { type Envelope, RoomcastError, type Room, type State } from "./protocol.ts";
 
 type AnyClient = Client<any, any>;
@@ -59,6 +61,35 @@ export function useRoom(client: AnyClient | Nobody, room: Room | Nobody): RoomSt
   );
 }
 
+/** Who is in a room that the client is in, by `useRoom` or otherwise; nothing until the server has said it. */
+export function usePresence(client: AnyClient | Nobody, room: Room | Nobody): Presence | undefined {
+  const [state, setState] = useState<Presence>();
+  useEffect(() => {
+    setState(undefined);
+    return client && room ? presence(client, room, setState) : undefined;
+  }, [client, room]);
+  return state;
+}
+
+export interface Publish {
+  publish(event: string, data: unknown, options?: { id?: string }): Promise<Published>;
+  signal(event: string, data: unknown): boolean;
+}
+
+/** `publish` and `signal` of `roomcast/publish`, for one room; the same functions at every render. */
+export function usePublish(client: AnyClient | Nobody, room: Room | Nobody): Publish {
+  return useMemo(
+    () => ({
+      publish: (event, data, options) =>
+        client && room
+          ? publish(client, room, event, data, options)
+          : Promise.reject(new RoomcastError("disconnected", "there is no client or no room")),
+      signal: (event, data) => !!client && !!room && signal(client, room, event, data),
+    }),
+    [client, room],
+  );
+}
+
 /** What the components that use a room share. */
 interface Entry {
   changed: Set<() => void>;
@@ -101,8 +132,8 @@ function roomsOf(client: AnyClient): Rooms {
   }
 
   function join(room: Room, entry: Entry) {
-    // A refusal is told as `client:room_lost`; what is no room at all is told here alone.
-    client.join(room).catch((error: RoomcastError) => error.code === "unknown_room" && update(room, entry, error));
+    // A refusal is told as `client:room_lost`.
+    client.join(room).catch(nothing);
     update(room, entry);
   }
 

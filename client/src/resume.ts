@@ -4,7 +4,7 @@
  */
 import { type Connection, frame } from "./connection.ts";
 import { type Envelope, type Joined, RoomcastError, type Room } from "./protocol.ts";
-import { type Fact, isRoom, type Verb } from "./rooms.ts";
+import type { Fact, Verb } from "./rooms.ts";
 import { createStreams, type Position, type StreamAnswer } from "./streams.ts";
 import type { Timers } from "./timers.ts";
 
@@ -34,16 +34,16 @@ export interface Rooms {
 }
 
 /** What a client with `resume` has in addition. */
-export interface ResumeCalls {
+export interface ResumeCalls<Name extends string = Room> {
   /** `since`: a position that an earlier page had, so that what came meanwhile is handed out. */
-  join(room: Room, options?: { since?: Position }): Promise<Joined>;
+  join(room: Name, options?: { since?: Position }): Promise<Joined>;
   /** How far this page has heard each room that has a history. */
   positions(): Record<string, Position>;
   /**
    * Joins the room, then calls `load`, which fetches the room's state and shows it. What comes meanwhile is handed out
    * when `load` is done, so that nothing falls between the state and the first event.
    */
-  sync<T>(room: Room, load: (joined: Joined) => T): Promise<Awaited<T>>;
+  sync<T>(room: Name, load: (joined: Joined) => T): Promise<Awaited<T>>;
 }
 
 export interface Host {
@@ -178,7 +178,7 @@ export function resume(host: Host) {
     /** The client's calls that are other ones with `resume`. */
     calls_(rooms: Rooms): ResumeCalls & Rooms {
       const join: ResumeCalls["join"] = (room, { since } = {}) => {
-        if (isRoom(room)) streams.want(room, since);
+        streams.want(room, since);
         return rooms.join(room);
       };
       const sync: ResumeCalls["sync"] = async (room, load): Promise<any> => {

@@ -4,7 +4,6 @@
  * The two are reconciled: `plan` says what to ask the server for until they are equal. At most one question
  * about a room is under way on a connection, since API Gateway keeps no order.
  */
-import type { Room } from "./protocol.ts";
 
 /** What the application wants of one room, for as long as that is worth remembering. */
 export interface Intent {
@@ -42,9 +41,6 @@ export function waiting(): Waiting {
   own.promise_ = quiet((resolve, reject) => Object.assign(own, { resolve_: resolve, reject_: reject }));
   return own;
 }
-
-/** `dashboard` or `chat_room_...`. */
-export const isRoom = (room: unknown): room is Room => /^(dashboard$|chat_room_.)/.test(room as string);
 
 export type Verb = "join" | "leave";
 

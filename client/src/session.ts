@@ -306,12 +306,12 @@ export function createSession(options: ClientOptions) {
     disconnect: () => dispatch("disconnect"),
     join: rooms.join,
     leave: rooms.leave,
-    send: (action: string, data?: object) =>
+    send: (action: string, data?: object, id?: string) =>
       quiet((resolve, reject) => {
         const timeout = replyTimeout();
         const expires = Date.now() + timeout;
         const request: Request = {
-          ...frame(action, data),
+          ...frame(action, data, id),
           timeout_: timeout,
           done_: (error, data) => (error ? reject(error) : resolve(data)),
           back_: () => wait("unshift"),

@@ -15,6 +15,7 @@ import type { ConnectionFacts, WebSocketLike } from "./index.ts";
  */
 export type Admit = "open" | "flash" | "refuse" | "busy" | "down" | "hang";
 /** What a client has sent. */
+type Answer = { event: string; data: { [field: string]: unknown } };
 export type Action = { action: string; id: string; [field: string]: unknown };
 
 export class FakeServer {
@@ -46,6 +47,24 @@ export class FakeServer {
         super(server, url, protocols);
       }
     };
+  }
+
+  /** What is published goes to every other connection, and a message to the sender too; `from` is who publishes. */
+  from: { id: string; name?: string } = { id: "u1", name: "Ann" };
+  /** How everybody hears what an action has published, if it was one and was answered well. */
+  published({ action, id, ...given }: Action, { event, data }: Answer): ((this: void) => void) | undefined {
+    const own = this.open.find(({ received }) => received.some((one) => one.id === id));
+    if (event === "rooms:signaled") {
+      const others = this.open.filter((one) => one !== own);
+      const rest = { room: given.room, from: this.from };
+      return () => others.forEach((one) => one.say(`${given.event}`, given.data, rest));
+    }
+    if (event !== "rooms:sent" && event !== "chat:sent_message") return undefined;
+    const chat = action === "chat:send_message";
+    const room = chat ? `chat_room_${given.roomId}` : given.room;
+    const rest = { room, id: data.id, from: { ...this.from, replyTo: id } };
+    const said = chat ? { roomId: given.roomId, message: given.message } : given.data;
+    return () => this.say(chat ? "chat:message" : `${given.event}`, said, rest);
   }
 
   get open(): FakeConnection[] {
@@ -119,6 +138,8 @@ export class FakeConnection implements WebSocketLike {
         : this.nobody
           ? envelope("error", { code: "unknown_connection", message: "It has ended; connect again" }, action.id)
           : answerTo(action, this);
+    const said = answer && this.server.published(action, answer as Answer);
+    if (said) this.after(this.server.latency, said);
     if (answer) this.after(this.server.latency, () => this.text(JSON.stringify(answer)));
   }
 
@@ -170,8 +191,23 @@ export const envelope = (event: string, data: unknown, replyTo?: string): object
 });
 
 /** The answer of a server that grants everything. */
-export function reply({ action, id, roomId }: Action): object {
-  switch (action) {
+export function reply({ action, id, roomId, room, rooms }: Action): object {
+  // A client with `resume` asks for its inbox too, and is told that this server knows no histories.
+  const names = (Array.isArray(rooms) ? rooms : []).map((one) => one?.room ?? one);
+  const entries = { rooms: names.map((room) => ({ room, success: true })) };
+  switch (names.includes("user") ? "" : action) {
+    case "rooms:join":
+      return envelope("rooms:joined", entries, id);
+    case "rooms:leave":
+      return envelope("rooms:left", entries, id);
+    case "rooms:send":
+      return envelope("rooms:sent", { room, id: `m-${id}` }, id);
+    case "rooms:signal":
+      return envelope("rooms:signaled", { room }, id);
+    case "rooms:presence":
+      return envelope("rooms:presence", { room, version: 0, count: 0, listed: true, users: [] }, id);
+    case "chat:send_message":
+      return envelope("chat:sent_message", { roomId, success: true, id: `m-${id}` }, id);
     case "ping":
       return envelope("pong", { timestamp: "2025-01-17T10:30:00.000Z" }, id);
     case "auth:refresh":

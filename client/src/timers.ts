@@ -5,10 +5,9 @@ export interface Timers {
   has_(name: string): boolean;
 }
 
-/** A longer time overflows setTimeout, which then fires at once. */
-const LONGEST = 2 ** 31 - 1;
-
 export function createTimers(): Timers {
+  /** Above 2 ** 31 - 1 setTimeout overflows, and fires at once. */
+  const LONGEST = 2e9;
   const running = new Map<string, ReturnType<typeof setTimeout>>();
   const timers: Timers = {
     start_(name, milliseconds, task) {

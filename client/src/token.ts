@@ -20,7 +20,7 @@ export function scrub(text: unknown, token = ""): string {
   return token[7] ? clean.split(token).join("[token]") : clean;
 }
 
-export const NO_REASON = "no reason given";
+export const NO_REASON = "no reason";
 
 /** What a thrown value says; an application may throw anything. */
 export function message(thrown: any): string {

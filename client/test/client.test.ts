@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Client, type ClientOptions, createClient, type StateChange } from "../src/index.ts";
-import { FakeServer, forbidden, jwt, reply } from "../src/testing.ts";
+import { envelope, FakeServer, forbidden, jwt, reply } from "../src/testing.ts";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -885,10 +885,40 @@ describe("rooms", () => {
     expect(server.last.actions).toEqual([]);
   });
 
-  test("a room of another form is refused with its name", async () => {
+  test("a room that an application has declared is joined and left by its name", async () => {
     const { client } = await connected();
-    await expect(client.join("general" as any)).rejects.toMatchObject({ code: "unknown_room" });
-    await expect(client.join("chat_room_" as any)).rejects.toThrow(/chat_room_/);
+    const room = "order_5" as any;
+    await Promise.all([client.join(room), pass(10)]);
+    expect(client.joined).toEqual([room]);
+    server.cut();
+    await pass(2 * SECOND);
+    await Promise.all([client.leave(room), pass(10)]);
+    expect(server.last.received.filter(({ rooms }) => rooms).map(({ action, rooms }) => [action, rooms])).toEqual([
+      ["rooms:join", [{ room }]],
+      ["rooms:leave", [room]],
+    ]);
+    expect(client.rooms).toEqual([]);
+  });
+
+  test("a room that the server does not know is refused, also in its part of an answer", async () => {
+    const { client } = await connected();
+    server.answer = ({ action, id, ...rest }) =>
+      action === "rooms:join"
+        ? envelope(
+            "rooms:joined",
+            { rooms: [{ room: "", success: false, code: "invalid_room", message: "There can be no such room" }] },
+            id,
+          )
+        : reply({ action, id, ...rest });
+    const lost = vi.fn();
+    client.on("client:room_lost", lost);
+    for (const room of ["general", "chat_room_", 5, undefined] as any[]) {
+      const refused = code(client.join(room));
+      await pass(10);
+      expect(await refused).toBe("invalid_room");
+    }
+    expect(lost).toHaveBeenCalledTimes(4);
+    expect(client.rooms).toEqual([]);
   });
 });
 

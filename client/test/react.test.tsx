@@ -4,7 +4,7 @@ import { createRoot, type Root } from "react-dom/client";
 import { afterEach, beforeEach, expect, expectTypeOf, test, vi } from "vitest";
 import { type Client, createClient, type Room } from "../src/index.ts";
 import { useConnectionState, useEvent, useRoom } from "../src/react.ts";
-import { FakeServer, forbidden, reply, FakeStreams } from "../src/testing.ts";
+import { envelope, FakeServer, forbidden, reply, FakeStreams } from "../src/testing.ts";
 import { resume } from "../src/resume.ts";
 
 let server: FakeServer;
@@ -175,9 +175,11 @@ test("a grant that is taken away is told, with the reason", async () => {
 });
 
 test("what is not a room is told as an error", async () => {
+  server.answer = ({ action, id }) =>
+    envelope("rooms:joined", { rooms: [{ success: false, code: "invalid_room", message: action }] }, id);
   await render(<Room room={"general" as Room} />);
   await pass(10);
-  expect(page.textContent).toBe("unknown_room");
+  expect(page.textContent).toBe("invalid_room");
 });
 
 test("without a client nothing happens, and with one the hooks begin", async () => {

@@ -148,7 +148,7 @@ test("Next.js, built and served, in Chromium", async () => {
       const state = hooks.useConnectionState(null);
       useEffect(() => {
         const url = new URLSearchParams(location.search).get("url");
-        use({ createClient, RoomcastError }, { io }, socket, { url }).then(setProof, (error) => setProof(String(error)));
+        use({ createClient, RoomcastError }, { io }, { resume }, socket, { url }).then(setProof, (error) => setProof(String(error)));
       }, []);
       return <p id="proof">{proof || state}</p>;
     }`;
