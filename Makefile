@@ -123,7 +123,7 @@ PYTHON_313 ?= $(shell for python in python3.13 "$${PYENV_ROOT:-$$HOME/.pyenv}"/v
 
 node_modules/.done: package-lock.json package.json client/package.json
 	@command -v npm >/dev/null || { echo "make: npm not found: install Node.js 22 or newer (CDK needs it)"; exit 1; }
-	npm ci --include=dev --no-audit --no-fund --loglevel=error
+	npm ci --include=dev --include=optional --no-global --no-audit --no-fund --loglevel=error
 	touch $@
 
 client/dist/index.js: node_modules/.done client/build.mjs $(wildcard client/tsconfig*.json client/src/*.ts)

@@ -194,3 +194,55 @@ def test_pip_installs_where_it_has_an_index_that_uv_does_not_know(uv: Path, chec
     made = with_uv(uv, checkout, PIP_INDEX_URL="https://packages.example.test/simple")
     assert (made.returncode, works(checkout)) == (0, True)
     assert not (uv / "asked").exists()
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """A checkout as far as its node packages go, and an npm that fails while there is a file `broken`."""
+    for name in ("package.json", "package-lock.json", "client/package.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    said = '[ "$1" = ci ] && echo "$@" >> calls; rm -rf node_modules; mkdir node_modules; test ! -f broken'
+    shell(tmp_path / "bin" / "npm", said)
+    return tmp_path
+
+
+def node_packages(checkout: Path, **environment: str) -> int:
+    return subprocess.run(
+        ["make", "node_modules/.done"],
+        cwd=checkout,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PATH": f"{checkout / 'bin'}:{os.environ['PATH']}", **environment},
+    ).returncode
+
+
+def test_an_interrupted_npm_is_run_again_and_a_whole_one_is_not(packages: Path) -> None:
+    (packages / "broken").touch()
+    assert node_packages(packages) != 0
+    assert (packages / "node_modules").is_dir()  # half of it
+    (packages / "broken").unlink()
+    assert [node_packages(packages), node_packages(packages)] == [0, 0]
+    assert len((packages / "calls").read_text().splitlines()) == 2
+
+
+def test_a_persons_npm_settings_leave_nothing_out(packages: Path) -> None:
+    """With NODE_ENV=production, or omit=optional in .npmrc, the compiler or its binary would be missing."""
+    assert node_packages(packages) == 0
+    [call] = (packages / "calls").read_text().splitlines()
+    assert {"--include=dev", "--include=optional", "--no-global"} <= set(call.split())
+    options = [option for option in call.split() if option != "ci"]
+    kept = subprocess.run(
+        ["npm", "config", "get", "omit", "global", *options],
+        capture_output=True,
+        text=True,
+        cwd=packages,
+        env={
+            **os.environ,
+            "NODE_ENV": "production",
+            "npm_config_omit": "optional",
+            "npm_config_global": "true",
+        },
+    )
+    assert kept.stdout.split() == ["omit=", "global=false"], kept.stdout + kept.stderr
