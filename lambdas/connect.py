@@ -31,5 +31,9 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
         metrics.emit({_REFUSED.get(error.status, "RefusedCredentials"): 1})
         return {"statusCode": error.status}
     metrics.emit({"Connected" if kept else "RefusedCredentials": 1})
+    if kept and wiring().settings.application:  # only where it has such hooks
+        from roomcast.functions import hooks
+
+        hooks.run_of_connection(wiring(), "connected", connection_id)
     headers = {"Sec-WebSocket-Protocol": asked.subprotocol} if asked.subprotocol else {}
     return {"statusCode": 200, "headers": headers}

@@ -14,6 +14,10 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: 
     """Forget the connection. API Gateway may call this late, twice or never."""
     request = event["requestContext"]
     accepted_at = request["connectedAt"] / 1000 if "connectedAt" in request else None
+    if wiring().settings.application:  # only where it has such hooks
+        from roomcast.functions import hooks
+
+        hooks.run_of_connection(wiring(), "disconnected", request["connectionId"])
     with aws.within(aws.PATIENCE):
         wiring().store.connections.disconnect(request["connectionId"], accepted_at)
     code = request.get("disconnectStatusCode")

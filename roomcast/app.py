@@ -14,16 +14,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from roomcast import schema
 from roomcast.errors import ActionError, ApplicationError, InvalidDataError
-from roomcast.rooms import Join, Kind, Presence, Publish, Retention, Rooms
+from roomcast.rooms import Join, Kind, Presence, Publish, Retention, Room, Rooms
 
 NAME = "app"
 """What an application's file calls its `App`."""
 ENGINES_OWN = ("auth:", "client:", "presence:", "rooms:")
 """What the engine's own actions and events begin with; `ping`, `pong` and `error` are its own too."""
+
+HookEvent = Literal["connected", "disconnected", "joined", "left", "published"]
 
 _MAX_NAME = 128
 _NAME = re.compile(r"[a-z][A-Za-z0-9_-]*(:[a-z][A-Za-z0-9_-]*)+")
@@ -112,8 +114,28 @@ class Event:
     publish: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """What an application does when something has happened.
+
+    Attributes:
+        event: when.
+        function: what; see `App.on` for what it takes.
+        pattern: in which rooms; None: in all of them.
+    """
+
+    event: HookEvent
+    function: Callable[..., Any]
+    pattern: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The function's name, for the log."""
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+
 class App:
-    """An application: its rooms, actions and events. Nothing here talks to AWS.
+    """An application: its rooms, actions, events and hooks. Nothing here talks to AWS.
 
     Args:
         reserved: what the events begin with that clients may not publish, in addition to the replies of
@@ -125,6 +147,7 @@ class App:
         self._rooms = Rooms()
         self._actions: dict[str, Declared] = {}
         self._events: dict[str, Event] = {}
+        self._hooks: list[Hook] = []
 
     @property
     def actions(self) -> Mapping[str, Declared]:
@@ -215,6 +238,44 @@ class App:
             raise ApplicationError(f"event {name!r}: declared twice")
         schema.check_known(data, f"event {name!r}")
         self._events[name] = Event(name, data, publish)
+
+    def on(self, event: HookEvent, *, room: str | None = None) -> Callable[[_Function], _Function]:
+        """Declare a hook: a decorator of a function that is called when something has happened.
+
+        `joined` and `left`, by an action: `function(ctx, room)`. `published`: `function(ctx, room, event,
+        data)`. `connected`: `function(ctx)`, before the connection can be posted to. `disconnected`:
+        `function(ctx)`, when API Gateway says so, which may be late or never, and not of a connection that
+        was pruned before.
+
+        A hook has two seconds, and the client waits for its reply meanwhile. What it raises is logged and
+        counted, and changes nothing else. What a hook does calls no other hook.
+
+        Args:
+            event: when.
+            room: the pattern of a declared kind: only in its rooms; for `joined`, `left` and `published`.
+
+        Raises:
+            ApplicationError: there is no such event, or no such kind of room.
+        """
+        if event not in get_args(HookEvent):
+            raise ApplicationError(f"hook {event!r}: must be one of {', '.join(get_args(HookEvent))}")
+        if room is not None and event in ("connected", "disconnected"):
+            raise ApplicationError(f"hook {event!r}: has no room")
+        if room is not None and room not in [kind.pattern for kind in self.rooms.kinds]:
+            raise ApplicationError(f"hook {event!r}: the room {room!r} is not declared above it")
+
+        def declare(function: _Function) -> _Function:
+            self._hooks.append(Hook(event, function, room))
+            return function
+
+        return declare
+
+    def hooks_of(self, event: HookEvent, room: Room | None = None) -> list[Hook]:
+        """The hooks of an event in the order of their declarations; with a room, those that are for it."""
+        patterns = (None, room.kind.pattern) if room else ()
+        return [
+            hook for hook in self._hooks if hook.event == event and (not room or hook.pattern in patterns)
+        ]
 
     def is_reserved(self, event: str) -> bool:
         """Whether clients may not publish under this name: whoever hears it must be able to believe it."""

@@ -15,10 +15,11 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from roomcast import App, ApplicationError, rooms
-from roomcast.app import load
+from roomcast.app import HookEvent, load
 from roomcast_cdk import backend_access
 from roomcast_cdk.encryption import customer_key
 from roomcast_cdk.fan_out import FanOut
+from roomcast_cdk.function import Function
 from roomcast_cdk.gradual_changes import GradualChanges
 from roomcast_cdk.jwt_secret import JwtSecret
 from roomcast_cdk.lambda_code import lambda_code
@@ -78,6 +79,7 @@ class RealtimeBackend(Construct):
             self, "WebSocket", shared=shared, tables=tables, jwt_secret=self._jwt_secret
         )
         self._fan_out = fan_out = FanOut(self, "FanOut", shared=shared, tables=tables, api=api)
+        self._run_hooks(shared)
         self._policy = backend_access.backend_policy(
             self, "BackendPolicy", stage=stage, tables=tables, api=api, fan_out=fan_out
         )
@@ -179,6 +181,20 @@ class RealtimeBackend(Construct):
             raise StageError("application", str(error)) from error
         shared = Shared(stage=stage, key=None, code=code, application=path, app=app)
         return replace(shared, key=customer_key(self, "Key", stage=stage, removal=shared.removal_of_tables))
+
+    def _run_hooks(self, shared: Shared) -> None:
+        """Give `$connect` and `$disconnect` the application and its rights, where it has hooks for them."""
+        connect, disconnect, _ = self._api.functions
+        hooks: dict[HookEvent, Function] = {"connected": connect, "disconnected": disconnect}
+        for event, function in hooks.items():
+            if not shared.app.hooks_of(event):
+                continue
+            for name, value in (self.environment | self._api.application).items():
+                function.function.add_environment(name, value)
+            self._tables.grant_connections(function.role, "GetItem")
+            backend_access.grant_send(
+                function.role, tables=self._tables, api=self._api, fan_out=self._fan_out
+            )
 
     def _warn(self) -> None:
         """Say at synthesis what is allowed, and yet can hardly be meant."""

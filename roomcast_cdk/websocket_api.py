@@ -46,6 +46,7 @@ class WebSocketApi(Construct):
         api_id: for the names of its metrics.
         functions: of the three routes.
         default: the last of them, which does what clients ask.
+        application: the variable that makes a function run the application's code, where there is one.
         domain: the stage's own domain, where it has one.
     """
 
@@ -113,9 +114,11 @@ class WebSocketApi(Construct):
         tables.grant_connections(disconnect.role, "DeleteItem", "PutItem", "UpdateItem")
         tables.grant_rooms(disconnect.role, "BatchWriteItem")
 
-        application = {"WEBSOCKET_APPLICATION": Path(shared.application).stem} if shared.application else {}
+        self.application = (
+            {"WEBSOCKET_APPLICATION": Path(shared.application).stem} if shared.application else {}
+        )
         default = function(
-            "OnMessage", "Default", "Does what a client asks, and replies.", gate | application
+            "OnMessage", "Default", "Does what a client asks, and replies.", gate | self.application
         )
         tables.grant_connections(default.role, "BatchGetItem", "DeleteItem", "GetItem", "UpdateItem")
         tables.grant_rooms(

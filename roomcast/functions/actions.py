@@ -8,12 +8,12 @@ connection's id from the client, and only `rooms:send` and `rooms:signal` send t
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 from roomcast import aws, envelope, metrics
-from roomcast.app import Declared
+from roomcast.app import Declared, HookEvent
 from roomcast.app import Reply as OtherReply
 from roomcast.connection import Connection, Identity
 from roomcast.envelope import Action
@@ -99,7 +99,9 @@ def _do(wiring: Wiring, connection: Connection, message: Action) -> Reply:
     from roomcast.functions.context import Context
 
     arguments = declared.arguments(message.fields)
-    context = Context(wiring, connection, message.id)
+    from roomcast.functions.hooks import run
+
+    context = Context(wiring, connection, message.id, run)
     data = declared.function(context, **arguments)
     event = declared.reply
     if isinstance(data, OtherReply):
@@ -201,11 +203,31 @@ def _in_inbox(wiring: Wiring, connection: Connection) -> Connection:
 
 def _join_rooms(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     rooms = joining.join_rooms(wiring, connection, fields)
+    new = {str(each["room"]) for each in rooms if each["success"]} - connection.rooms
+    _tell(wiring, "joined", replace(connection, rooms=connection.rooms | new), sorted(new))
     return "rooms:joined", {"rooms": rooms}, connection.expires_at
 
 
 def _leave_rooms(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
-    return "rooms:left", {"rooms": joining.leave_rooms(wiring, connection, fields)}
+    rooms = joining.leave_rooms(wiring, connection, fields)
+    left = {str(each["room"]) for each in rooms if each["success"]} & connection.rooms
+    _tell(wiring, "left", replace(connection, rooms=connection.rooms - left), sorted(left))
+    return "rooms:left", {"rooms": rooms}
+
+
+def _tell(
+    wiring: Wiring, event: HookEvent, connection: Connection, rooms: Iterable[str], *arguments: object
+) -> None:
+    """Call the hooks of something that has happened in these rooms."""
+    wanted = [
+        room for room in map(wiring.store.rooms.parse, rooms) if wiring.application.hooks_of(event, room)
+    ]
+    if wanted:
+        from roomcast.functions import hooks
+        from roomcast.functions.context import Context
+
+        for room in wanted:
+            hooks.run(wiring, event, Context(wiring, connection), room, *arguments)
 
 
 def _history(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
@@ -218,6 +240,7 @@ def _send(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) 
     room = joining.room_named(wiring, connection, fields.get("room"))
     data = _required(fields, "data")
     sent = publishing.send(wiring, connection, room, fields.get("event"), data, fields["id"])
+    _tell(wiring, "published", connection, [room.name], fields["event"], data)
     return "rooms:sent", {"room": room.name, **sent}
 
 

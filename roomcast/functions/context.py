@@ -1,9 +1,11 @@
 """`Context`: what an action of an application may do."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from roomcast import envelope, names
-from roomcast.app import Reply
+from roomcast.app import HookEvent, Reply
 from roomcast.connection import Connection
 from roomcast.errors import SettingsError
 from roomcast.functions import joining
@@ -15,6 +17,9 @@ from roomcast.wiring import Wiring
 if TYPE_CHECKING:
     from roomcast.sending.audience import Audience
     from roomcast.sending.sender import SendReport
+
+Hear = Callable[..., None]
+"""`hooks.run`, which knows this module."""
 
 
 class Context:
@@ -29,8 +34,15 @@ class Context:
         action_id: what the client calls its action; None where it gave no `id`.
     """
 
-    def __init__(self, wiring: Wiring, connection: Connection, action_id: str | None = None) -> None:
+    def __init__(
+        self,
+        wiring: Wiring,
+        connection: Connection,
+        action_id: str | None = None,
+        hear: Hear | None = None,
+    ) -> None:
         self._wiring = wiring
+        self._hear = hear
         self._connection = connection
         self.action_id = action_id
         self.has_joined = False
@@ -79,11 +91,18 @@ class Context:
         target = self._room(room)
         missed = joining.join_one(self._wiring, self._connection, target, since, position=position)
         self.has_joined = True
+        if target.name not in self.rooms:
+            self._connection = replace(self._connection, rooms=self.rooms | {target.name})
+            self._tell("joined", target)
         return missed
 
     def leave(self, room: Room | str) -> None:
         """Take the connection out of a room. To leave one that it is not in changes nothing."""
-        self._wiring.store.members.leave(self.connection_id, self._room(room), self._connection.asked)
+        target = self._room(room)
+        self._wiring.store.members.leave(self.connection_id, target, self._connection.asked)
+        if target.name in self.rooms:
+            self._connection = replace(self._connection, rooms=self.rooms - {target.name})
+            self._tell("left", target)
 
     def publish(self, room: Room | str, event: str, data: object) -> Published:
         """Publish a message for the client, with its name on it, as `rooms:send` does: the room's kind must
@@ -95,7 +114,9 @@ class Context:
         from roomcast.functions import publishing  # with the management API, which most actions do without
 
         target, plain = self._room(room), self._plain(event, data)
-        return publishing.send(self._wiring, self._connection, target, event, plain, self.action_id, own=True)
+        sent = publishing.send(self._wiring, self._connection, target, event, plain, self.action_id, own=True)
+        self._tell("published", target, event, plain)
+        return sent
 
     def send_to_user(self, user_id: str, event: str, data: object, *, id: str | None = None) -> "SendReport":  # noqa: A002
         """Send an event to every connection of a user, as `WebSocketService.send_to_user` does."""
@@ -137,6 +158,14 @@ class Context:
     def reply(self, event: str, data: object) -> Reply:
         """Answer with this event instead of the declared one: `return ctx.reply(...)`."""
         return Reply(event, data)
+
+    def for_hook(self) -> "Context":
+        """The same connection, for a hook: what it does is heard by no other."""
+        return Context(self._wiring, self._connection, self.action_id)
+
+    def _tell(self, event: HookEvent, room: Room, *arguments: object) -> None:
+        if self._hear is not None:
+            self._hear(self._wiring, event, self, room, *arguments)
 
     def _room(self, room: Room | str) -> Room:
         return room if isinstance(room, Room) else self._wiring.store.rooms.parse(room)

@@ -9,6 +9,7 @@ import cdk_nag
 import pytest
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
+from aws_cdk.assertions import Template
 from constructs import Construct
 
 from roomcast.settings import Settings
@@ -214,3 +215,22 @@ def test_the_example_of_the_page_synthesizes(tmp_path: Path, monkeypatch: pytest
     )
     variables = definition["Properties"]["ContainerDefinitions"][0]["Environment"]
     assert len(variables) == len(shop.node.find_child("Realtime").environment)
+
+
+def test_connects_run_the_application_only_where_it_has_hooks_for_them(
+    stack: cdk.Stack, tmp_path: Path
+) -> None:
+    file = tmp_path / "shop.py"
+    file.write_text(
+        "from roomcast import App\napp = App()\n@app.on('connected')\ndef came(ctx): ...\n"
+        "@app.on('joined')\ndef joined(ctx, room): ...\n"
+    )
+    RealtimeBackend(stack, "Realtime", settings=SETTINGS, application=file)
+    resources = Resources(dict(Template.from_stack(stack).to_json()))
+    runs = {
+        function["Properties"]["Handler"]: function["Properties"]["Environment"]["Variables"]
+        for function in resources.of_type("AWS::Lambda::Function").values()
+    }
+    with_code = {handler for handler, variables in runs.items() if "WEBSOCKET_APPLICATION" in variables}
+    assert with_code == {"connect.handler", "default.handler"}
+    assert "WEBSOCKET_FANOUT_QUEUE_URL" in runs["connect.handler"]
