@@ -28,6 +28,8 @@ UNITS: Mapping[str, str] = MappingProxyType(
         "Published": "Count",
         "Signals": "Count",
         "RefusedPublish": "Count",
+        "Appends": "Count",
+        "Conflicts": "Count",
         "Recovered": "Count",
         "Gaps": "Count",
         "ReplayBytes": "Bytes",
@@ -36,7 +38,8 @@ UNITS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Every metric there is. `PublishToPost` is the time from a send to the last post of one of its jobs.
-`Recovered` and `Gaps` count the rooms that clients have come back to with a position."""
+`Appends` are messages that the functions have stored, and `Conflicts` numbers that another sender was quicker
+to take. `Recovered` and `Gaps` count the rooms that clients have come back to with a position."""
 
 
 def emit(values: Mapping[str, float]) -> None:

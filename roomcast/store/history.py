@@ -28,7 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from roomcast import aws
+from roomcast import aws, metrics
 from roomcast.aws_client import waiting
 from roomcast.errors import StalledError
 from roomcast.rooms import Retention
@@ -129,6 +129,7 @@ class History(Replay):
                 if other is None or _has_passed(other, mine):
                     now_at, crowded = other or mine, bool(losses or other)
                     self._remember(stream, _Tail(now_at, asked, now_at.seq + 1, crowded))
+                    metrics.emit({"Appends": 1, "Conflicts": losses})
                     return mine
                 tail = None  # another life of the stream has begun, where this message is not
             else:

@@ -71,8 +71,11 @@ def dashboard(
             _graph("Rooms that clients came back to", metrics.own("Recovered"), metrics.own("Gaps")),
             _graph("Bytes replayed", metrics.own("ReplayBytes")),
             _graph(
-                "Published by clients",
-                *(metrics.own(name) for name in ("Published", "Signals", "RefusedPublish")),
+                "Published by clients; stored, and numbers lost to another sender",
+                *(
+                    metrics.own(name)
+                    for name in ("Published", "Signals", "RefusedPublish", "Appends", "Conflicts")
+                ),
             ),
         ],
         [

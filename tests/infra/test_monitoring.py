@@ -214,7 +214,7 @@ def test_every_metric_is_written_when_it_happens(
         | {"RefusedCredentials": 1, "RefusedLimit": 1, "RefusedOrigin": 1, "KeysUnavailable": 2}
         | {"Gone": 0, "Failed": 0, "Unknown": 0}
         | {"Published": 1, "Signals": 1, "RefusedPublish": 1}
-        | {"Gaps": 1, "Recovered": 0, "ReplayBytes": 0}
+        | {"Appends": 1, "Conflicts": 0, "Gaps": 1, "Recovered": 0, "ReplayBytes": 0}
     )
     assert written.keys() | {"PublishToPost"} == set(metrics.UNITS)
 
