@@ -262,6 +262,7 @@ def join_and_send(cloud: Cloud, outputs: dict[str, str], stage: str, monkeypatch
         {
             "WEBSOCKET_API_ENDPOINT": f"http://{place}",
             "WEBSOCKET_CONNECTIONS_TABLE": outputs["ConnectionsTableName"],
+            "WEBSOCKET_ROOMS": outputs["Rooms"],
             "WEBSOCKET_ROOMS_TABLE": outputs["RoomsTableName"],
         }
     )

@@ -81,6 +81,7 @@ class Stage:
         wiring = Wiring(replace(self.settings, **settings))
         wiring.store, wiring.management_api = self.store, self.management_api
         wiring.keys = StaticKeys(SECRET)
+        wiring.application = APP
         return wiring
 
     def connect(self, connection_id: str, user_id: str = "u1", **settings: Any) -> None:

@@ -40,7 +40,7 @@ from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.items import grant_key
 from roomcast.wiring import Wiring
-from tests.builders import chat, create_tables
+from tests.builders import APP, chat, create_tables
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
 from tests.support.stepping import Operation, SteppedClient
 
@@ -284,6 +284,7 @@ class World(RuleBasedStateMachine):
         self.wiring = Wiring(stage)
         self.wiring.store = self.store
         self.wiring.management_api = api
+        self.wiring.application = APP
         self._patches: list[Any] = [
             mock.patch("time.sleep", self._wait),
             mock.patch("time.monotonic", self._clock),
