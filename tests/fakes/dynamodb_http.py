@@ -61,7 +61,7 @@ class DynamoDBOverHttp:
             endpoint_url=self.url,
             region="x",
             credentials=StaticCredentials("AKID", "SECRET"),
-            connections=Connections(self.url, connect_timeout=1.0, read_timeout=2.5),
+            connections=Connections(self.url, connect_timeout=10.0, read_timeout=20.0),
         )
 
     def __enter__(self) -> Self:

@@ -118,6 +118,9 @@ class ManagementApiModel:
                 report.settle(connection_id, Outcome.UNKNOWN if lost else Outcome.SENT, failure)
         return report
 
+    def post_pages(self, pages: Iterable[Iterable[str]], body: bytes, **_: Any) -> PostReport:
+        return self.post([id_ for page in list(pages) for id_ in page], body)
+
     def delete(self, connection_ids: Iterable[str], **_: Any) -> PostReport:
         report = PostReport()
         for connection_id in connection_ids:
