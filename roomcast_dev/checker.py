@@ -211,6 +211,8 @@ class _Checker:
         if "since" in fields and stay.position is None:
             stay.stand((fields["since"]["epoch"], fields["since"]["seq"]), record)
         if stay.last_value:
+            if fields["wasRecovering"] and not fields["recovered"]:  # the newest has expired
+                stay.stand(record.place, record)
             return
         if not fields["recovered"]:
             if fields["wasRecovering"]:
@@ -326,5 +328,6 @@ def _text(place: Place) -> str:
 
 def _goes_on(gap: Record, later: Record) -> bool:
     """Whether a second gap is about messages behind the first, none of which was delivered."""
-    place = "epoch" in gap.fields and "epoch" in later.fields
-    return place and gap.place[0] == later.place[0] and gap.place[1] < later.place[1]
+    if "epoch" not in gap.fields or "epoch" not in later.fields:
+        return False
+    return gap.place[0] != later.place[0] or gap.place[1] < later.place[1]

@@ -23,7 +23,7 @@ from tests.support.packages import ROOT
 ROOM = "chat_room_jitter"
 HERE = Path(__file__).parent
 WORKERS = 2
-SETTLE = 45.0
+SETTLE = 90.0
 """Seconds that clients have to come back after the last cut."""
 
 

@@ -170,12 +170,14 @@ def test_a_later_gap_is_another_one_and_the_same_one_is_not() -> None:
     sent = [appended(seq) for seq in range(1, 5)]
     assert judge(*sent, joined(0), first, second) == []
     assert judge(*sent, joined(0), first, first) == ["c1 was told the same gap in chat_room_r1 twice"]
+    assert judge(*sent, joined(0), first, told("gap", epoch="b", seq=0)) == []
 
 
 def test_of_last_values_some_may_be_missing() -> None:
     records = [joined(5, lastValue=True), delivered(5), delivered(9)]
     assert judge(*records) == []
     assert judge(*records, delivered(7)) == ["c1 got chat_room_r1 a:7 after a:9"]
+    assert judge(*records, appended(11), joined(11, was=True, lastValue=True), complete=True) == []
     assert judge(*records, appended(11), complete=True) == [
         "c1 did not get chat_room_r1 a:11, and no gap was told"
     ]

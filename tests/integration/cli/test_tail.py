@@ -28,6 +28,7 @@ class Gateway:
         url: where it listens.
         identities: of each ticket that came.
         actions: as they came.
+        kept: what the answer to a join says of the room's history.
         says: what each connection is told after its join, one list a connection.
         refuse: the status that handshakes get, if not 101.
     """
@@ -36,6 +37,7 @@ class Gateway:
         self.store = store
         self.identities: list[Identity | None] = []
         self.actions: list[dict[str, Any]] = []
+        self.kept: dict[str, object] = {}
         self.says: list[list[object]] = []
         self.refuse: int | None = None
         self.url = ""
@@ -44,7 +46,7 @@ class Gateway:
         action = json.loads(connection.recv())
         self.actions.append(action)
         connection.send(json.dumps({"event": "hello", "data": 1, "room": "another"}))
-        joined = {"rooms": [{"room": action["rooms"][0]["room"], "success": True}]}
+        joined = {"rooms": [{"room": action["rooms"][0]["room"], "success": True, **self.kept}]}
         connection.send(json.dumps({"event": "rooms:joined", "data": joined, "replyTo": action["id"]}))
         for message in self.says.pop(0) if self.says else []:
             connection.send(json.dumps(message))
