@@ -57,8 +57,11 @@ export function presence(client: Watched, room: string, listener: (presence: Pre
     const answer = await client.send("rooms:presence", { room }).catch((error) => ({ refused: error.code }));
     asking = false;
     if (over || !inside) return;
-    if (answer.refused === "no_presence" || answer.refused === "not_a_member") return;
-    if (answer.refused) return later(AGAIN);
+    if (answer.refused) {
+      // Another refusal, such as `no_presence`, is the last word.
+      if (/^(timeout|unavailable)$/.test(answer.refused)) later(AGAIN);
+      return;
+    }
     if (answer.version >= version) {
       version = answer.version;
       users = new Map((answer.users ?? []).map((user: User) => [user.id, user]));

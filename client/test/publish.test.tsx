@@ -131,6 +131,23 @@ describe("presence", () => {
     stop();
   });
 
+  test("asks again where the answer is lost, and not where there is none to be had", async () => {
+    const listener = vi.fn();
+    for (const [code, asked] of [
+      ["unavailable", 4],
+      ["no_presence", 1],
+      ["unknown_action", 1],
+    ] as const) {
+      server.last.received.length = 0;
+      server.answer = ({ id }) => envelope("error", { code, message: code }, id);
+      const stop = presence(client, ROOM, listener);
+      await pass(16_000);
+      stop();
+      expect(sent("rooms:presence")).toHaveLength(asked);
+    }
+    expect(listener).not.toHaveBeenCalled();
+  });
+
   const seed = Number(process.env.SEED ?? 1);
   test(`is what the server says in the end, whatever order and losses: seed ${seed}`, async () => {
     const random = dice(seed);

@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
 import { type Client, type ClientOptions, createClient, type StateChange } from "../../src/index.ts";
+import { publish, signal } from "../../src/publish.ts";
 import { LocalRun, until } from "./local-run.ts";
 
 let run: LocalRun;
@@ -66,6 +67,32 @@ test("sends reach who they are for, in the envelope of the protocol", async () =
     ["admin", "dashboard:update", { type: "new_order", orderId: "123" }, "dashboard_admin", "string", "string"],
     ["user", "notice", "é 名前 <b>"],
   ]);
+});
+
+test("members publish: everybody hears it once, with who has said it, and a repeat is the same message", async () => {
+  const people = ["ann", "bob"].map(async (user) => {
+    const token = await run.token(user);
+    const { client } = make(() => token);
+    await run.command("grant", "chat_room_p1", user);
+    await client.join("chat_room_p1");
+    const heard: unknown[] = [];
+    client.on("chat:edited", (data, { from, seq, id }) => heard.push([data, from?.id, seq, id]));
+    client.on("typing", (data, { from, seq }) => heard.push([data, from?.id, seq]));
+    return { client, heard };
+  });
+  const [ann, bob] = await Promise.all(people);
+  const sent = await publish(ann!.client, "chat_room_p1", "chat:edited", { text: "Hi" }, { id: "own-id-1" });
+  const again = await publish(ann!.client, "chat_room_p1", "chat:edited", { text: "Hi" }, { id: "own-id-1" });
+  expect([again.seq, again.epoch]).toEqual([sent.seq, sent.epoch]);
+  const message = [{ text: "Hi" }, "ann", sent.seq, sent.id];
+  await until(() => bob!.heard.length > 0 && ann!.heard.length > 0, "the message");
+  expect(signal(bob!.client, "chat_room_p1", "typing", { on: true })).toBe(true);
+  await until(() => ann!.heard.length > 1, "the signal");
+  expect(ann!.heard).toEqual([message, [{ on: true }, "bob", undefined]]);
+  expect(bob!.heard).toEqual([message]);
+  await expect(publish(bob!.client, "chat_room_other", "chat:edited", {})).rejects.toMatchObject({
+    code: expect.stringMatching(/not_a_member|forbidden/),
+  });
 });
 
 test("the token may travel as a subprotocol, or as a one-time ticket", async () => {
