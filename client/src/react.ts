@@ -5,7 +5,9 @@ import { type Presence, presence } from "./presence.ts";
 import { publish, type Published, signal } from "./publish.ts";
 import { type Envelope, RoomcastError, type Room, type State } from "./protocol.ts";
 
-type AnyClient = Client<any, any>;
+type AnyClient = Client<any, any, any, any, any, any>;
+/** The rooms of a client, by its contract. */
+type RoomOf<C extends AnyClient> = C["rooms"][number];
 type Nobody = null | undefined;
 
 /** `disconnected`, `connecting` or `connected`, with a new render when it changes. Without a client: `disconnected`. */
@@ -22,7 +24,7 @@ export function useConnectionState(client: AnyClient | Nobody): State {
  * are those of the client's type.
  */
 export function useEvent<AllEvents extends object, Event extends keyof AllEvents & string>(
-  client: Client<any, any, AllEvents, any> | Nobody,
+  client: Client<any, any, AllEvents, any, any, any> | Nobody,
   event: Event,
   listener: (data: AllEvents[Event], envelope: Envelope<AllEvents[Event]>) => void,
 ): void {
@@ -53,7 +55,7 @@ const OUTSIDE: RoomState = { wanted: false, joined: false, recovered: false, err
  * Is in a room while the component is mounted; `null` for no client or no room. The last of several components to go
  * leaves the room. A refused room is asked for again with the next connection, or when the application calls `join`.
  */
-export function useRoom(client: AnyClient | Nobody, room: Room | Nobody): RoomState {
+export function useRoom<C extends AnyClient>(client: C | Nobody, room: RoomOf<C> | Nobody): RoomState {
   return useSyncExternalStore(
     useCallback((changed) => (client && room ? roomsOf(client).enter(room, changed) : nothing), [client, room]),
     () => (client && room ? roomsOf(client).state(room) : OUTSIDE),
@@ -62,7 +64,7 @@ export function useRoom(client: AnyClient | Nobody, room: Room | Nobody): RoomSt
 }
 
 /** Who is in a room that the client is in, by `useRoom` or otherwise; nothing until the server has said it. */
-export function usePresence(client: AnyClient | Nobody, room: Room | Nobody): Presence | undefined {
+export function usePresence<C extends AnyClient>(client: C | Nobody, room: RoomOf<C> | Nobody): Presence | undefined {
   const [state, setState] = useState<Presence>();
   useEffect(() => {
     setState(undefined);
@@ -77,7 +79,7 @@ export interface Publish {
 }
 
 /** `publish` and `signal` of `roomcast/publish`, for one room; the same functions at every render. */
-export function usePublish(client: AnyClient | Nobody, room: Room | Nobody): Publish {
+export function usePublish<C extends AnyClient>(client: C | Nobody, room: RoomOf<C> | Nobody): Publish {
   return useMemo(
     () => ({
       publish: (event, data, options) =>

@@ -16,12 +16,16 @@ export class LocalRun {
   private process: ChildProcess | undefined;
   private output = "";
 
-  private constructor(port: number) {
+  private readonly project: string;
+
+  private constructor(port: number, project: string) {
     this.port = port;
+    this.project = project;
   }
 
-  static async start(): Promise<LocalRun> {
-    const run = new LocalRun(await freePort());
+  /** The stage of this repository, or of another CDK project. */
+  static async start(project = root): Promise<LocalRun> {
+    const run = new LocalRun(await freePort(), project);
     await run.start();
     return run;
   }
@@ -46,7 +50,10 @@ export class LocalRun {
   }
 
   async start(): Promise<void> {
-    this.process = spawn(roomcast, ["dev", "--port", `${this.port}`, "--env-file", this.envFile], { cwd: root });
+    this.process = spawn(roomcast, ["dev", "--port", `${this.port}`, "--env-file", this.envFile], {
+      cwd: this.project,
+      env: { ...process.env, PATH: `${join(root, ".venv", "bin")}:${process.env.PATH}` },
+    });
     for (const stream of [this.process.stdout!, this.process.stderr!])
       stream.on("data", (text) => (this.output += text));
     for (let tries = 0; tries < 600; tries++) {
@@ -77,7 +84,9 @@ export class LocalRun {
 
   /** Runs the `roomcast` command on this stack, and gives back what it prints. */
   async command(...words: string[]): Promise<string> {
-    const { stdout } = await promisify(execFile)(roomcast, [...words, "--env-file", this.envFile], { cwd: root });
+    const { stdout } = await promisify(execFile)(roomcast, [...words, "--env-file", this.envFile], {
+      cwd: this.project,
+    });
     return stdout.trim();
   }
 
