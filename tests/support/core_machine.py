@@ -262,12 +262,12 @@ class World(RuleBasedStateMachine):
         api: Any = self.api
         queue: Any = self.queue
         tables = Tables(client, "connections", "rooms", clock=lambda: self.now)
-        self.store = self.store_class(tables)
+        self.store = self.store_class(tables, APP.rooms)
         backend = Tables(client, "connections", "rooms", clock=self._backend_clock)
         limits = SendLimits(direct=1, job_receivers=1, split=2)
         self.direct, self.queued = (
             self.service_class(
-                self.store_class(backend),
+                self.store_class(backend, APP.rooms),
                 api,
                 job_queue,
                 limits=limits,
