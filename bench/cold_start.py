@@ -3,9 +3,9 @@
 As on Lambda: boto3 and botocore come compiled, what is in the function's folder does not and cannot be
 (the folder is read-only), and there is nothing else to import. The peers are written as tutorials write
 them: `boto3.resource` and `boto3.client` made at import, the answer of `$default` posted through the
-management API; `default_returned_ratio` compares with one that returns its answer, as ours does; `application_ratio` is an
-action of the application over a `ping`, which imports none of its code. MiniStack
-and a fake management API answer from the other core.
+management API; `default_returned_ratio` compares with one that returns its answer, as ours does;
+`application_ratio` is an action of the application over a `ping`, which imports none of its code.
+MiniStack and a fake management API answer from the other core.
 """
 
 import asyncio
