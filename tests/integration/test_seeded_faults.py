@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 from roomcast.connection import Connection, Identity, Receiver
-from roomcast.rooms import Room
+from roomcast.rooms import Room, Rooms
 from roomcast.sending.job import PostJob
 from roomcast.sending.sender import Sender, SendReport
 from roomcast.sending.worker import Worker
@@ -234,10 +234,10 @@ class Seed:
 
 def _store_with(part: type) -> type[Store]:
     class Faulty(Store):
-        def __init__(self, tables: Tables) -> None:
+        def __init__(self, tables: Tables, rooms: Rooms | None = None) -> None:
             if issubclass(part, Tables):
                 tables = part(tables.client, tables.connections, tables.rooms, tables.clock)
-            super().__init__(tables)
+            super().__init__(tables, rooms)
             for name, kind in (("connections", Connections), ("members", Members), ("receivers", Receivers)):
                 if issubclass(part, kind):
                     setattr(self, name, part(tables))
