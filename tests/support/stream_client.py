@@ -211,8 +211,9 @@ class StreamClient:
                     self._ask(room)
 
     def _failed(self, name: str) -> None:
-        if (room := self._rooms.get(name)) is not None:
-            room.waiting, room.asking = room.asking, False
+        room = self._rooms.get(name)
+        if room is not None and room.asking:
+            room.waiting, room.asking = True, False
 
     def _closed(self, _: bool) -> None:
         for room in self._rooms.values():
