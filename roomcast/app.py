@@ -5,6 +5,7 @@ synthesized and in the functions that need its code: it must not read the enviro
 is imported.
 """
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -61,7 +62,7 @@ class Declared:
     reply: str
     error: str
 
-    @property
+    @functools.cached_property  # every action asks for it
     def parameters(self) -> Mapping[str, tuple[str, Any, bool]]:
         """The fields of its message, as `schema.fields_of` has them."""
         _, *parameters = inspect.signature(self.function).parameters.values()

@@ -39,7 +39,7 @@ def run(
 def run_of_connection(wiring: Wiring, event: HookEvent, connection_id: str) -> None:
     """Call the hooks of `connected` or `disconnected`. The connection is read only where there are some, and
     whoever it is that cannot be read, has none."""
-    if not wiring.settings.application or not wiring.application.hooks_of(event):
+    if not wiring.application.hooks_of(event):
         return
     try:
         connection = wiring.store.connections.get(connection_id)

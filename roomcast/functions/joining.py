@@ -85,10 +85,7 @@ def join_rooms(
     Raises:
         ActionError: `invalid_rooms`: it is not a list of rooms.
     """
-    given = fields.get("rooms")
-    if not isinstance(given, list) or not 1 <= len(given) <= MAX_ROOMS:
-        raise ActionError("invalid_rooms", f"rooms must be a list of 1 to {MAX_ROOMS} rooms")
-    asked = [_read(wiring, connection, each) for each in given]
+    asked = [_read(wiring, connection, each) for each in _several(fields, "rooms")]
     connection = _join_all(wiring, connection, asked)
     _recover(wiring, connection, [each for each in asked if each.refused is None])
     _pack(asked)
@@ -103,10 +100,7 @@ def leave_rooms(
     Raises:
         ActionError: `invalid_rooms`: it is not a list of names.
     """
-    given = fields.get("rooms")
-    if not isinstance(given, list) or not 1 <= len(given) <= MAX_ROOMS:
-        raise ActionError("invalid_rooms", f"rooms must be a list of 1 to {MAX_ROOMS} names")
-    asked = [_read(wiring, connection, {"room": name}) for name in given]
+    asked = [_read(wiring, connection, {"room": name}) for name in _several(fields, "names")]
     for each in asked:
         if each.room == inbox(connection.user_id):
             each.refused = ActionError("forbidden", "The inbox cannot be left")
@@ -226,6 +220,13 @@ def to_position(value: object) -> Position | None:
             if 0 < len(epoch) <= _MAX_EPOCH and 0 <= seq < 2**53:
                 return Position(epoch, seq)
     raise ActionError("invalid_since", "A position must be an object with epoch and seq")
+
+
+def _several(fields: Mapping[str, object], what: str) -> list[object]:
+    given = fields.get("rooms")
+    if not isinstance(given, list) or not 1 <= len(given) <= MAX_ROOMS:
+        raise ActionError("invalid_rooms", f"rooms must be a list of 1 to {MAX_ROOMS} {what}")
+    return given
 
 
 def _read(wiring: Wiring, connection: Connection, given: object) -> Asked:

@@ -35,9 +35,7 @@ MAX_SIGNAL_BYTES = 1024
 MAX_SIGNAL_MEMBERS = 50
 """Of a room that takes signals: each is a post for every member, and typing is of no use in a crowd."""
 _RESERVED = frozenset(
-    {
-        *("connect", "connect_error", "disconnect", "disconnecting", "error", "ping", "pong", "reconnect"),
-    }
+    ("connect", "connect_error", "disconnect", "disconnecting", "error", "ping", "pong", "reconnect")
 )
 """Events that are the server's or the client's own: whoever hears one must be able to believe it."""
 _NAMESPACE = UUID("6f0d5f0e-8c1b-5c5e-9d0a-5d1f6b1c9a55")

@@ -111,7 +111,7 @@ class JobQueue:
         """
         sqs = self._client
         policy = aws.call(sqs.get_queue_attributes, QueueUrl=self._url, AttributeNames=["RedrivePolicy"])
-        name = json.loads(policy["Attributes"]["RedrivePolicy"])["deadLetterTargetArn"].rpartition(":")[2]
+        name = dead_letter_queue(policy["Attributes"]["RedrivePolicy"])
         dead = aws.call(sqs.get_queue_url, QueueName=name)["QueueUrl"]
         moved = 0
         bad: list[str] = []
@@ -134,6 +134,12 @@ class JobQueue:
         for receipt in bad:
             aws.call(sqs.change_message_visibility, QueueUrl=dead, ReceiptHandle=receipt, VisibilityTimeout=0)
         return Redriven(moved, len(bad))
+
+
+def dead_letter_queue(policy: str) -> str:
+    """The name of the dead-letter queue, from a queue's attribute `RedrivePolicy`."""
+    arn: str = json.loads(policy)["deadLetterTargetArn"]
+    return arn.rpartition(":")[2]
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from roomcast import Settings
 from roomcast.errors import AwsError
+from roomcast.sending.job_queue import dead_letter_queue
 from roomcast.store.dynamodb import Tables
 from roomcast.store.listing import Listing
 from roomcast_dev import prices as price_table
@@ -111,8 +112,7 @@ class Watch:
         queued = int(found[names[0]]) + int(found[names[1]])
         if "RedrivePolicy" not in found:
             return queued, None
-        name = found["RedrivePolicy"].split('"deadLetterTargetArn"')[1].split('"')[1].rsplit(":", 1)[-1]
-        url = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        url = self._sqs.get_queue_url(QueueName=dead_letter_queue(found["RedrivePolicy"]))["QueueUrl"]
         attributes = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names[:1])["Attributes"]
         return queued, int(attributes[names[0]])
 

@@ -4,12 +4,10 @@ The real appends and recoveries run for one call at a time. Posts are a model, a
 that runs the browser client's scenarios. Everybody records what happens, and `roomcast check` judges.
 """
 
-import itertools
 import json
 import math
 import os
 import re
-from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 from unittest import mock
@@ -18,7 +16,6 @@ import pytest
 from botocore.exceptions import ClientError
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     precondition,
     rule,
@@ -32,7 +29,7 @@ from roomcast_dev.checker import INVARIANTS, check
 from roomcast_dev.records import read
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
 from tests.support.history import create_history, expire
-from tests.support.stepping import SIGNED_FOR, Killed, Operation, SignedClient, run_machine
+from tests.support.stepping import SIGNED_FOR, Killed, Operation, SignedClient, SteppedMachine, run_machine
 from tests.support.stream_client import StreamClient
 
 ROOM = "chat_room_r1"
@@ -135,17 +132,15 @@ def _json(at: Position) -> dict[str, Any]:
     return {"epoch": at.epoch, "seq": at.seq}
 
 
-class World(RuleBasedStateMachine):
+class World(SteppedMachine):
     """The machine."""
 
     history_class: ClassVar[type[History]] = History
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(START)
         self.db = FakeDynamoDB()
         create_history(self.db)
-        self.now = START
-        self.ticks = itertools.count(1)
         self.faults: list[Fault] = []
         self.looking = False
         self.db.fault = self._fault
@@ -157,7 +152,6 @@ class World(RuleBasedStateMachine):
         self.operator = self.history_class(tables, "history")
         self.members: set[tuple[str, int]] = set()
         self.net: list[tuple[str, int, Position, str]] = []
-        self.running: list[Operation] = []
         self.records: list[str] = []
         self.clients = [Client(self, name) for name in ("a", "b")]
         self.restores = 0
@@ -180,18 +174,6 @@ class World(RuleBasedStateMachine):
     def record(self, who: str, what: str, at: Position | None = None, **more: Any) -> None:
         place = {"room": ROOM, **_json(at)} if at is not None else {}
         self.records.append(json.dumps({"who": who, "what": what, **place, **more}))
-
-    def start(self, code: Callable[[], Any], steps: int) -> Operation:
-        operation = Operation(next(self.ticks), code)
-        self.running.append(operation)
-        self.step(operation, steps)
-        return operation
-
-    def step(self, operation: Operation, steps: int) -> None:
-        for _ in range(steps):
-            if operation.ended is None:
-                operation.step(next(self.ticks))
-        self.running = [o for o in self.running if o.ended is None]
 
     @initialize()
     def begin(self) -> None:
@@ -293,9 +275,8 @@ class World(RuleBasedStateMachine):
     def bad_day(self, fault: Any, choice: int) -> None:
         if fault != "death":
             self.faults.append(fault)
-        elif self.running:
-            self.running[choice % len(self.running)].kill(next(self.ticks))
-            self.running = [o for o in self.running if o.ended is None]
+        else:
+            self.kill(choice)
 
     def teardown(self) -> None:
         try:
@@ -308,12 +289,7 @@ class World(RuleBasedStateMachine):
                 self.finish()
             self._check()
         finally:
-            for operation in self.running:
-                operation.kill(next(self.ticks))
-
-    def finish(self) -> None:
-        while self.running:
-            self.step(self.running[0], 99)
+            self.kill_all()
 
     def check_gap(self, since: Position, now_at: Position) -> None:
         """A gap is reported only for a message older than the retention, less what a sender may stall."""

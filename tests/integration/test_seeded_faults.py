@@ -25,7 +25,8 @@ from roomcast.store.dynamodb import ConditionFailedError, Tables
 from roomcast.store.items import connection_key, membership_keys
 from roomcast.store.members import Members
 from roomcast.store.receivers import Receivers
-from tests.support.core_machine import INDEX_LAG, SKEW, TOKEN_SECONDS, VISIBILITY, World
+from tests.support.core_machine import INDEX_LAG, SKEW, TOKEN_SECONDS, World
+from tests.support.queue_model import VISIBILITY
 from tests.support.stepping import run_machine
 
 EXAMPLES = 120

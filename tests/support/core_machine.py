@@ -11,7 +11,6 @@ Classes that `World` makes its objects of, and the rules that it has, may be rep
 shows so that the machine finds faults.
 """
 
-import itertools
 import json
 import math
 from collections import deque
@@ -22,7 +21,6 @@ from unittest import mock
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     precondition,
     rule,
@@ -42,6 +40,7 @@ from roomcast.store.items import grant_key
 from roomcast.wiring import Wiring
 from tests.builders import APP, chat, create_tables
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
+from tests.support.queue_model import VISIBILITY, QueueMachine
 from tests.support.stepping import Operation, SteppedClient
 
 CHAT = chat("r1")
@@ -56,7 +55,6 @@ OPENS_WITHIN = 0.5  # s; after the function has returned
 INDEX_LAG = 1.0  # s; what `revoke_user` allows for
 SKEW = 10.0  # s; how far a backend's clock may be off, as in the leeway of tokens
 CLOSES_WITHIN = 6.0  # s; for which closing a connection that is not open yet is tried again
-VISIBILITY = 60.0  # s; for which SQS hides a message from other workers
 
 
 @dataclass
@@ -140,54 +138,6 @@ class ManagementApiModel:
 
 
 @dataclass
-class Message:
-    """One message of the queue."""
-
-    id: str
-    body: str
-    sent_at: float
-    visible_at: float
-    receives: int = 0
-
-
-class QueueModel:
-    """SQS: at least once, and a message comes back where its worker died."""
-
-    def __init__(self, world: "World") -> None:
-        self._world = world
-        self.messages: dict[str, Message] = {}
-
-    def put(self, jobs: Iterable[Any], delay: float = 0) -> None:
-        for job in jobs:
-            body = job.dump()
-            Operation.stop_here()
-            now = self._world.now
-            message = Message(f"m{next(self._world.ticks)}", body, now, now + delay)
-            self.messages[message.id] = message
-
-    def give_back(self, receipt: str, pause: float) -> None:
-        Operation.stop_here()
-        if receipt in self.messages:
-            self.messages[receipt].visible_at = self._world.now + pause
-
-    def visible(self) -> list[Message]:
-        return [m for m in self.messages.values() if m.visible_at <= self._world.now]
-
-    def receive(self, message: Message) -> dict[str, Any]:
-        message.visible_at = self._world.now + VISIBILITY
-        message.receives += 1
-        return {
-            "messageId": message.id,
-            "receiptHandle": message.id,
-            "body": message.body,
-            "attributes": {
-                "SentTimestamp": str(int(message.sent_at * 1000)),
-                "ApproximateReceiveCount": str(message.receives),
-            },
-        }
-
-
-@dataclass
 class Join:
     connection_id: str
     operation: Operation
@@ -212,7 +162,7 @@ class Send:
     at: float
 
 
-class World(RuleBasedStateMachine):
+class World(QueueMachine):
     """The machine."""
 
     store_class: ClassVar[type[Store]] = Store
@@ -239,16 +189,14 @@ class World(RuleBasedStateMachine):
     )
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(START)
         self.db = FakeDynamoDB()
         create_tables(self.db)
         self.db.fault = self._fault
         self.faults: deque[Fault] = deque()
         self.had_faults = False
-        self.now, self.skew, self.lagging_since = START, 0.0, START
-        self.ticks = itertools.count(1)
+        self.skew, self.lagging_since = 0.0, START
         self.browsers: dict[str, Browser] = {}
-        self.running: list[Operation] = []
         self.joins: list[Join] = []
         self.ends: list[tuple[str, Operation]] = []  # leaves and revocations of a member
         self.sends: list[Send] = []
@@ -256,8 +204,7 @@ class World(RuleBasedStateMachine):
         self.again: list[tuple[Operation, Callable[[], Any]]] = []  # what a caller does again after an error
         self.undelivered: list[str] = []  # `$disconnect` events to come
         self.disconnects: list[tuple[str, Operation]] = []  # those that came
-        self.in_flight: list[tuple[Message, Operation]] = []
-        self.api, self.queue = ManagementApiModel(self), QueueModel(self)
+        self.api = ManagementApiModel(self)
         client: Any = SteppedClient(self.db)
         api: Any = self.api
         queue: Any = self.queue
@@ -323,26 +270,6 @@ class World(RuleBasedStateMachine):
         if self.db.index_lags and self.now - self.lagging_since >= INDEX_LAG:
             self.db.index_lags = False
             self.db.catch_up()
-
-    def start(self, code: Callable[[], Any], steps: int = 0) -> Operation:
-        operation = Operation(next(self.ticks), code, self.now)
-        self.running.append(operation)
-        self.step(operation, steps)
-        return operation
-
-    def step(self, operation: Operation, steps: int) -> None:
-        for _ in range(steps):
-            if operation.ended is None:
-                operation.step(next(self.ticks))
-        self._collect()
-
-    def _collect(self) -> None:
-        self.running = [operation for operation in self.running if operation.ended is None]
-        for message, operation in list(self.in_flight):
-            if operation.ended is not None:
-                self.in_flight.remove((message, operation))
-                if operation.done and operation.result:
-                    self.queue.messages.pop(message.id, None)
 
     # What people do
 
@@ -475,12 +402,7 @@ class World(RuleBasedStateMachine):
     @rule(choice=st.integers(0, 5), steps=STEPS)
     def work(self, choice: int, steps: int) -> None:
         visible = self.queue.visible()
-        message = visible[choice % len(visible)]
-        record = self.queue.receive(message)
-        operation = Operation(next(self.ticks), lambda: self.worker.run(record), self.now)
-        self.running.append(operation)
-        self.in_flight.append((message, operation))
-        self.step(operation, steps)
+        self.take(visible[choice % len(visible)], steps)
 
     @precondition(lambda self: self.now < START + 2 * TOKEN_SECONDS)
     @rule(which=st.integers(0, 59))
@@ -502,9 +424,7 @@ class World(RuleBasedStateMachine):
             self.faults.extend([day] * (1 + choice % 3))
             self.had_faults = True
         elif day == "death":
-            if self.running:
-                self.running[choice % len(self.running)].kill(next(self.ticks))
-                self._collect()
+            self.kill(choice)
         elif day == "lag":
             if not self.db.index_lags:
                 self.db.index_lags, self.lagging_since = True, self.now
@@ -552,24 +472,22 @@ class World(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            while self.running:
-                self.step(self.running[0], 99)
+            self.finish()
             self.faults.clear()
             self.api.faults.clear()
             self._check_live()
             self._drain()
             for operation, code in self.again:
                 if not operation.done:
-                    self._finish(code)
+                    self._call(code)
             self._check_sends()
             self._check_quiet()
         finally:
-            for operation in self.running:
-                operation.kill(next(self.ticks))
+            self.kill_all()
             for patch in self._patches:
                 patch.stop()
 
-    def _finish(self, code: Callable[[], Any]) -> Any:
+    def _call(self, code: Callable[[], Any]) -> Any:
         operation = self.start(code, 0)
         while operation.ended is None:
             self.step(operation, 99)
@@ -584,7 +502,7 @@ class World(RuleBasedStateMachine):
             message = min(self.queue.messages.values(), key=lambda m: m.visible_at)
             self._advance(max(0.0, message.visible_at - self.now))
             record = self.queue.receive(message)
-            if self._finish(lambda record=record: self.worker.run(record)):  # type: ignore[misc]
+            if self._call(lambda record=record: self.worker.run(record)):  # type: ignore[misc]
                 del self.queue.messages[message.id]
         raise AssertionError("a job is never done")
 
@@ -643,7 +561,7 @@ class World(RuleBasedStateMachine):
     def _check_quiet(self) -> None:
         for connection_id in self.undelivered:
             accepted_at = self.browsers[connection_id].accepted_at
-            self._finish(lambda i=connection_id, at=accepted_at: self.store.connections.disconnect(i, at))  # type: ignore[misc]
+            self._call(lambda i=connection_id, at=accepted_at: self.store.connections.disconnect(i, at))  # type: ignore[misc]
         self.db.index_lags = False
         self.db.catch_up()
         for connection_id, operation in self.disconnects:
@@ -654,7 +572,7 @@ class World(RuleBasedStateMachine):
                 if browser.user_id != user_id:
                     continue
                 if browser.state == "OPEN" and self._closes_by_its_next_message(browser):
-                    self._finish(lambda i=connection_id: actions.handle(self.wiring, i, PING))  # type: ignore[misc]
+                    self._call(lambda i=connection_id: actions.handle(self.wiring, i, PING))  # type: ignore[misc]
                 if browser.state == "OPEN" and self._was_revoked(browser):
                     raise AssertionError(f"{connection_id} is open though its user was revoked")
                 # Whenever its handshake ran: its token is from before the revocation.
@@ -662,10 +580,10 @@ class World(RuleBasedStateMachine):
                     kept = self._rows("connections").get(connection_id, {})
                     assert "userId" not in kept, f"{connection_id} is kept though its user was revoked"
         self._advance(YOUNG_SECONDS + SKEW + 1)
-        self._finish(lambda: self.direct.broadcast("quiet", {}))
-        self._finish(lambda: self.direct.send_to_room(CHAT.name, "quiet", {}))
+        self._call(lambda: self.direct.broadcast("quiet", {}))
+        self._call(lambda: self.direct.send_to_room(CHAT.name, "quiet", {}))
         for user_id in USERS:
-            self._finish(lambda u=user_id: self.direct.send_to_user(u, "quiet", {}))  # type: ignore[misc]
+            self._call(lambda u=user_id: self.direct.send_to_user(u, "quiet", {}))  # type: ignore[misc]
         self._check_tables()
         for connection_id, browser in self.browsers.items():
             if browser.state == "OPEN" and self.now < browser.expires_at:

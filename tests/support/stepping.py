@@ -1,5 +1,6 @@
 """Code that runs for one call at a time: a scheduler for tests of interleavings."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -98,6 +99,56 @@ class Operation:
             self._unexpected = error
         self._over = True
         self._stopped.release()
+
+
+class SteppedMachine(RuleBasedStateMachine):
+    """A state machine whose code goes on for one call at a time.
+
+    Attributes:
+        now: epoch seconds.
+        ticks: counts what happens.
+        running: what has not ended.
+    """
+
+    def __init__(self, now: float) -> None:
+        super().__init__()
+        self.now = now
+        self.ticks = itertools.count(1)
+        self.running: list[Operation] = []
+
+    def start(self, code: Callable[[], Any], steps: int = 0) -> Operation:
+        """Begin something, and let it do some calls."""
+        operation = Operation(next(self.ticks), code, self.now)
+        self.running.append(operation)
+        self.step(operation, steps)
+        return operation
+
+    def step(self, operation: Operation, steps: int) -> None:
+        """Let it do some calls more."""
+        for _ in range(steps):
+            if operation.ended is None:
+                operation.step(next(self.ticks))
+        self.collect()
+
+    def collect(self) -> None:
+        """Take note of what has ended."""
+        self.running = [operation for operation in self.running if operation.ended is None]
+
+    def kill(self, choice: int) -> None:
+        """Let one of them die where it is, if there are any."""
+        if self.running:
+            self.running[choice % len(self.running)].kill(next(self.ticks))
+            self.collect()
+
+    def finish(self) -> None:
+        """Let everything come to its end."""
+        while self.running:
+            self.step(self.running[0], 99)
+
+    def kill_all(self) -> None:
+        """Let all of them die where they are."""
+        for operation in self.running:
+            operation.kill(next(self.ticks))
 
 
 class SteppedClient:

@@ -8,7 +8,6 @@ Classes and names that `System` makes its objects of may be replaced: `test_stre
 of streams out, one by one.
 """
 
-import itertools
 import json
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -19,7 +18,7 @@ from unittest import mock
 
 from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from roomcast.connection import Identity
 from roomcast.errors import RoomcastError
@@ -39,8 +38,8 @@ from roomcast_dev.checker import INVARIANTS, check
 from roomcast_dev.records import Record, read
 from tests.builders import create_tables
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
-from tests.support.core_machine import Message, QueueModel
 from tests.support.history import expire
+from tests.support.queue_model import QueueMachine
 from tests.support.stepping import SIGNED_FOR, Operation, SignedClient
 from tests.support.stream_client import StreamClient
 
@@ -346,7 +345,7 @@ class Right:
     """The positions after which grants may have begun."""
 
 
-class System(RuleBasedStateMachine):
+class System(QueueMachine):
     """The machine."""
 
     history_class: ClassVar[type[History]] = History
@@ -367,14 +366,11 @@ class System(RuleBasedStateMachine):
     client_class: ClassVar[type[SignedClient]] = SignedClient
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(START)
         self.db = FakeDynamoDB()
         create_tables(self.db)
-        self.now = START
-        self.ticks = itertools.count(1)
         self.faults: deque[Fault] = deque()
         self.db.fault = lambda _: self.faults.popleft() if self.faults and Operation.current() else None
-        self.running: list[Operation] = []
         self.records: list[str] = []
         self.links: dict[str, Link] = {}
         self.net: list[Post] = []
@@ -386,10 +382,8 @@ class System(RuleBasedStateMachine):
         self.rights = {user: Right() for user in USERS}
         self.count, self.backup, self.restored = 0, None, False
         self.clean = True  # nothing has happened for which a post may fail
-        self.in_flight: list[tuple[Message, Operation]] = []
         self.gateway, world = Gateway(self), self
-        queue: Any = QueueModel(self)  # type: ignore[arg-type]  # it needs the clock and the ticks only
-        self.queue = queue
+        queue: Any = self.queue
         gateway: Any = self.gateway
 
         class Watched(self.history_class):  # type: ignore[misc,name-defined]
@@ -467,26 +461,6 @@ class System(RuleBasedStateMachine):
         place = {"epoch": at.epoch, "seq": at.seq} if at is not None else {}
         self.records.append(json.dumps({"who": who, "what": what, **where, **place, **more}))
 
-    def start(self, code: Callable[[], Any], steps: int) -> Operation:
-        operation = Operation(next(self.ticks), code, self.now)
-        self.running.append(operation)
-        self.step(operation, steps)
-        return operation
-
-    def step(self, operation: Operation, steps: int) -> None:
-        for _ in range(steps):
-            if operation.ended is None:
-                operation.step(next(self.ticks))
-        self._collect()
-
-    def _collect(self) -> None:
-        self.running = [operation for operation in self.running if operation.ended is None]
-        for message, operation in list(self.in_flight):
-            if operation.ended is not None:
-                self.in_flight.remove((message, operation))
-                if operation.done and operation.result:
-                    self.queue.messages.pop(message.id, None)
-
     def head(self, room: str) -> Position:
         """Where a stream is."""
         at = self.services[0].position(room)
@@ -557,12 +531,7 @@ class System(RuleBasedStateMachine):
     @rule(choice=st.integers(0, 5), steps=STEPS)
     def work(self, choice: int, steps: int) -> None:
         visible = self.queue.visible()
-        message = visible[choice % len(visible)]
-        record = self.queue.receive(message)
-        operation = Operation(next(self.ticks), lambda: self.worker.run(record), self.now)
-        self.running.append(operation)
-        self.in_flight.append((message, operation))
-        self.step(operation, steps)
+        self.take(visible[choice % len(visible)], steps)
 
     @precondition(lambda self: self.net)
     @rule(choice=st.integers(0, 9), lost=st.sampled_from([False, False, True]))
@@ -634,9 +603,8 @@ class System(RuleBasedStateMachine):
         if items is None:
             return
         self.restored, self.clean = True, False
-        for operation in self.running:
-            operation.kill(next(self.ticks))
-        self._collect()
+        self.kill_all()
+        self.collect()
         self.now += 2 * STALE  # as long at least does it take
         rooms = set()
         for item in self.db.scan(TableName="history")["Items"]:
@@ -673,9 +641,7 @@ class System(RuleBasedStateMachine):
         if isinstance(day, Fault):
             self.faults.extend([day] * (1 + choice % 3))
         elif day == "death":
-            if self.running:
-                self.running[choice % len(self.running)].kill(next(self.ticks))
-                self._collect()
+            self.kill(choice)
         elif day == "stale reads":
             self.db.reads_lag = not self.db.reads_lag
         else:
@@ -709,26 +675,25 @@ class System(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self._finish()
+            self.finish()
             self.faults.clear()
             self.gateway.faults.clear()
             self.db.reads_lag = False
             for user, right in self.rights.items():
                 if right.before is not None:
                     self.permission(user, give=right.wanted, steps=99)
-                    self._finish()
+                    self.finish()
             self._drain()
             self._check_quiet()
             for page in self.pages:
                 page.cut()
                 self.start(page.connect, 0)
-                self._finish()
+                self.finish()
                 page.wait(0)
-                self._finish()
+                self.finish()
             self._check()
         finally:
-            for operation in self.running:
-                operation.kill(next(self.ticks))
+            self.kill_all()
             for patch in self._patches:
                 patch.stop()
 
@@ -738,16 +703,12 @@ class System(RuleBasedStateMachine):
             while self.net:
                 post = self.net.pop(0)
                 post.link.page.receive(post)
-            self._finish()
+            self.finish()
             for page in self.pages:
                 page.wait(0)
-            self._finish()
+            self.finish()
         if self.clean and all(link.expires_at > self.now for link in self.links.values()):
             self._judge()
-
-    def _finish(self) -> None:
-        while self.running:
-            self.step(self.running[0], 99)
 
     def _drain(self) -> None:
         for _ in range(200):
@@ -755,12 +716,8 @@ class System(RuleBasedStateMachine):
                 return
             message = min(self.queue.messages.values(), key=lambda m: m.visible_at)
             self.now += max(0.0, message.visible_at - self.now)
-            operation = Operation(
-                next(self.ticks), partial(self.worker.run, self.queue.receive(message)), self.now
-            )
-            self.running.append(operation)
-            self.in_flight.append((message, operation))
-            self._finish()
+            self.take(message, 0)
+            self.finish()
         raise AssertionError("a job is never done")
 
     def _judge(self) -> None:
