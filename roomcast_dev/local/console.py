@@ -30,6 +30,8 @@ _TOKEN = re.compile(
 # and has both letters and digits.
 _LONG = re.compile(r"(?=[A-Za-z_~+=.-]*[0-9])(?=[0-9_~+=.-]*[A-Za-z])[A-Za-z0-9_~+=.-]{24,}")
 
+_LOGGED = re.compile(r"(?P<level>\[[A-Z]+\])\t[^\t]*\t(?P<request>[^\t]+)\t(?P<message>.*)", re.DOTALL)
+"""What awslambdaric writes of a log record: level, time, request id and message with tabs between."""
 _SAID = re.compile(r"\[INFO\] (?:action|refused|connected|disconnected) connectionId=")
 """What Roomcast's functions log of each event: its own line says the same."""
 _PROBLEM = re.compile(r"\[(?:WARNING|ERROR|CRITICAL)\]")
@@ -100,12 +102,12 @@ class Console:
         self._write(line)
 
     def function(self, name: str, request_id: str, line: str) -> None:
-        """Show a line that a function wrote."""
+        """Show a line that a function wrote, while it served this request or just after it."""
         if self._quiet:
             return
-        # awslambdaric writes level, time, request id and message with tabs between; time and id are known.
-        parts = line.split("\t", 3)
-        text = f"{parts[0]} {parts[3]}" if len(parts) == 4 and parts[2] == request_id else line
+        text = line
+        if match := _LOGGED.match(line):  # its own id: it may be read when the next request is served
+            request_id, text = match["request"], f"{match['level']} {match['message']}"
         if _SAID.match(text):
             return
         style = self._style

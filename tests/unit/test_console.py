@@ -78,7 +78,8 @@ def test_a_terminal_that_has_gone_does_not_end_the_run() -> None:
 def test_what_roomcasts_functions_log_of_an_event_is_not_said_twice() -> None:
     output = io.StringIO()
     said = "[INFO]\t2026-11-25T09:46:56.941Z\tr1\taction connectionId=a= action=ping\n"
-    Console(output).function("landinghub-backend-local-websocketDefault", "r1", said)
+    for served in ("r1", "r2"):  # the line may be read when the next request is served already
+        Console(output).function("landinghub-backend-local-websocketDefault", served, said)
     assert output.getvalue() == ""
     Console(output).function(
         "landinghub-backend-local-websocketDefault", "r1", said.replace("INFO", "WARNING")
