@@ -9,7 +9,7 @@ OUTPUTS ?= cdk.out/$(STAGE).outputs.json
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 COMPILE := $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras
 
-.PHONY: setup dev nightly test test-slow test-all test-313 lint templates check synth deploy deploy-assembly deploy-account destroy logs conform package bench bench-local audit lock docs site
+.PHONY: setup dev nightly test test-slow test-all test-313 lint templates check synth deploy deploy-assembly deploy-account destroy logs conform package bench bench-local audit lock docs recording site
 
 setup:  ## the virtual environment, the node packages, the built client, both sides at once
 	@$(MAKE) --no-print-directory -j2 .venv/.done client/dist/index.js
@@ -41,6 +41,9 @@ check: lint site templates test  ## all four: run this before you hand in a chan
 docs: setup  ## write the tables of the documentation that come from the code
 	$(BIN)/python -m stacks.reference
 	$(BIN)/roomcast contract --title LandingHub --asyncapi docs/asyncapi.yaml --types client/demo/contract.d.ts
+
+recording: setup  ## play docs/recording.gif, the moving picture of the README, again: needs Chromium
+	RECORDING=docs/recording.gif npm run test:real --workspace client -- recording
 
 site: setup .venv-site/.done  ## build the documentation into build/site/, without a network; a dead link fails
 	@NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build

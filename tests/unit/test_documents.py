@@ -29,7 +29,7 @@ _NAMED = re.compile(
     r"`((?:bench|client|docs|lambdas|roomcast|roomcast_cdk|roomcast_dev|stacks|tests|\.ci|\.github)/[\w./-]*)(?:::(\w+))?`"
 )
 _UNBROKEN = re.compile(r"`[^`]*`|\[[^\]]*\]\([^)]*\)")
-_LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def prose(page: Path) -> str:
