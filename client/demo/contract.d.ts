@@ -9,6 +9,7 @@ export interface ChatJoined {
   epoch?: string;
   seq?: number;
   history?: Kept;
+  members?: number;
   wasRecovering?: boolean;
   recovered?: boolean;
   messages?: Array<unknown>;
@@ -39,6 +40,7 @@ export interface DashboardJoined {
   epoch?: string;
   seq?: number;
   history?: Kept;
+  members?: number;
   wasRecovering?: boolean;
   recovered?: boolean;
   messages?: Array<unknown>;

@@ -11,7 +11,9 @@ const scenarios: { name: string; steps: { in: Json; out?: Json[] }[]; positions:
 );
 
 const LONGER_THAN_ANY_WINDOW = 120_000;
+const USUAL = 8_000;
 const SHORTER = 100;
+const LENGTHS: Record<string, number> = { short: SHORTER, usual: USUAL, long: LONGER_THAN_ANY_WINDOW };
 
 test.each(scenarios)("$name", ({ steps, positions }) => {
   let now = 1_000_000;
@@ -39,7 +41,7 @@ test.each(scenarios)("$name", ({ steps, positions }) => {
     failed: (room) => streams.failed(room),
     pong: (heads) => streams.pong(heads),
     wait(length) {
-      now += length === "long" ? LONGER_THAN_ANY_WINDOW : SHORTER;
+      now += LENGTHS[length]!;
       for (const [room, at] of [...waits]) if (at <= now && waits.delete(room)) streams.waited(room);
     },
     closed: () => streams.closed(),

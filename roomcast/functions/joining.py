@@ -25,6 +25,8 @@ MAX_ROOMS = 50
 bounds what a disconnect has to delete."""
 MAX_PAGE = 100
 """Messages of one room in one reply."""
+MANY_MEMBERS = 100
+"""From how many members on the answer to a join says about how many there are."""
 _AROUND = 1024  # bytes of a reply for its event, timestamp, `replyTo` and `connection`
 _MAX_NAME = 150  # characters of a refused name that the reply repeats
 _MAX_EPOCH = 64
@@ -42,6 +44,7 @@ class Asked:
         since: the client's position in it.
         refused: why it is not joined.
         recovery: what it missed; None where the room keeps no history.
+        members: about how many the room has; 0 where that is not known.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Asked:
     since: Position | None = None
     refused: ActionError | None = None
     recovery: Recovery | None = None
+    members: int = 0
     messages: list[object] = field(default_factory=list)
     more: bool = False
 
@@ -66,7 +70,8 @@ class Asked:
         history = self.room.history if self.room else None
         if history is None or self.recovery is None:
             return {}
-        return {
+        members: Missed = {"members": self.members} if self.members >= MANY_MEMBERS else {}
+        return members | {
             "epoch": self.recovery.position.epoch,
             "seq": self.recovery.position.seq,
             "history": {"seconds": history.seconds, "messages": history.messages},
@@ -203,8 +208,9 @@ def positions(wiring: Wiring, connection: Connection, rooms: object) -> dict[str
     history = wiring.store.history
     if history is None:
         return {}
-    found = history.positions(r.name for r in asked if r.history and r.name in connection.rooms)
-    return {name: {"epoch": at.epoch, "seq": at.seq} for name, at in found.items()}
+    found = history.heads(r.name for r in asked if r.history and r.name in connection.rooms)
+    places = {name: head.position for name, head in found.items()}
+    return {name: {"epoch": at.epoch, "seq": at.seq} for name, at in places.items()}
 
 
 def to_position(value: object) -> Position | None:
@@ -304,11 +310,11 @@ def _recover(wiring: Wiring, connection: Connection, joined: list[Asked]) -> Non
         return
     found = [each for each, _, __ in streams]
     try:
-        heads = history.positions(room.name for _, room, __ in streams)
+        heads = history.heads(room.name for _, room, __ in streams)
 
         def read(stream: tuple[Asked, Room, Retention]) -> None:
             each, room, retention = stream
-            head = heads[room.name]
+            head, each.members = heads[room.name].position, heads[room.name].members
             each.recovery = history.recover(
                 room.name, each.since, retention, limit=MAX_PAGE, size=MAX_ENVELOPE_BYTES, head=head
             )

@@ -18,11 +18,15 @@ class Kept(TypedDict):
 
 
 class Missed(TypedDict, total=False):
-    """What a join says of a room's history: nothing where neither `since` nor `position` was given."""
+    """What a join says of a room's history: nothing where neither `since` nor `position` was given.
+
+    `members` is about how many there are, in a large room.
+    """
 
     epoch: str
     seq: int
     history: Kept
+    members: int
     wasRecovering: bool
     recovered: bool
     messages: list[object]

@@ -99,7 +99,9 @@ class Sender:
         room = to.target.name if to.target else None
         if queue is None:
             pages: Iterable[Iterable[Receiver]] = _in_time(to.pages(self._store))
-            return replace(self._post(id_, text, pages, began, room), seq=seq, epoch=epoch)
+            report = self._post(id_, text, pages, began, room)
+            self._found(to, report.sent + report.gone + report.failed + report.unknown)
+            return replace(report, seq=seq, epoch=epoch)
         # All are read before the first post: how many they are decides which way the send goes.
         receivers: dict[str, Receiver] = {}
         with aws.within(aws.PATIENCE):
@@ -112,7 +114,9 @@ class Sender:
                     parts = to.slices(self._store) if at or sender else ()
                     jobs = [SliceJob(id_, room, text, part) for part in parts]
                     queue.put(jobs or [SendJob(to, event, data, id_)])
+                    self._found(to, None)  # the worker counts
                     return SendReport(id_, queued=True, seq=seq, epoch=epoch)
+            self._found(to, len(receivers))
             if len(receivers) > limits.direct:
                 size = limits.job_receivers
                 queue.put(PostJob.split(id_, room, text, receivers.values(), size, read_at))
@@ -166,6 +170,11 @@ class Sender:
         if receiver is None:
             return SendReport(id_, gone=1)
         return self._post(id_, text, [[receiver]], began)
+
+    def _found(self, to: Audience, receivers: int | None) -> None:
+        """Remember how many there are, for those who join."""
+        if to.target is not None and to.target.history is not None and self._store.history is not None:
+            self._store.history.found(to.target.name, receivers)
 
     def _envelope(self, event: str, data: object, id_: str | None) -> tuple[str, str]:
         """A send's id and its envelope; refuses before anything is read."""

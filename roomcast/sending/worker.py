@@ -14,6 +14,7 @@ from roomcast.connection import Receiver
 from roomcast.errors import InvalidSendError, JobError, RoomcastError
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.report import Failure
+from roomcast.rooms import Room
 from roomcast.sending.job import (
     MAX_ROUNDS,
     MAX_SLICE_HOPS,
@@ -150,11 +151,23 @@ class Worker:
                 break
             read_at = self._clock()
         _LOG.info("enumerated id=%s receivers=%d", job.id, count)
-        if job.room is not None and job.part.partition == job.room:
+        if job.room is not None:
             try:
-                self._store.members.note_size(self._store.rooms.parse(job.room), members)
+                self._note_size(self._store.rooms.parse(job.room), job, members)
             except Exception:  # noqa: BLE001  the next send to the room does it
-                _LOG.exception("a large room is not spread yet")
+                _LOG.exception("the size of a room is not noted yet")
+
+    def _note_size(self, room: Room, job: SliceJob, members: int) -> None:
+        """Spread a room whose own partition has many, and say to those who join about how many there are."""
+        if job.part.partition == room.name:
+            self._store.members.note_size(room, members)
+        partitions = max(1, job.part.of - 1)
+        # The members of a room that is spread are where a hash puts them: any partition is like another.
+        is_sample = job.hop == 0 and job.part.segment == min(1, partitions - 1)
+        if is_sample and room.history is not None and self._store.history is not None:
+            count = members * partitions
+            is_small = count <= self._limits.split  # then whoever numbers its sends writes it
+            (self._store.history.found if is_small else self._store.history.note)(room.name, count)
 
     def _still(self, job: PostJob, read_at: float) -> dict[str, Receiver]:
         """The receivers of a job that may get it now."""

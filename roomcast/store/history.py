@@ -2,7 +2,7 @@
 
 The history table: hash `stream`, range `seq`. Of each stream it holds
 
-- one permanent *head* (`head#{stream}` / 0: `epoch`, `headSeq`), under a hash of its own;
+- one permanent *head* (`head#{stream}` / 0: `epoch`, `headSeq`, `members`), under a hash of its own;
 - one item for each message (`{stream}` / `seq`: `id`, `envelope`, `sentAt`, `ttl`);
 - where a sender gives its own id, a *mark* (`id#{stream}#{id}` / 0: `epoch`, `markSeq`), by which a second
   send finds the first.
@@ -34,7 +34,7 @@ from roomcast.errors import StalledError
 from roomcast.rooms import Retention
 from roomcast.store.dynamodb import ConditionFailedError, Tables
 from roomcast.store.items import number
-from roomcast.store.replay import Position, Replay, head_key, new_epoch, to_position
+from roomcast.store.replay import Position, Replay, head_key, new_epoch, to_head
 
 STALE = 60.0
 """Seconds after learning where the head is, in which every step of an append happens."""
@@ -78,6 +78,7 @@ class History(Replay):
         self._stale = stale
         self._margin = margin
         self._known: dict[str, _Tail] = {}
+        self._members: dict[str, int] = {}
 
     def append(
         self,
@@ -136,6 +137,28 @@ class History(Replay):
                 losses += 1
                 waiting.sleep(random.uniform(0, _PAUSE))  # noqa: S311  spreads load, guards nothing
                 tail = replace(tail, crowded=True)
+
+    def found(self, stream: str, members: int | None) -> None:
+        """Remember how many members a send has found; None: it has not counted them. The next append of this
+        process writes it, with the head that it moves anyway."""
+        self._members.pop(stream, None)
+        if members is not None:
+            self._members[stream] = members
+            _forget_oldest(self._members)
+
+    def note(self, stream: str, members: int) -> None:
+        """Write how many members there are, if it is far from what this process has written last."""
+        if 0.75 * members < self._members.get(stream, 0) < 1.25 * members:
+            return
+        self._tables.write(
+            self._tables.client.update_item,
+            TableName=self._name,
+            Key=head_key(stream),
+            UpdateExpression="SET members = :members",
+            ConditionExpression="attribute_exists(epoch)",
+            ExpressionAttributeValues={":members": number(members)},
+        )
+        self.found(stream, members)
 
     def new_epoch(self, stream: str) -> Position:
         """Begin another life of a stream, for a table that was restored: every client learns of a gap.
@@ -257,20 +280,23 @@ class History(Replay):
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailedError as error:
-            return to_position(error.item) if error.item else Position("", 0)  # a table that was made anew
+            return to_head(error.item).position if error.item else Position("", 0)  # a table made anew
         return None
 
     def _moved(self, stream: str, head: Position, to: Position) -> dict[str, Any]:
+        members = self._members.get(stream)
+        noted = {} if members is None else {":members": number(members)}
         return {
             "TableName": self._name,
             "Key": head_key(stream),
-            "UpdateExpression": "SET headSeq = :to",
+            "UpdateExpression": "SET headSeq = :to" + ", members = :members" * len(noted),
             "ConditionExpression": "epoch = :epoch AND headSeq BETWEEN :from AND :last",
             "ExpressionAttributeValues": {
                 ":epoch": {"S": to.epoch},
                 ":from": number(head.seq),
                 ":last": number(to.seq - 1),
                 ":to": number(to.seq),
+                **noted,
             },
         }
 
@@ -317,8 +343,12 @@ class History(Replay):
 
     def _remember(self, stream: str, tail: "_Tail") -> None:
         self._known[stream] = tail
-        while len(self._known) > _REMEMBERED:
-            del self._known[next(iter(self._known))]
+        _forget_oldest(self._known)
+
+
+def _forget_oldest(known: dict[str, Any]) -> None:
+    while len(known) > _REMEMBERED:
+        del known[next(iter(known))]
 
 
 def _has_passed(head: Position, at: Position) -> bool:

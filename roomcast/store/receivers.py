@@ -30,7 +30,7 @@ class Slice:
 
     Attributes:
         partition: of the rooms table; None for the connections table.
-        segment: which part of the connections table, from 0.
+        segment: which part it is, from 0; of a room, its own partition is the first.
         of: how many parts there are.
     """
 
@@ -151,7 +151,8 @@ class Receivers:
             ConsistentRead=True,
         )["Items"]
         spread = partitions(room) if self._has_note(note) else []
-        return [Slice(partition) for partition in (room.name, *spread)]
+        names = (room.name, *spread)
+        return [Slice(name, number, len(names)) for number, name in enumerate(names)]
 
     def slices_of_everybody(self) -> list[Slice]:
         """Parts of the connections table, of about `SLICE_RECEIVERS` each, by a look at a small one."""

@@ -34,6 +34,19 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """What the head of a stream says.
+
+    Attributes:
+        position: where the stream is.
+        members: about how many the room has, as a send has found lately; 0 where no send has said so.
+    """
+
+    position: Position
+    members: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message of a stream.
 
@@ -106,12 +119,16 @@ class Replay:
 
     def position(self, stream: str) -> Position:
         """Where a stream is now: one consistent read. A stream that nobody has asked for before begins."""
+        return self.head(stream).position
+
+    def head(self, stream: str) -> Head:
+        """The same with all that the head says."""
         key = head_key(stream)
         item = aws.call(self._tables.client.get_item, TableName=self._name, Key=key, ConsistentRead=True).get(
             "Item"
         )
         if item is not None:
-            return to_position(item)
+            return to_head(item)
         new: dict[str, Any] = {**key, "epoch": {"S": new_epoch()}, "headSeq": number(0)}
         try:
             self._tables.write(
@@ -122,25 +139,25 @@ class Replay:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailedError as error:
-            return to_position(error.item)
-        return to_position(new)
+            return to_head(error.item)
+        return to_head(new)
 
-    def positions(self, streams: Iterable[str]) -> dict[str, Position]:
-        """Where up to 100 streams are now: one consistent BatchGetItem, and a write for each that begins."""
+    def heads(self, streams: Iterable[str]) -> dict[str, Head]:
+        """The heads of up to 100 streams: one consistent BatchGetItem, and a write for each that begins."""
         names = list(dict.fromkeys(streams))
-        found: dict[str, Position] = {}
+        found: dict[str, Head] = {}
         wanted: Any = {self._name: {"Keys": [head_key(name) for name in names], "ConsistentRead": True}}
         for _ in aws.attempts() if names else ():
             answer = aws.call(self._tables.client.batch_get_item, RequestItems=wanted)
             for item in answer["Responses"].get(self._name, []):
-                found[item["stream"]["S"].removeprefix(HEAD)] = to_position(item)
+                found[item["stream"]["S"].removeprefix(HEAD)] = to_head(item)
             wanted = answer.get("UnprocessedKeys")
             if not wanted:
                 break
         else:
             if names:
                 raise left_over("BatchGetItem")
-        return {name: found.get(name) or self.position(name) for name in names}
+        return {name: found.get(name) or self.head(name) for name in names}
 
     def recover(
         self,
@@ -305,9 +322,10 @@ def new_epoch() -> str:
     return secrets.token_urlsafe(6)
 
 
-def to_position(head: Mapping[str, Any]) -> Position:
+def to_head(item: Mapping[str, Any]) -> Head:
     """Read a head."""
-    return Position(head["epoch"]["S"], int(head["headSeq"]["N"]))
+    position = Position(item["epoch"]["S"], int(item["headSeq"]["N"]))
+    return Head(position, int(item["members"]["N"]) if "members" in item else 0)
 
 
 def _bytes(message: Message) -> int:

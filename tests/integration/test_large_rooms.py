@@ -217,6 +217,47 @@ def test_a_send_that_finds_many_members_spreads_the_room(
     stage.management_api.close()
 
 
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_large_send_writes_about_how_many_members_there_are(
+    api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch, spread: bool
+) -> None:
+    monkeypatch.setattr("roomcast.store.members.MANY_MEMBERS", 5 if spread else 1000)
+    stage = Stage(api)
+    stage.store.tables.history = "history"
+    stage.worker = Worker(
+        stage.store, stage.management_api, stage.line, limits=SendLimits(split=10), clock=lambda: stage.now
+    )
+
+    def join(numbers: range) -> None:
+        for number in numbers:
+            connection_id = hashlib.sha256(str(number).encode()).hexdigest()[:12]
+            stage.service.grant_room(CHAT.name, f"u{number}")
+            stage.connect(connection_id, f"u{number}")
+            assert stage.act(connection_id, "chat:join_room", roomId="r1") == "chat:joined_room"
+
+    def send(id_: str) -> None:
+        assert stage.run(SendJob(ToRoom(CHAT), "e", {}, id_))
+        while stage.line.waiting:
+            assert stage.run(stage.line.waiting.popleft())
+        stage.now += 1
+
+    join(range(10))
+    send("first")
+    count = 90
+    join(range(10, count))
+    calls = stage.dynamodb.calls
+    before = calls["UpdateItem"]
+    send("second")
+    assert stage.store.history
+    members = stage.store.history.head(CHAT.name).members
+    assert count / 2 < members < count * 2 if spread else members == count
+    appended, noted = 1, 1
+    assert calls["UpdateItem"] - before == appended + noted
+    before = calls["UpdateItem"]
+    send("third")  # nearly as many
+    assert calls["UpdateItem"] - before == appended
+
+
 def test_a_retry_repeats_one_slice(api: FakeManagementApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice whose worker cannot put its jobs is done again, and no other."""
     monkeypatch.setattr("roomcast.store.receivers.SLICE_RECEIVERS", 20)

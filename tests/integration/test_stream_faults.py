@@ -19,7 +19,7 @@ from roomcast.sending.audience import ToRoom
 from roomcast.store.history import History
 from roomcast.store.items import Grant
 from roomcast.store.members import Members
-from roomcast.store.replay import Position, Recovery, Replay
+from roomcast.store.replay import Head, Position, Recovery, Replay
 from tests.support.stepping import SignedClient, run_machine
 from tests.support.stream_client import StreamClient, _place, _Room
 from tests.support.stream_machine import HOUR, System
@@ -67,7 +67,7 @@ def pages_read_before(self: ToRoom, store: Any, **more: Any) -> Iterator[Any]:
 # Join and recover (section 4)
 
 _RECOVER = Replay.recover
-_POSITIONS = Replay.positions
+_HEADS = Replay.heads
 
 
 def recovers_first(wiring: Any, connection: Any, fields: Any) -> Any:
@@ -111,10 +111,10 @@ def shows_what_is_old(
     return _RECOVER(self, stream, since, replace(retention, seconds=10**6), **more)
 
 
-def forgets_the_top(self: Replay, streams: Any) -> dict[str, Position]:
+def forgets_the_top(self: Replay, streams: Any) -> dict[str, Head]:
     """The read is of a moment ago."""
-    found = _POSITIONS(self, streams)
-    return {name: Position(at.epoch, max(0, at.seq - 1)) for name, at in found.items()}
+    found = {name: head.position for name, head in _HEADS(self, streams).items()}
+    return {name: Head(Position(at.epoch, max(0, at.seq - 1))) for name, at in found.items()}
 
 
 def recovers_too_many(
@@ -350,7 +350,7 @@ SEEDS = [
     ),
     Seed(
         "both reads are of now",
-        {"roomcast.store.replay.Replay.positions": forgets_the_top},
+        {"roomcast.store.replay.Replay.heads": forgets_the_top},
         "lost in silence|a gap without a reason",
         COMES_BACK,
     ),

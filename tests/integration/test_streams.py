@@ -81,6 +81,22 @@ def test_what_was_sent_while_a_client_was_away_comes_with_its_join(
     assert {key: live[key] for key in ("seq", "epoch", "room")} == {**place(member, 1), "room": CHAT}
 
 
+def test_a_join_of_a_large_room_says_about_how_many_members_it_has(
+    service: WebSocketService, member: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roomcast.functions.joining.MANY_MEMBERS", 2)
+    service.grant_room(CHAT, "u2")
+    let_in("c2=", "u2")
+    join({"room": CHAT}, connection_id="c2=")
+    for counted in (None, 2):  # what a send finds goes with the next one
+        service.send_to_room(CHAT, "e", {})
+        assert join({"room": CHAT})[0].get("members") == counted
+    act("chat:leave_room", roomId="r1")
+    for counted in (2, None):
+        service.send_to_room(CHAT, "e", {})
+        assert join({"room": CHAT}, connection_id="c2=")[0].get("members") == counted
+
+
 def test_who_has_missed_nothing_is_recovered_without_a_message(member: dict[str, Any]) -> None:
     [entry] = join({"room": CHAT, "since": place(member)})
     assert (entry["recovered"], entry["messages"]) == (True, [])
@@ -252,7 +268,7 @@ def test_a_revocation_between_a_join_and_its_read_shows_nothing(
 ) -> None:
     from roomcast.store.replay import Replay
 
-    positions = Replay.positions
+    heads = Replay.heads
 
     def revoked(self: Replay, streams: Any) -> Any:
         if what == "room":
@@ -260,9 +276,9 @@ def test_a_revocation_between_a_join_and_its_read_shows_nothing(
         else:
             store.revocations.revoke("u1")
         service.send_to_room(CHAT, "e", "after")
-        return positions(self, streams)
+        return heads(self, streams)
 
-    monkeypatch.setattr(Replay, "positions", revoked)
+    monkeypatch.setattr(Replay, "heads", revoked)
     [entry] = join({"room": CHAT, "since": place(member)})
     assert entry["code"] == "forbidden"
 
@@ -439,7 +455,7 @@ def test_tables_that_do_not_answer_refuse_the_room_for_now(monkeypatch: pytest.M
         raise refused({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, "Query")
 
     with monkeypatch.context() as outage:
-        outage.setattr(wiring().store.history, "positions", throttled)
+        outage.setattr(wiring().store.history, "heads", throttled)
         assert [entry.get("code") for entry in join({"room": CHAT}, {"room": "user"})] == ["unavailable"] * 2
         assert act("chat:join_room", roomId="r1", position=True)[1]["code"] == "unavailable"
     with monkeypatch.context() as outage:

@@ -11,6 +11,7 @@ Json = dict[str, Any]
 Output = Json
 Place = tuple[str, int]
 """Epoch and number."""
+_MANY = 20_000  # members, who do not all ask after the usual window
 
 
 @dataclass
@@ -22,6 +23,7 @@ class _Room:
     joining: bool = False
     inside: bool = False
     last_value: bool = False
+    members: int = 0  # about, as the join has said
     held: dict[Place, str] = field(default_factory=dict)
     head: Place | None = None  # of the stream, as far as it is known
     waiting: bool = False  # for what may still overtake
@@ -109,6 +111,7 @@ class StreamClient:
             self._learn(room, _place(entry))
         else:
             room.last_value = entry.get("history", {}).get("messages") == 1
+            room.members = entry.get("members", 0)
             self._answer(room, entry)
 
     def _history(self, answer: Json) -> None:
@@ -205,10 +208,9 @@ class StreamClient:
                 self._learn(room, _place(head))
 
     def _wait(self, length: str) -> None:
-        if length == "long":
-            for room in self._rooms.values():
-                if room.waiting:
-                    self._ask(room)
+        for room in self._rooms.values():
+            if room.waiting and (length == "long" or (length == "usual" and room.members < _MANY)):
+                self._ask(room)
 
     def _failed(self, name: str) -> None:
         room = self._rooms.get(name)
