@@ -34,7 +34,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:  # noqa: ARG001
-    """Let links and images lead to the site's files; a link to a file that is not in the site becomes its text."""
+    """Let links and images lead to the site's files; one to a file outside of the site becomes its text."""
     source = page.file.abs_src_path
     if source is None:
         return markdown
