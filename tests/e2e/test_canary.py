@@ -70,7 +70,7 @@ def test_no_token_and_no_message_is_seen_anywhere_else(
     tables = json.dumps(
         [stack.rows(stack.environment[f"WEBSOCKET_{name}_TABLE"]) for name in ("CONNECTIONS", "ROOMS")]
     )
-    assert "connected" in shown
+    assert "$connect " in shown
     assert "u1" in tables
     for secret in (MARK, token, expired, ticket, token.rpartition(".")[2]):
         assert secret not in shown

@@ -236,15 +236,10 @@ class World(QueueMachine):
         self.wiring.management_api = api
         self.wiring.application = APP
         self._patches: list[Any] = [
-            mock.patch("time.sleep", self._wait),
-            mock.patch("time.monotonic", self._clock),
-            *(mock.patch(name, value) for name, value in self.patches.items()),
+            mock.patch(name, value) for name, value in {**self.own_world(self._wait), **self.patches}.items()
         ]
         for patch in self._patches:
             patch.start()
-
-    def _clock(self) -> float:
-        return self.now
 
     def _backend_clock(self) -> float:
         return self.now + self.skew

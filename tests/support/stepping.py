@@ -1,7 +1,9 @@
 """Code that runs for one call at a time: a scheduler for tests of interleavings."""
 
 import itertools
+import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +117,30 @@ class SteppedMachine(RuleBasedStateMachine):
         self.now = now
         self.ticks = itertools.count(1)
         self.running: list[Operation] = []
+
+    def own_world(self, wait: Callable[[float], None]) -> dict[str, Callable[..., Any]]:
+        """What is to replace the clock and chance while the machine runs: its own, for its own threads.
+
+        The threads that other tests have left behind in this process keep the real ones. What they do may
+        not change what the same seed finds.
+
+        Args:
+            wait: lets seconds pass.
+        """
+        machine, chance = threading.current_thread(), random.Random(1)
+
+        def is_own() -> bool:
+            return Operation.current() is not None or threading.current_thread() is machine
+
+        def either(own: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda *arguments: own(*arguments) if is_own() else real(*arguments)
+
+        return {
+            "time.sleep": either(wait, time.sleep),
+            "time.monotonic": either(lambda: self.now, time.monotonic),
+            "random.uniform": either(chance.uniform, random.uniform),
+            "random.randint": either(chance.randint, random.randint),
+        }
 
     def start(self, code: Callable[[], Any], steps: int = 0) -> Operation:
         """Begin something, and let it do some calls."""

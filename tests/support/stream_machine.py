@@ -425,8 +425,7 @@ class System(QueueMachine):
         self.functions.management_api = gateway
         self.worker = Worker(store(), gateway, queue, limits=limits, clock=lambda: self.now)
         patches = {
-            "time.sleep": self._sleep,
-            "time.monotonic": lambda: self.now,
+            **self.own_world(self._sleep),
             "roomcast.functions.joining.MAX_PAGE": PAGE,
             "roomcast.functions.joining.side_by_side": one_by_one,
             **self.patches,
