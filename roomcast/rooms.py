@@ -8,7 +8,7 @@ the kinds by full match and compared by equality.
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 from urllib.parse import unquote
 
@@ -26,6 +26,8 @@ Publish = Literal["none", "members"] | tuple[Role, ...]
 """Which members may publish: none, all, or those of these roles."""
 
 DAY = 24 * 3600
+LONGEST_WINDOW = 60
+"""Seconds."""
 
 _PATTERN = re.compile(r"([a-z][A-Za-z0-9_.:-]{0,63})(?:\{([a-z][a-z0-9_]*)\})?")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -39,10 +41,13 @@ class Retention:
         messages: how many of the newest. With 1 the room is a last value: whoever joins gets the newest
             message, and what it has replaced is not missed.
         seconds: for how long.
+        window: of a last value, the seconds within which only the newest of several sends is posted; 0: each
+            is. Where it is 0, a stage's setting `last_value_window` takes its place.
     """
 
     messages: int
     seconds: int = DAY
+    window: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,8 @@ class Kind:
 
     def dump(self) -> dict[str, object]:
         """The form in the setting, without what is as usual."""
-        history = self.history and [self.history.messages, self.history.seconds]
+        kept = self.history
+        history = kept and [kept.messages, kept.seconds, *([kept.window] if kept.window else [])]
         rare = {"history": history, "presence": self.presence, "publish": self.publish, "alias": self.alias}
         return {"join": self.join} | {
             key: value for key, value in rare.items() if value not in (None, "none")
@@ -186,6 +192,15 @@ class Rooms:
         kinds = {kind.pattern: kind.dump() for kind in self.kinds[:-1]}
         return json.dumps(kinds, separators=(",", ":"))
 
+    def with_window(self, seconds: int) -> "Rooms":
+        """The same kinds; last values that have no window have this one."""
+        return Rooms(
+            replace(kind, history=replace(kind.history, window=seconds))
+            if kind.history and kind.history.messages == 1 and not kind.history.window
+            else kind
+            for kind in self.kinds[:-1]
+        )
+
     def parse(self, name: object) -> Room:
         """Read a room's name.
 
@@ -260,6 +275,8 @@ def _check(kind: Kind) -> None:
         raise ValueError(f"{at}: publish must be none, members, or some of the roles admin and user")
     if kind.history and not all(_is_count(n) for n in (kind.history.messages, kind.history.seconds)):
         raise ValueError(f"{at}: a history keeps a whole number of messages and of seconds, each above 0")
+    if kind.history and kind.history.window and not _is_window(kind.history):
+        raise ValueError(f"{at}: a window is of one message, and 0 to {LONGEST_WINDOW} whole seconds long")
     if kind.alias is not None and (not _WORD.fullmatch(kind.alias) or (kind.field and kind.join != "own")):
         raise ValueError(f"{at}: an alias is a word for a user's own room, or for the only one of its kind")
 
@@ -271,6 +288,10 @@ def _check_apart(one: Kind, other: Kind) -> None:
             raise ValueError(f"rooms {a.pattern!r} and {b.pattern!r}: a name could be of both kinds")
         if a.alias is not None and not b.field and a.alias == b.prefix:
             raise ValueError(f"room {a.pattern!r}: its alias is the name of another room")
+
+
+def _is_window(kept: Retention) -> bool:
+    return _is_count(kept.window) and kept.window <= LONGEST_WINDOW and kept.messages == 1
 
 
 def _is_count(value: object) -> bool:

@@ -135,6 +135,9 @@ class Stage:
         default=10,
         env="WEBSOCKET_SIGNALS_PER_SECOND",
     )
+    last_value_window: int = setting(
+        whole(0, 60), "seconds within which only the newest of several last values is posted", default=0
+    )
     jwt_secret_name: str | None = setting(
         text("[A-Za-z0-9/_+=.@-]{1,512}", "the name (not the ARN) of a secret"),
         "an existing secret in Secrets Manager that tokens are signed with",

@@ -42,7 +42,7 @@ class Tables(Construct):
             "WEBSOCKET_CONNECTIONS_TABLE": self.connections.table_name,
             "WEBSOCKET_ROOMS_TABLE": self.rooms.table_name,
             "WEBSOCKET_HISTORY_TABLE": self.history.table_name,
-            rooms.KEY: shared.app.rooms.dumps(),
+            rooms.KEY: shared.app.rooms.with_window(shared.stage.last_value_window).dumps(),
         }
 
     def grant_connections(self, grantee: iam.IGrantable, *operations: str) -> None:

@@ -168,7 +168,8 @@ class Context:
             self._hear(self._wiring, event, self, room, *arguments)
 
     def _room(self, room: Room | str) -> Room:
-        return room if isinstance(room, Room) else self._wiring.store.rooms.parse(room)
+        # The application's own kinds do not have what the stage says of them.
+        return self._wiring.store.rooms.parse(room.name if isinstance(room, Room) else room)
 
     def _send(self, to: "Audience", event: str, data: object, id_: str | None) -> "SendReport":
         return self._wiring.sender.send(to, event, self._plain(event, data), id_)

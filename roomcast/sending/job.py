@@ -133,6 +133,23 @@ class PostJob:
 
 
 @dataclass(frozen=True, slots=True)
+class NewestJob:
+    """The newest message of a last value, whatever it is when the job is done.
+
+    Attributes:
+        room: which.
+        turn: of its stream, which the job ends; None: it is posted whatever others have done.
+    """
+
+    room: str
+    turn: int | None
+
+    def dump(self) -> str:
+        """The private form, which only the worker reads."""
+        return _dump({"version": VERSION, "newest": self.room, "turn": self.turn})
+
+
+@dataclass(frozen=True, slots=True)
 class SliceJob:
     """An envelope and a part of those who get it.
 
@@ -167,7 +184,7 @@ class SliceJob:
         )
 
 
-Job = SendJob | SliceJob | PostJob
+Job = SendJob | NewestJob | SliceJob | PostJob
 
 
 def parse(text: str, rooms: Rooms) -> Job:
@@ -190,6 +207,8 @@ def parse(text: str, rooms: Rooms) -> Job:
         raise JobError(f"version must be {VERSION}")
     if "receivers" in job:
         return _parse_post_job(job)
+    if "newest" in job:
+        return _parse_newest_job(job)
     return _parse_slice_job(job) if "slice" in job else _parse_send_job(job, rooms)
 
 
@@ -226,6 +245,13 @@ def _receiver(entry: object) -> Receiver:
         case [str(connection_id), str(connected_at), bool(was_open)]:  # of an older backend
             return Receiver(connection_id, connected_at, was_open)
     raise JobError("a malformed receiver in a post job")
+
+
+def _parse_newest_job(job: dict[str, Any]) -> NewestJob:
+    match job:
+        case {"newest": str(room), "turn": None | int() as turn}:
+            return NewestJob(room, turn)
+    raise JobError("not a job of a last value")
 
 
 def _parse_slice_job(job: dict[str, Any]) -> SliceJob:

@@ -15,7 +15,7 @@ from roomcast import aws
 from roomcast.aws_client.failures import refused
 from roomcast.errors import JobError
 from roomcast.rooms import Rooms
-from roomcast.sending.job import JOBS_PER_BATCH, Job, SendJob, parse
+from roomcast.sending.job import JOBS_PER_BATCH, Job, NewestJob, SendJob, parse
 
 if TYPE_CHECKING:
     import botocore.session
@@ -128,6 +128,8 @@ class JobQueue:
                 if isinstance(job, SendJob) and job.id is None:
                     # The id that its first tries had; on the queue again it is another message.
                     job = replace(job, id=message["MessageId"])
+                if isinstance(job, NewestJob):
+                    job = replace(job, turn=None)  # it may have ended its turn, and not posted
                 self.put([job])
                 aws.call(sqs.delete_message, QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
                 moved += 1

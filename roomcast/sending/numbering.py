@@ -1,11 +1,11 @@
 """Makes the envelope of a send: with a number, where the room that it goes to keeps a history."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from roomcast import aws, envelope
 from roomcast.sending.audience import Audience
 from roomcast.store import Store
-from roomcast.store.replay import Position
+from roomcast.store.replay import Head, Position
 
 
 def number(
@@ -18,6 +18,7 @@ def number(
     now: float,
     once: bool,
     sender: Mapping[str, object] | None = None,
+    seen: Callable[[Head], None] = lambda _: None,
 ) -> tuple[str, Position | None]:
     """Build the envelope of a send, and append it where there is a history. Whoever reads the members after
     this misses nobody: a client becomes a member first, and reads the history then.
@@ -31,6 +32,7 @@ def number(
         now: epoch seconds for `timestamp`.
         once: whether the same id may have been appended before, and is to be appended once.
         sender: as in `envelope.build`.
+        seen: as in `History.append`.
 
     Returns:
         The envelope, and the position that it has; None without a history.
@@ -52,5 +54,5 @@ def number(
 
     build(Position("-" * 8, 0))  # refuses before anything is read
     with aws.within(aws.PATIENCE):
-        position = history.append(name, id_, build, retention, once=once)
+        position = history.append(name, id_, build, retention, once=once, seen=seen)
     return build(position), position

@@ -11,11 +11,13 @@ from roomcast.errors import AwsError
 from roomcast.management_api.client import ManagementApi
 from roomcast.rooms import Room
 from roomcast.sending.audience import Audience
+from roomcast.sending.coalescing import is_posted_now
 from roomcast.sending.job import PostJob, SendJob, SendLimits, SliceJob
 from roomcast.sending.job_queue import JobQueue
 from roomcast.sending.numbering import number
 from roomcast.sending.posting import BUDGET, post
 from roomcast.store import Store
+from roomcast.store.replay import Head
 
 FUNCTION_BUDGET = 2.5
 """Seconds for the posts of a function: with what it asks of DynamoDB it ends within its 10 s."""
@@ -33,6 +35,7 @@ class SendReport:
         failed: the gateway refused to the end: 429 or 5xx on every try, or 413.
         unknown: no answer came, so the message may have arrived or not.
         queued: whether the send was put on the fan-out queue, to be posted from there; then the counts are 0.
+            Also where a job that is there posts it, or what replaces a last value within its window.
         seq: the message's number in the room's stream; None where the room keeps no history.
         epoch: which life of the stream that is; likewise.
     """
@@ -93,10 +96,15 @@ class Sender:
         began = time.monotonic()
         once = id_ is not None
         id_ = envelope.new_id() if id_ is None else names.send_id(id_)
-        text, at = number(self._store, to, event, data, id_, now=self._clock(), once=once, sender=sender)
+        seen: list[Head] = []
+        text, at = number(
+            self._store, to, event, data, id_, now=self._clock(), once=once, sender=sender, seen=seen.append
+        )
         seq, epoch = (at.seq, at.epoch) if at else (None, None)
         queue, limits = self._job_queue, self._limits
         room = to.target.name if to.target else None
+        if not is_posted_now(self._store, queue, to.target, seen[-1] if seen else None, self._clock):
+            return SendReport(id_, queued=True, seq=seq, epoch=epoch)
         if queue is None:
             pages: Iterable[Iterable[Receiver]] = _in_time(to.pages(self._store))
             report = self._post(id_, text, pages, began, room)

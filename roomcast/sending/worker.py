@@ -11,14 +11,18 @@ from typing import Any
 
 from roomcast import aws, metrics
 from roomcast.connection import Receiver
-from roomcast.errors import InvalidSendError, JobError, RoomcastError
+from roomcast.errors import InvalidNameError, InvalidSendError, JobError, RoomcastError
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.report import Failure
 from roomcast.rooms import Room
+from roomcast.sending.audience import ToRoom
+from roomcast.sending.coalescing import is_posted_now, milliseconds
 from roomcast.sending.job import (
     MAX_ROUNDS,
     MAX_SLICE_HOPS,
     SLICE_RECEIVERS,
+    Job,
+    NewestJob,
     PostJob,
     SendJob,
     SendLimits,
@@ -29,6 +33,8 @@ from roomcast.sending.job_queue import JobQueue
 from roomcast.sending.numbering import number
 from roomcast.sending.posting import post
 from roomcast.store import Store
+from roomcast.store.receivers import Slice
+from roomcast.store.replay import Head
 
 POST_BUDGET = 20.0
 """Seconds for the posts of one post job."""
@@ -83,10 +89,12 @@ class Worker:
         message_id, receipt = record["messageId"], record["receiptHandle"]
         attributes = record.get("attributes", {})
         sent_at = float(attributes.get("SentTimestamp", self._clock() * 1000)) / 1000
-        pause = _pause(int(attributes.get("ApproximateReceiveCount", 1)))
+        receives = int(attributes.get("ApproximateReceiveCount", 1))
+        pause = _pause(receives)
         try:
             with aws.within(_JOB_SECONDS):
-                self._do(parse(record["body"], self._store.rooms), message_id, sent_at)
+                job = parse(record["body"], self._store.rooms)
+                self._do(job, message_id, sent_at, again=receives > 1)
         except JobError as error:
             _LOG.error("bad job messageId=%s reason=%s", message_id, error.reason)
             self._give_back(receipt, 0)
@@ -107,8 +115,10 @@ class Worker:
         except Exception:  # noqa: BLE001  the batch's other records must not fail with it
             _LOG.exception("a job that was not done waits for its visibility timeout")
 
-    def _do(self, job: SendJob | SliceJob | PostJob, message_id: str, sent_at: float) -> None:
+    def _do(self, job: Job, message_id: str, sent_at: float, *, again: bool) -> None:
         match job:
+            case NewestJob():
+                self._post_newest(job, again=again)
             case PostJob():
                 self._post(job, min(job.read_at, sent_at))
             case SliceJob():
@@ -118,11 +128,38 @@ class Worker:
 
     def _begin(self, job: SendJob, id_: str, sent_at: float) -> None:
         room = job.to.target.name if job.to.target else None
+        seen: list[Head] = []
         try:  # once: this job may run twice, and a sender that got no answer may send it twice
-            text, _ = number(self._store, job.to, job.event, job.data, id_, now=sent_at, once=True)
+            text, _ = number(
+                self._store, job.to, job.event, job.data, id_, now=sent_at, once=True, seen=seen.append
+            )
         except InvalidSendError as error:
             raise JobError(str(error)) from None
-        parts = job.to.slices(self._store)
+        if is_posted_now(self._store, self._queue, job.to.target, seen[-1] if seen else None, self._clock):
+            self._spread(id_, room, text, job.to.slices(self._store))
+
+    def _post_newest(self, job: NewestJob, *, again: bool) -> None:
+        """Post the newest message of a last value, unless another job has read it later."""
+        try:
+            room = self._store.rooms.parse(job.room)
+        except InvalidNameError as error:
+            raise JobError(str(error)) from None
+        history, kept = self._store.history, room.history
+        if history is None or kept is None:
+            raise JobError(f"{room.name} keeps no history")
+        until = milliseconds(self._clock() + kept.window)
+        there = history.head(room.name) if job.turn is None else None
+        if job.turn is not None:
+            there = self._store.windows.next_turn(room.name, job.turn, until)
+            is_mine = there is not None and there.held_until == until
+            if there is not None and there.turn > job.turn and not (is_mine or again):
+                return
+        found = history.recover(room.name, None, kept, head=there.position if there else None)
+        for message in found.messages:  # one, or none where it has expired
+            self._spread(message.id, room.name, message.envelope, ToRoom(room).slices(self._store))
+
+    def _spread(self, id_: str, room: str | None, text: str, parts: list[Slice]) -> None:
+        """Make slices into jobs; a single one is read here."""
         if len(parts) > 1:
             self._queue.put(SliceJob(id_, room, text, part) for part in parts)
             _LOG.info("sliced id=%s slices=%d", id_, len(parts))

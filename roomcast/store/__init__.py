@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from roomcast.store.revocations import Revocations
     from roomcast.store.size import Size
     from roomcast.store.tickets import Tickets
+    from roomcast.store.windows import Windows
 
 
 class Store:
@@ -91,6 +92,15 @@ class Store:
         from roomcast.store.history import History
 
         return History(self.tables, self.tables.history)
+
+    @functools.cached_property
+    def windows(self) -> "Windows":
+        """Windows of last values; only where the stage has a history table."""
+        from roomcast.store.windows import Windows
+
+        if self.tables.history is None:
+            raise LookupError("there is no history table")
+        return Windows(self.tables, self.tables.history)
 
     @functools.cached_property
     def receivers(self) -> "Receivers":

@@ -2,7 +2,8 @@
 
 The history table: hash `stream`, range `seq`. Of each stream it holds
 
-- one permanent *head* (`head#{stream}` / 0: `epoch`, `headSeq`, `members`), under a hash of its own;
+- one permanent *head* (`head#{stream}` / 0: `epoch`, `headSeq`, `members`, and what `store/windows.py`
+  writes), under a hash of its own;
 - one item for each message (`{stream}` / `seq`: `id`, `envelope`, `sentAt`, `ttl`);
 - where a sender gives its own id, a *mark* (`id#{stream}#{id}` / 0: `epoch`, `markSeq`), by which a second
   send finds the first.
@@ -34,7 +35,7 @@ from roomcast.errors import StalledError
 from roomcast.rooms import Retention
 from roomcast.store.dynamodb import ConditionFailedError, Tables
 from roomcast.store.items import number
-from roomcast.store.replay import Position, Replay, head_key, new_epoch, to_head
+from roomcast.store.replay import Head, Position, Replay, head_key, new_epoch, to_head
 
 STALE = 60.0
 """Seconds after learning where the head is, in which every step of an append happens."""
@@ -88,6 +89,7 @@ class History(Replay):
         retention: Retention,
         *,
         once: bool = False,
+        seen: Callable[[Head], None] = lambda _: None,
     ) -> Position:
         """Give a message the next number. Two write units for each KB in the usual case.
 
@@ -98,6 +100,7 @@ class History(Replay):
             retention: how long the message is kept.
             once: whether an earlier append of the same id within the retention is found and its position
                 returned; costs two more write units for each KB.
+            seen: called with the head as it is when the message counts, or later.
 
         Returns:
             Where it is. The head has passed it.
@@ -121,16 +124,20 @@ class History(Replay):
             taken = self._put(stream, mine, message_id, build(mine), retention, once=once)
             self._check_time(stream, min(began, tail.learned))
             if isinstance(taken, Position):  # sent before
-                if self._pass(stream, taken, retention):
+                there = self._pass(stream, taken, retention)
+                if there is not None:
+                    seen(there)
                     return taken
                 tail = None
             elif taken is None or taken == message_id:
                 asked = self._tables.clock()
-                other = self._move(stream, tail.head, mine)
-                if other is None or _has_passed(other, mine):
-                    now_at, crowded = other or mine, bool(losses or other)
+                there = self._move(stream, tail.head, mine)
+                now_at = there.position
+                if _has_passed(now_at, mine):
+                    crowded = bool(losses or now_at != mine)
                     self._remember(stream, _Tail(now_at, asked, now_at.seq + 1, crowded))
                     metrics.emit({"Appends": 1, "Conflicts": losses})
+                    seen(there)
                     return mine
                 tail = None  # another life of the stream has begun, where this message is not
             else:
@@ -270,18 +277,19 @@ class History(Replay):
             return str(error.item["id"]["S"])
         return None
 
-    def _move(self, stream: str, head: Position, to: Position) -> Position | None:
-        """Move the head past numbers that are all taken. None: done. Otherwise where it is: somebody else may
-        have moved it, or begun another epoch."""
+    def _move(self, stream: str, head: Position, to: Position) -> Head:
+        """Move the head past numbers that are all taken. Return it as it is then: somebody else may have
+        moved it, or begun another epoch."""
         try:
-            self._tables.write(
+            answer = self._tables.write(
                 self._tables.client.update_item,
                 **self._moved(stream, head, to),
+                ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailedError as error:
-            return to_head(error.item).position if error.item else Position("", 0)  # a table made anew
-        return None
+            return to_head(error.item) if error.item else Head(Position("", 0))  # a table made anew
+        return to_head(answer["Attributes"])
 
     def _moved(self, stream: str, head: Position, to: Position) -> dict[str, Any]:
         members = self._members.get(stream)
@@ -324,17 +332,18 @@ class History(Replay):
             return False
         return True
 
-    def _pass(self, stream: str, at: Position, retention: Retention) -> bool:
-        """See that the head has passed an item that is there. False: another epoch has begun."""
+    def _pass(self, stream: str, at: Position, retention: Retention) -> Head | None:
+        """See that the head has passed an item that is there. Return it; None: another epoch has begun."""
         for _ in aws.attempts():
-            head = self.position(stream)
-            while head.epoch == at.epoch and head.seq < at.seq:
+            there = self.head(stream)
+            head = there.position
+            if head.epoch != at.epoch or head.seq >= at.seq:
+                return there if head.epoch == at.epoch else None
+            while head.seq < at.seq:
                 following = Position(head.epoch, head.seq + 1)
                 if not self._help(stream, head, following, retention):
                     break
                 head = following
-            if head.epoch != at.epoch or head.seq >= at.seq:
-                return head.epoch == at.epoch
         raise StalledError(stream)
 
     def _recall(self, stream: str, now: float) -> "_Tail | None":

@@ -40,10 +40,16 @@ class Head:
     Attributes:
         position: where the stream is.
         members: about how many the room has, as a send has found lately; 0 where no send has said so.
+        held_until: the end of a last value's window in epoch milliseconds (`store/windows.py`); 0: none yet.
+        turn: likewise, how often a job has posted the newest.
+        job_for: likewise, the turn for which a job is on the queue.
     """
 
     position: Position
     members: int = 0
+    held_until: int = 0
+    turn: int = 0
+    job_for: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +331,10 @@ def new_epoch() -> str:
 def to_head(item: Mapping[str, Any]) -> Head:
     """Read a head."""
     position = Position(item["epoch"]["S"], int(item["headSeq"]["N"]))
-    return Head(position, int(item["members"]["N"]) if "members" in item else 0)
+    members, held_until, turn = (
+        int(item[k]["N"]) if k in item else 0 for k in ("members", "heldUntil", "turn")
+    )
+    return Head(position, members, held_until, turn, int(item["jobFor"]["N"]) if "jobFor" in item else None)
 
 
 def _bytes(message: Message) -> int:

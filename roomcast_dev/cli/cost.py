@@ -46,6 +46,9 @@ class Habits:
     published: Annotated[
         float, typer.Option(help="Messages that each publishes in such a room in an online hour.")
     ] = 0
+    coalesced: Annotated[
+        float, typer.Option(help="Sends to a last value for each one that its window lets through (1: all).")
+    ] = 1
     broadcasts: Annotated[float, typer.Option(help="Sends a day to everybody who is online.")] = 0
     ping: Annotated[float, typer.Option(help="Silent seconds before a ping (0: never).")] = _USAGE.ping
     size: Annotated[float, typer.Option(help="KB of a message.")] = _USAGE.message_kb

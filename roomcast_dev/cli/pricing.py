@@ -41,6 +41,7 @@ _DAYS_STORED = 2  # of a message: a day of retention, and about one until Dynamo
 _HEAD_WRITES = 1
 _PUBLISH_READS = 2  # of a message of a client: whether its user was revoked, and the grant
 _RATE_WRITES = 1  # likewise: the user's rate
+_WINDOW_WRITES, _WINDOW_READS = 2, 2  # the head says that there is a job, and that it ran; what is newest
 _MARK_WRITES = 2  # likewise: its id is kept, and a transaction doubles the item
 _ITEM_KB, _MEMBER_KB = 0.5, 0.2
 _STRONG_READ_KB, _EVENTUAL_READ_KB = 4, 8  # one read unit
@@ -59,6 +60,7 @@ class Usage:
         room_size: online members of the room that a send goes to, which is joined with a grant; 1 is a
             send to a user, who joins a dashboard.
         published: messages that each publishes in the room in an online hour.
+        coalesced: sends to a last value for each one that is posted: what comes within the stage's window.
         broadcasts: sends a day to everybody who is online.
         ping: a client pings after this many silent seconds; 0: never. Messages come at random moments
             (Poisson), so the more there are, the fewer pings.
@@ -75,6 +77,7 @@ class Usage:
     messages_out: float = 10
     room_size: float = 1
     published: float = 0
+    coalesced: float = 1
     broadcasts: float = 0
     ping: float = 540
     message_kb: float = 1
@@ -90,8 +93,9 @@ class Usage:
                 raise ValueError(f"{field.name} must be a number of at least 0, not {value}")
         if self.hours > 24:
             raise ValueError(f"hours must be at most 24 a day, not {self.hours}")
-        if self.room_size < 1:
-            raise ValueError(f"room_size must be at least 1, not {self.room_size}")
+        for name in ("room_size", "coalesced"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if 0 < self.ping < 1:
             raise ValueError(f"ping must be 0 or at least 1 second, not {self.ping}")
 
@@ -110,8 +114,11 @@ def count(usage: Usage) -> Counts:
     published = online_hours * usage.published
     actions = online_hours * usage.messages_in + published
     pings = online_hours * _pings_an_hour(usage)
-    received = online_hours * usage.messages_out + published * usage.room_size
-    sends = received / usage.room_size
+    sent = online_hours * usage.messages_out
+    received = sent / usage.coalesced + published * usage.room_size
+    sends = received / usage.room_size  # that are posted
+    stored = sent / usage.room_size + published
+    windows = sent / usage.room_size / usage.coalesced * (usage.coalesced > 1)
     broadcasts = usage.broadcasts * DAYS_A_MONTH
     broadcast_posts = broadcasts * online
     acknowledgements = received + broadcast_posts if usage.acknowledged else 0
@@ -119,8 +126,9 @@ def count(usage: Usage) -> Counts:
     calls = actions + pings + joins + acknowledgements
 
     slices = math.ceil(online / SLICE_RECEIVERS)
-    jobs = sends * _jobs(usage.room_size) + broadcasts * (_jobs(online) + slices * (slices > 1))
-    job_posts = received * (usage.room_size > _LIMITS.direct) + broadcast_posts * (online > _LIMITS.direct)
+    jobs = windows + sends * _jobs(usage.room_size) + broadcasts * (_jobs(online) + slices * (slices > 1))
+    by_job = usage.coalesced > 1 or usage.room_size > _LIMITS.direct
+    job_posts = received * by_job + broadcast_posts * (online > _LIMITS.direct)
     gb = usage.memory_mb / 1024
     item = math.ceil(usage.message_kb + _ENVELOPE_KB)
 
@@ -168,12 +176,13 @@ def count(usage: Usage) -> Counts:
                 "joins": joins * (_JOIN_WRITES + _GRANT_WRITES * (usage.room_size > 1)),
                 "disconnects": connects * _DISCONNECT_WRITES,
                 "actions": calls * _ACTION_WRITES,
-                "histories": sends * (item + _HEAD_WRITES) + published * (item + _MARK_WRITES),
+                "histories": stored * (item + _HEAD_WRITES) + published * (item + _MARK_WRITES),
+                "windows": windows * _WINDOW_WRITES,
                 "rates of users": published * _RATE_WRITES,
             }
         ),
         "storage_gb": {
-            "histories": (sends + published)
+            "histories": (stored + published)
             * (usage.message_kb + _ENVELOPE_KB)
             * _DAYS_STORED
             / DAYS_A_MONTH
@@ -183,6 +192,7 @@ def count(usage: Usage) -> Counts:
             {
                 "sends": send_reads,
                 "broadcasts": broadcasts * _send_reads(online, _ITEM_KB, _STRONG_READ_KB),
+                "windows": windows * _WINDOW_READS,
                 "rights": published * _PUBLISH_READS,
                 "connects": connects * _CONNECT_READS,
             }
@@ -247,7 +257,7 @@ def _pings_an_hour(usage: Usage) -> float:
     """
     if not usage.ping:
         return 0
-    messages = usage.messages_in + usage.messages_out + usage.broadcasts / 24
+    messages = usage.messages_in + usage.messages_out / usage.coalesced + usage.broadcasts / 24
     messages += usage.published * (1 + usage.room_size)
     hours = usage.ping / 3600
     expected = messages * hours

@@ -41,6 +41,7 @@ TOGGLES: dict[str, dict[str, Any]] = {
     "max_connections_per_user": {"max_connections_per_user": 3, "over_max_connections": "refuse_new"},
     "actions_per_second": {"actions_per_second": 5, "actions_burst": 5},
     "sends_per_second": {"sends_per_second": 1, "signals_per_second": 1},
+    "last_value_window": {"last_value_window": 5},
     "jwt_secret_name": {"jwt_secret_name": "shared/jwt"},
     "jwt_secret_key_arn": {"jwt_secret_name": "shared/jwt", "jwt_secret_key_arn": KEY},
     "jwt_claims": {"jwt_claims": {"user": "user_id"}},

@@ -123,6 +123,15 @@ def test_its_environment_is_what_a_backend_reads(stack: cdk.Stack) -> None:
     }
 
 
+def test_backends_hear_of_the_window_of_last_values(stack: cdk.Stack) -> None:
+    application = ROOT / "lambdas" / "app.py"
+    settings = SETTINGS | {"last_value_window": 5}
+    environment = RealtimeBackend(stack, "Realtime", settings=settings, application=application).environment
+    rooms = Settings.from_env(environment | {"WEBSOCKET_API_ENDPOINT": "https://x/dev"}).rooms
+    windows = [kind.history.window for kind in rooms.kinds if kind.history]
+    assert windows == [5, 5, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("stack_name", "id_", "prefix"),
     [

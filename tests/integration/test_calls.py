@@ -12,6 +12,7 @@ from botocore.credentials import Credentials
 
 from roomcast.functions import actions, handshake
 from roomcast.management_api.client import ManagementApi
+from roomcast.sending.worker import Worker
 from roomcast.service import WebSocketService
 from roomcast.settings import Settings
 from roomcast.store import Store
@@ -23,6 +24,7 @@ from roomcast.wiring import Wiring
 from tests.builders import APP, SECRET, chat, create_tables, identity, token
 from tests.fakes.dynamodb import FakeDynamoDB
 from tests.fakes.management_api import FakeManagementApi
+from tests.integration.test_revocation import Line
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 CHAT = chat("r1")
@@ -38,6 +40,8 @@ SETTINGS = {
 
 class Stage:
     """A function and a backend, both warm, on the fake; `c1=` is connected and may join a chat room."""
+
+    queue: Line
 
     def __init__(self, api: FakeManagementApi) -> None:
         client: Any = FakeDynamoDB()
@@ -110,6 +114,27 @@ def send_to_a_large_room(stage: Stage) -> Callable[[], object]:
     return lambda: stage.service.send_to_room("chat_room_r1", "e", {})
 
 
+def send_to_a_last_value(stage: Stage, earlier: int) -> Callable[[], object]:
+    """After some others within its window."""
+    queue, room = Line(), "dashboard_user_u1"
+    stage.store.rooms = APP.rooms.with_window(60)
+    service = WebSocketService(stage.store, stage.management_api, queue)
+    stage.act("dashboard:join")
+    stage.service.send_to_room(room, "e", {})  # the stream begins; without a queue there is no window
+    for _ in range(earlier):
+        service.send_to_room(room, "e", {})
+    stage.queue = queue
+    return lambda: service.send_to_room(room, "e", {})
+
+
+def post_the_newest(stage: Stage) -> Callable[[], object]:
+    send_to_a_last_value(stage, 3)
+    [job] = stage.queue.waiting
+    worker = Worker(stage.store, stage.management_api, stage.queue)
+    record = {"messageId": "m", "receiptHandle": "r", "body": job.dump()}
+    return lambda: worker.run(record)
+
+
 PATHS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "connect": lambda s: lambda: s.connect("c2="),
     "connect with a ticket": connect_with_a_ticket,
@@ -129,6 +154,10 @@ PATHS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "`rooms:signal`": lambda s: after_a_join(s, lambda: s.publish("rooms:signal")),
     "send to a room": lambda s: after_a_join(s, lambda: s.service.send_to_room("chat_room_r1", "e", {})),
     "send to a large room": send_to_a_large_room,
+    "send to a last value, the first in its window": lambda s: send_to_a_last_value(s, 0),
+    "the second": lambda s: send_to_a_last_value(s, 1),
+    "any other": lambda s: send_to_a_last_value(s, 2),
+    "the job at the end of the window": post_the_newest,
     "send to a user": lambda s: lambda: s.service.send_to_user("u1", "e", {}),
     "broadcast": lambda s: lambda: s.service.broadcast("e", {}),
 }

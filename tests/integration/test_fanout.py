@@ -23,7 +23,7 @@ from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.pool import PoolLimits
 from roomcast.rooms import Room
 from roomcast.sending.audience import Everybody
-from roomcast.sending.job import MAX_ROUNDS, Job, PostJob, SendJob, SendLimits
+from roomcast.sending.job import MAX_ROUNDS, Job, NewestJob, PostJob, SendJob, SendLimits
 from roomcast.sending.job_queue import JobQueue, Redriven
 from roomcast.sending.sender import SendReport
 from roomcast.sending.worker import Worker
@@ -32,7 +32,7 @@ from roomcast.settings import Settings
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.receivers import Slice
-from tests.builders import APP, chat, identity
+from tests.builders import APP, chat, dashboard, identity
 from tests.fakes.management_api import (
     FAILING,
     FORBIDDEN,
@@ -350,6 +350,25 @@ def test_redrive_moves_jobs_back_and_leaves_what_is_no_job(
     }
     assert [json.loads(body) for body in pump.dead] == [{"version": 7}]
     assert queue().redrive(APP.rooms) == Redriven(moved=0, bad=0)  # it is in use just now
+
+
+def test_redrive_lets_a_job_of_a_last_value_post_whatever_others_have_done(
+    pump: Pump, store: Store, service: WebSocketService, api: FakeManagementApi
+) -> None:
+    [connection_id] = people(store, 1)
+    found = store.connections.get(connection_id)
+    assert found
+    room = dashboard(found.user_id)
+    store.members.join(found, room, needs_grant=False)
+    pump.put({"version": 1, "newest": "nothing", "turn": 0})
+    pump.run()
+    pump.client.purge_queue(QueueUrl=pump.dead_url)
+    service.send_to_room(room.name, "e", {})
+    pump.client.send_message(QueueUrl=pump.dead_url, MessageBody=NewestJob(room.name, 0).dump())
+    store.windows.next_turn(room.name, 0, 0)  # the job did, and failed then
+    assert queue().redrive(APP.rooms) == Redriven(moved=1, bad=0)
+    pump.run()
+    assert len(api.delivered[connection_id]) == 2
 
 
 def test_one_bad_record_does_not_fail_the_others_of_its_batch(

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from roomcast.rooms import Retention
 from roomcast.store.dynamodb import Tables
 from roomcast.store.history import MARGIN, STALE, History
-from roomcast.store.replay import Position, Recovery
+from roomcast.store.replay import Head, Position, Recovery
 from roomcast_dev.checker import INVARIANTS, check
 from roomcast_dev.records import read
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
@@ -356,8 +356,8 @@ class NoMargin(History):
 class MovesNothing(History):
     """Posts a message that the head has not passed."""
 
-    def _move(self, stream: str, head: Position, to: Position) -> None:
-        return None
+    def _move(self, stream: str, head: Position, to: Position) -> Head:
+        return Head(to)
 
 
 class Partial(History):
@@ -401,7 +401,7 @@ def test_the_sound_code_passes_the_same_examples() -> None:
 class Dies(History):
     """A process that ends between the two writes of an append."""
 
-    def _move(self, stream: str, head: Position, to: Position) -> None:
+    def _move(self, stream: str, head: Position, to: Position) -> Head:
         raise Killed
 
 
@@ -409,7 +409,7 @@ class HelpsHalf(History):
     """Moves the head past the message of a dead sender, and lets that message expire."""
 
     def _help(self, stream: str, head: Position, to: Position, retention: Retention) -> bool:
-        return self._move(stream, head, to) is None
+        return self._move(stream, head, to).position == to
 
 
 class HelpsNobody(History):

@@ -13,7 +13,7 @@ import roomcast.sending.job
 from roomcast.connection import Receiver
 from roomcast.errors import JobError
 from roomcast.sending.audience import ToRoom
-from roomcast.sending.job import PostJob, SendJob, parse
+from roomcast.sending.job import NewestJob, PostJob, SendJob, parse
 from tests.builders import APP, chat
 
 SCHEMA = Draft202012Validator(
@@ -122,6 +122,18 @@ def test_a_post_job_is_read_as_it_was_written() -> None:
 )
 def test_a_broken_post_job_is_refused(change: dict[str, Any]) -> None:
     job = json.loads(PostJob("id-1", None, "{}", (Receiver("c1=", "x"),)).dump())
+    with pytest.raises(JobError):
+        parse(json.dumps({**job, **change}), APP.rooms)
+
+
+def test_a_job_of_a_last_value_is_read_as_it_was_written() -> None:
+    for job in (NewestJob("dashboard_admin", 3), NewestJob("dashboard_admin", None)):
+        assert parse(job.dump(), APP.rooms) == job
+
+
+@pytest.mark.parametrize("change", [{"newest": 7}, {"turn": "x"}])
+def test_a_broken_job_of_a_last_value_is_refused(change: dict[str, Any]) -> None:
+    job = json.loads(NewestJob("dashboard_admin", 0).dump())
     with pytest.raises(JobError):
         parse(json.dumps({**job, **change}), APP.rooms)
 

@@ -57,6 +57,27 @@ def test_any_other_name_is_refused_and_kept(name: object) -> None:
     assert caught.value.value in {name, str(name).removeprefix("chat_room_").removeprefix("dashboard_user_")}
 
 
+def test_a_stages_window_is_of_last_values_that_have_none() -> None:
+    app = App()
+    app.room("price", join="anyone", history=Retention(1))
+    app.room("stock", join="anyone", history=Retention(1, window=7))
+    app.room("chat", join="anyone", history=Retention(9))
+    app.room("news", join="anyone")
+    found = Rooms.loads(app.rooms.with_window(3).dumps())
+    windows = [kind.history and kind.history.window for kind in found.kinds]
+    assert windows == [3, 7, 0, None, 0]
+    assert app.rooms.with_window(0) == app.rooms
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [Retention(2, window=1), Retention(1, window=61), Retention(1, window=-1), Retention(1, window=True)],
+)
+def test_a_window_is_of_one_message_and_a_minute_at_most(kept: Retention) -> None:
+    with pytest.raises(ApplicationError, match="window"):
+        App().room("price", join="anyone", history=kept)
+
+
 @given(st.text())
 def test_no_text_makes_two_rooms_of_one_name(text: str) -> None:
     try:

@@ -12,7 +12,14 @@ SHOWN = re.findall(r"```sh\nroomcast (cost[^\n]*)\n```\n\n((?:\|[^\n]*\n|\n)+)",
 
 
 def test_there_are_tables() -> None:
-    assert len(SHOWN) == PAGE.count("```sh\nroomcast cost") == 4
+    assert len(SHOWN) == PAGE.count("```sh\nroomcast cost") == 5
+
+
+def test_the_window_of_a_last_value_saves_what_the_page_says(roomcast: Roomcast) -> None:
+    [command] = [command for command, _ in SHOWN if "--coalesced" in command]
+    without = roomcast(*command.partition(" --coalesced")[0].split()).out
+    [month] = re.findall(r"About (\S+) a month", without)
+    assert f"Without the window it is {month}:" in PAGE
 
 
 @pytest.mark.parametrize(("command", "table"), SHOWN, ids=[command for command, _ in SHOWN])

@@ -136,6 +136,19 @@ def test_a_published_message_is_an_action_and_a_send_with_rights_and_a_rate() ->
     assert more == pytest.approx(730 * (1 + 1 + 2 * 2 + 2 + 1))
 
 
+def test_sends_of_which_the_newest_is_posted_are_stored_each_and_posted_once() -> None:
+    """Five sends to a room of 20, one post to each member by a job: two writes and two reads more."""
+    usage = replace(QUIET, users=20, hours=24, messages_out=5, room_size=20, coalesced=5)
+    got, all_posted = count(usage), count(replace(usage, coalesced=1))
+    hours = 730
+    assert got["messages"]["sends"] == pytest.approx(hours * 20)
+    assert got["writes"]["histories"] == all_posted["writes"]["histories"] == pytest.approx(hours * 5 * 3)
+    assert got["writes"]["windows"] == got["reads"]["windows"] == pytest.approx(hours * 2)
+    assert got["reads"]["sends"] == pytest.approx(hours)
+    assert got["queue_requests"]["jobs"] == pytest.approx(hours * 3)
+    assert got["storage_gb"] == all_posted["storage_gb"]
+
+
 def test_a_scan_reads_everybody_for_each_room_send() -> None:
     """24,000 users for 8 hours are 8,000 at once: 4,000 KB, 500 units of 8 KB."""
     usage = replace(QUIET, users=24_000, hours=8, messages_out=20, room_size=20, scan_rooms=True)
