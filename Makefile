@@ -9,7 +9,7 @@ OUTPUTS ?= cdk.out/$(STAGE).outputs.json
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 COMPILE := $(BIN)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras
 
-.PHONY: setup dev nightly test test-slow test-all test-313 lint templates check synth deploy deploy-assembly deploy-account destroy logs conform package bench bench-local audit lock docs recording site
+.PHONY: setup dev nightly test test-slow test-all test-313 lint templates check synth deploy deploy-assembly deploy-account destroy logs conform package bench bench-local audit lock docs getting-started recording site
 
 setup:  ## the virtual environment, the node packages, the built client, both sides at once
 	@$(MAKE) --no-print-directory -j2 .venv/.done client/dist/index.js
@@ -42,6 +42,9 @@ docs: setup  ## write the tables of the documentation that come from the code
 	$(BIN)/python -m stacks.reference
 	$(BIN)/roomcast contract --title LandingHub --asyncapi docs/asyncapi.yaml --types client/demo/contract.d.ts
 
+getting-started: package  ## follow docs/getting-started.md word for word in an empty home, timed: needs Chromium
+	node scripts/getting_started.mjs
+
 recording: setup  ## play docs/recording.gif, the moving picture of the README, again: needs Chromium
 	RECORDING=docs/recording.gif npm run test:real --workspace client -- recording
 
@@ -54,6 +57,7 @@ nightly: setup  ## 10,000 random examples of each state machine; it prints its s
 
 synth: setup  ## write the template of STAGE to cdk.out/STAGE: no account, no network
 	npx cdk synth --quiet -c stage=$(STAGE) --output cdk.out/$(STAGE)
+	@echo "the template: $$(ls cdk.out/$(STAGE)/*.template.json)"
 
 deploy: setup  ## check the account, synthesize and deploy STAGE, then fill the .env file; YES=1 asks nothing
 	$(BIN)/roomcast preflight --stage $(STAGE)

@@ -31,7 +31,7 @@ def dashboard(
         ],
         [
             _graph(
-                "Open connections: counted every 15 minutes, and the change since the left edge",
+                "Open connections (every 15 minutes); opened minus closed (so far)",
                 metrics.own("OpenConnections", "Maximum", cdk.Duration.minutes(15)),
                 cloudwatch.MathExpression(
                     expression="RUNNING_SUM(FILL(connected, 0) - FILL(disconnected, 0))",
@@ -39,7 +39,7 @@ def dashboard(
                         "connected": metrics.own("Connected"),
                         "disconnected": metrics.own("Disconnected"),
                     },
-                    label="more than at the left edge",
+                    label="opened minus closed",
                     period=FIVE_MINUTES,
                 ),
             ),

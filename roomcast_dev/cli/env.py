@@ -1,9 +1,12 @@
 """`roomcast env`: write a deployed stage's addresses where the backend and the front end look for them."""
 
+import io
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from dotenv import dotenv_values
 
 from roomcast_dev import env_file as files
 from roomcast_dev.cli import target
@@ -25,7 +28,7 @@ def env(
     """Write a deployed stage's addresses into .env files.
 
     Every other line, comment and line end stays as it is, and a second run changes nothing. If an output is
-    missing, nothing is written.
+    missing, nothing is written. AWS_REGION becomes the stage's, unless the backend's file names a region.
 
     \b
     Example:
@@ -35,6 +38,7 @@ def env(
     backend = _file(backend)
     frontend = _file(frontend) if frontend else backend
     url = environ.pop(BROWSER_URL)
+    environ |= _region(environ["WEBSOCKET_API_ENDPOINT"], files.read(backend))
     changes = {backend.resolve(): environ}
     changes.setdefault(frontend.resolve(), {}).update(dict.fromkeys(BROWSER_URLS, url))
     # Everything is read and edited before anything is written.
@@ -47,6 +51,18 @@ def env(
             print_json({"file": str(path), "changed": new[path] != old[path], "keys": list(values)})
             continue
         print(f"{path}: {'already had' if new[path] == old[path] else 'wrote'} {', '.join(values)}")
+
+
+def _region(endpoint: str, backend: str) -> dict[str, str]:
+    """The stage's region, which a backend needs outside of AWS; one that its file names is left alone."""
+    found = re.search(r"\.execute-api\.([a-z0-9-]+)\.", endpoint)
+    if not found:
+        return {}
+    there = dotenv_values(stream=io.StringIO(backend), interpolate=False)
+    named = there.get("AWS_REGION") or there.get("AWS_DEFAULT_REGION")
+    if named and named != found[1]:
+        typer.echo(f"the file says region {named}, and the stage is in {found[1]}", err=True)
+    return {} if named and there.get("AWS_REGION") != found[1] else {"AWS_REGION": found[1]}
 
 
 def _file(path: Path) -> Path:

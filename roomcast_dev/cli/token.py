@@ -32,7 +32,7 @@ def token(
     \b
     Example:
       roomcast token --user u1 --role admin --name "Ada Lovelace" --ttl 600
-      websockets "ws://localhost:3001?token=$(roomcast token --user u1)"
+      roomcast token --user u1 --stage dev
     """
     signed = sign(place, place.environ(), user=user, role=role, name=name, email=email, ttl=ttl)
     if as_json:

@@ -75,6 +75,24 @@ def test_pages_and_apps_may_be_let_in(origin: str) -> None:
     assert Settings.from_env(names | stage.environment("clients")).allowed_origins == (normal(origin),)
 
 
+@pytest.mark.parametrize(
+    "port",
+    [
+        pytest.param(3000, id="next-dev-and-create-react-app"),
+        pytest.param(4200, id="ng-serve"),
+        pytest.param(4321, id="astro-dev"),
+        pytest.param(5173, id="vite"),
+        pytest.param(8080, id="vue-cli-and-webpack"),
+        pytest.param(8081, id="expo"),
+    ],
+)
+def test_dev_lets_in_the_usual_dev_servers(port: int) -> None:
+    stage = Stage.from_context("dev", CONTEXT["stages"])
+    names = {"WEBSOCKET_CONNECTIONS_TABLE": "c", "WEBSOCKET_ROOMS_TABLE": "r"}
+    settings = Settings.from_env(names | stage.environment("clients"))
+    assert f"http://localhost:{port}" in settings.allowed_origins
+
+
 def test_the_names_of_claims_reach_the_functions() -> None:
     claims = {"user": "user_id", "role": "https://example.com/roles"}
     stage = Stage.from_settings("prod", GOOD | {"jwt_claims": claims})

@@ -48,6 +48,7 @@ def test_env_asks_cloudformation(roomcast: Roomcast, deploy: Deploy) -> None:
         "WEBSOCKET_ROOMS_TABLE=rooms\n"
         "WEBSOCKET_HISTORY_TABLE=history\n"
         "WEBSOCKET_JWT_SECRET_NAME=landinghub-websocket-prod\n"
+        "AWS_REGION=us-east-1\n"
         "REACT_APP_WEBSOCKET_URL=wss://ws.example.com\n"
         "VITE_WEBSOCKET_URL=wss://ws.example.com\n"
         "NEXT_PUBLIC_WEBSOCKET_URL=wss://ws.example.com\n"

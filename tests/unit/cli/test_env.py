@@ -25,6 +25,7 @@ WEBSOCKET_ROOMS_TABLE=landinghub-websocket-rooms-prod
 WEBSOCKET_HISTORY_TABLE=landinghub-websocket-history-prod
 WEBSOCKET_FANOUT_QUEUE_URL=https://sqs.eu-west-1.amazonaws.com/123456789012/landinghub-websocket-fanout-prod
 WEBSOCKET_JWT_SECRET_NAME=landinghub-websocket-prod
+AWS_REGION=eu-west-1
 """
 
 
@@ -53,7 +54,7 @@ def test_every_other_line_stays(roomcast: Roomcast) -> None:
     assert text.startswith(
         f'# mine\r\nexport WEBSOCKET_API_ENDPOINT="{WSS}" # old\r\nJWT_SECRET=x\r\nWEBSOCKET_C'.encode()
     )
-    assert text.count(b"\n") == text.count(b"\r\n") == 11
+    assert text.count(b"\n") == text.count(b"\r\n") == 12
 
 
 def test_without_a_front_end_its_key_goes_into_the_same_file(roomcast: Roomcast) -> None:
@@ -78,6 +79,17 @@ def test_the_second_run_does_not_touch_the_file(roomcast: Roomcast) -> None:
     assert "already had" in roomcast(*command).out
     after = Path(".env").stat()  # not compared whole: reading the file sets its access time
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("line", ["AWS_REGION=us-east-1\n", "export AWS_DEFAULT_REGION='us-east-1' # mine\n"])
+def test_a_region_that_the_file_names_stays_and_is_said_to_be_another(roomcast: Roomcast, line: str) -> None:
+    write_outputs(OUTPUTS)
+    Path(".env").write_text(line)
+    answer = roomcast("env", "--stage", "prod", "--outputs", "outputs.json")
+    assert answer.code == 0
+    assert "the file says region us-east-1, and the stage is in eu-west-1" in answer.err
+    assert Path(".env").read_text().startswith(line)
+    assert "eu-west-1\n" not in Path(".env").read_text()
 
 
 def test_a_stack_without_queue_leaves_its_key_out(roomcast: Roomcast) -> None:
