@@ -25,6 +25,8 @@ Presence = Literal["none", "count", "list"]
 Publish = Literal["none", "members"] | tuple[Role, ...]
 """Which members may publish: none, all, or those of these roles."""
 
+EVERYBODY = "all"
+"""The room that every connection is in, where it is declared: its history keeps broadcasts."""
 DAY = 24 * 3600
 LONGEST_WINDOW = 60
 """Seconds."""
@@ -80,6 +82,11 @@ class Kind:
     def field(self) -> str:
         """The name of the field at the end; empty where there is one room only."""
         return self.pattern.partition("{")[2].removesuffix("}")
+
+    @property
+    def is_everybody(self) -> bool:
+        """Whether every connection is in it, without having joined."""
+        return self.pattern == EVERYBODY
 
     def room(self, key: object = "") -> "Room":
         """The room of this kind with that id.
@@ -214,6 +221,11 @@ class Rooms:
         others = "" if len(self.kinds) > 1 else f"; {KEY} declares no other"
         raise InvalidNameError("room", name, " or ".join(kind.pattern for kind in self.kinds) + others)
 
+    @property
+    def everybody(self) -> Room | None:
+        """The room `all`; None where it is not declared, so that broadcasts have no numbers."""
+        return next((Room(kind) for kind in self.kinds if kind.is_everybody), None)
+
     def of(self, pattern: str, key: object = "") -> Room:
         """The room of the kind with this pattern.
 
@@ -275,6 +287,8 @@ def _check(kind: Kind) -> None:
         raise ValueError(f"{at}: publish must be none, members, or some of the roles admin and user")
     if kind.history and not all(_is_count(n) for n in (kind.history.messages, kind.history.seconds)):
         raise ValueError(f"{at}: a history keeps a whole number of messages and of seconds, each above 0")
+    if kind.is_everybody and kind != Kind(EVERYBODY, "anyone", history=kind.history or Retention(1)):
+        raise ValueError(f"{at}: every connection is in it: it has join 'anyone', a history and nothing else")
     if kind.history and kind.history.window and not _is_window(kind.history):
         raise ValueError(f"{at}: a window is of one message, and 0 to {LONGEST_WINDOW} whole seconds long")
     if kind.alias is not None and (not _WORD.fullmatch(kind.alias) or (kind.field and kind.join != "own")):

@@ -1,6 +1,5 @@
 """`WebSocketService`: what a backend calls to reach browsers."""
 
-import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from roomcast.errors import InvalidNameError
 from roomcast.management_api.client import ManagementApi
 from roomcast.names import Role
 from roomcast.plain_text import label
-from roomcast.sending.audience import Everybody, ToRoom, ToUser
+from roomcast.sending.audience import Everybody, ToUser, of_room
 from roomcast.sending.closing import CloseReport, end_connections
 from roomcast.sending.job import SendLimits
 from roomcast.sending.job_queue import JobQueue
@@ -27,7 +26,6 @@ from roomcast.wiring import Wiring
 if TYPE_CHECKING:
     import botocore.session
 
-_LOG = logging.getLogger(__name__)
 _LOOKS = 5  # for the connections of a user that is revoked
 _MAX_TTL = 365 * 24 * 3600  # s; of a ticket's connection
 
@@ -112,11 +110,6 @@ class WebSocketService:
         Raises:
             SettingsError: the callback URL is missing.
         """
-        if settings.history_table is None:
-            _LOG.warning(
-                "WEBSOCKET_HISTORY_TABLE is not set: sends have no numbers, and clients that come back miss "
-                "them; `roomcast env` writes it from the stack's outputs"
-            )
         wiring = Wiring(settings, session)
         return cls(
             wiring.store,
@@ -173,7 +166,9 @@ class WebSocketService:
             InvalidNameError: there can be no such room.
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        return self._sender.send(ToRoom(self._store.rooms.parse(room)), event, self._checked(event, data), id)
+        return self._sender.send(
+            of_room(self._store.rooms.parse(room)), event, self._checked(event, data), id
+        )
 
     def broadcast(
         self,
@@ -182,12 +177,14 @@ class WebSocketService:
         *,
         id: str | None = None,  # noqa: A002
     ) -> SendReport:
-        """Send an event to every connection of the stage.
+        """Send an event to every connection of the stage. Kept and numbered where the room `all` is declared.
 
         Raises:
             InvalidDataError, EnvelopeTooLargeError, ManagementApiError: as `send_to_user`.
         """
-        return self._sender.send(Everybody(), event, self._checked(event, data), id)
+        return self._sender.send(
+            Everybody(self._store.rooms.everybody), event, self._checked(event, data), id
+        )
 
     def send_to_admins(
         self,

@@ -1,6 +1,7 @@
 """The one place where the parts of a stage are put together, each made when it is first asked for."""
 
 import functools
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from roomcast.sending.worker import Worker
     from roomcast.store import Store
     from roomcast.tokens.authentication import Keys
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class Wiring:
@@ -62,8 +66,14 @@ class Wiring:
 
     @functools.cached_property
     def store(self) -> "Store":
-        """The tables."""
+        """The tables. An environment from before there were histories is logged."""
         from roomcast.store import Store
+
+        if self.settings.history_table is None:
+            _LOG.warning(
+                "WEBSOCKET_HISTORY_TABLE is not set: sends have no numbers, and clients that come back miss "
+                "them; `roomcast env` writes it for a backend, and a deployment of the stage for a function"
+            )
 
         return Store.from_settings(self.settings, self._session)
 

@@ -58,6 +58,10 @@ class RecordedService:
         """Send, and record `appended` if inboxes have a history."""
         return self._sent(f"user_{user_id}", self._service.send_to_user(user_id, event, data, **options))
 
+    def broadcast(self, event: str, data: object, **options: Any) -> Any:
+        """Send, and record `appended` if broadcasts have a history."""
+        return self._sent("all", self._service.broadcast(event, data, **options))
+
     def grant_room(self, room: str, user_id: str) -> None:
         """Grant, and record `granted` with the position before it."""
         before = self._position(room)

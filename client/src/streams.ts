@@ -210,9 +210,9 @@ export function createStreams(out: Outputs) {
     /** True: the message has been taken, and will be handed out in its turn or not at all. */
     message(room: string | undefined, envelope: Envelope): boolean {
       const { seq, epoch } = envelope as Envelope & Position;
-      // The client does not join `all`.
-      if (typeof seq !== "number" || !room || room === "all") return false;
-      const stream = streams.get(room);
+      const stream = streams.get(room!);
+      // Every connection gets what is sent to `all`, also where the application has not joined it.
+      if (typeof seq !== "number" || !room || (room === "all" && !stream)) return false;
       if (stream?.joining || stream?.inside) {
         stream.held.set(`${epoch} ${seq}`, envelope as Envelope & Position);
         if (stream.inside && stream.position) flush(stream);

@@ -133,9 +133,9 @@ class Context:
         id: str | None = None,  # noqa: A002
     ) -> "SendReport":
         """Send an event to every member of a room, as `WebSocketService.send_to_room` does."""
-        from roomcast.sending.audience import ToRoom
+        from roomcast.sending.audience import of_room
 
-        return self._send(ToRoom(self._room(room)), event, data, id)
+        return self._send(of_room(self._room(room)), event, data, id)
 
     def broadcast(self, event: str, data: object, *, id: str | None = None) -> "SendReport":  # noqa: A002
         """Send an event to every connection of the stage. The fan-out queue's worker does it.

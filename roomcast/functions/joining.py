@@ -154,6 +154,8 @@ def join(wiring: Wiring, connection: Connection, room: Room) -> Connection:
     Raises:
         ActionError: `too_many_rooms`, `forbidden`.
     """
+    if room.kind.is_everybody:
+        return connection
     rooms = connection.rooms - {inbox(connection.user_id).name}
     if len(rooms) >= MAX_ROOMS and room.name not in connection.rooms:
         raise ActionError("too_many_rooms", f"A connection is in at most {MAX_ROOMS} rooms")
@@ -169,7 +171,7 @@ def history(wiring: Wiring, connection: Connection, fields: Mapping[str, object]
         ActionError: `invalid_room`, `not_a_member`, `no_history`, `invalid_since`, `invalid_limit`.
     """
     room = room_named(wiring, connection, fields.get("room"))
-    if room.name not in connection.rooms:
+    if not _is_in(connection, room):
         raise ActionError("not_a_member", "You are not a member of this room")
     store, retention = wiring.store, room.history
     if store.history is None or retention is None:
@@ -208,7 +210,7 @@ def positions(wiring: Wiring, connection: Connection, rooms: object) -> dict[str
     history = wiring.store.history
     if history is None:
         return {}
-    found = history.heads(r.name for r in asked if r.history and r.name in connection.rooms)
+    found = history.heads(r.name for r in asked if r.history and _is_in(connection, r))
     places = {name: head.position for name, head in found.items()}
     return {name: {"epoch": at.epoch, "seq": at.seq} for name, at in places.items()}
 
@@ -265,7 +267,11 @@ def room_named(wiring: Wiring, connection: Connection, name: object) -> Room:
 def _join_all(wiring: Wiring, connection: Connection, asked: Iterable[Asked]) -> Connection:
     """Join rooms together, and those one by one that cannot be."""
     own = inbox(connection.user_id)
-    wanted = [(each, each.room) for each in asked if each.refused is None and each.room is not None]
+    wanted = [
+        (each, each.room)
+        for each in asked
+        if each.refused is None and each.room is not None and not each.room.kind.is_everybody
+    ]
     places = MAX_ROOMS - len(connection.rooms - {own.name})
     rooms: dict[Room, bool] = {}
     for _, room in wanted:
@@ -315,6 +321,8 @@ def _recover(wiring: Wiring, connection: Connection, joined: list[Asked]) -> Non
         def read(stream: tuple[Asked, Room, Retention]) -> None:
             each, room, retention = stream
             head, each.members = heads[room.name].position, heads[room.name].members
+            if room.kind.is_everybody:
+                each.members = wiring.store.size.last()
             each.recovery = history.recover(
                 room.name, each.since, retention, limit=MAX_PAGE, size=MAX_ENVELOPE_BYTES, head=head
             )
@@ -341,6 +349,10 @@ def _check(wiring: Wiring, connection: Connection, read: list[Asked]) -> None:
             each.refused, each.recovery = _forbidden(), None
         elif each.recovery is not None:
             each.recovery = each.recovery.allowed_by(grants.get(name), each.since)
+
+
+def _is_in(connection: Connection, room: Room) -> bool:
+    return room.kind.is_everybody or room.name in connection.rooms
 
 
 def _pack(asked: list[Asked]) -> None:

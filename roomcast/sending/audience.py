@@ -1,8 +1,8 @@
 """Who gets a send: a user, a room, everybody, or one connection. The targets that a job names.
 
 Each reads the store: `pages` everybody, page by page, `page_size` as there, and `slices` the parts of it
-that jobs read. Its `target` is the room whose members they are, if it is one, and its `room` what an envelope
-names where the target keeps no history.
+that jobs read. Its `target` is the room that may keep the send, `partition` the room whose rows of members
+they are, and `room` what an envelope names where the target keeps no history.
 """
 
 from collections.abc import Iterator
@@ -27,6 +27,11 @@ class ToUser:
     def target(self) -> Room:
         """The inbox."""
         return inbox(self.user_id)
+
+    @property
+    def partition(self) -> str:
+        """The inbox's name."""
+        return self.target.name
 
     def pages(self, store: Store, *, page_size: int | None = None) -> Iterator[list[Receiver]]:
         """The user's connections."""
@@ -53,6 +58,11 @@ class ToRoom:
         """The room's name, which every envelope carries."""
         return self.target.name
 
+    @property
+    def partition(self) -> str:
+        """The same."""
+        return self.target.name
+
     def pages(self, store: Store, *, page_size: int | None = None) -> Iterator[list[Receiver]]:
         """The room's members."""
         return store.receivers.pages_of_room(self.target, page_size=page_size)
@@ -68,10 +78,11 @@ class ToRoom:
 
 @dataclass(frozen=True, slots=True)
 class Everybody:
-    """Every connection of the stage."""
+    """Every connection of the stage. Its target is the room `all`, where that is declared."""
 
-    target: None = None
+    target: Room | None = None
     room: None = None
+    partition: None = None
 
     def pages(self, store: Store, *, page_size: int | None = None) -> Iterator[list[Receiver]]:
         """All connections."""
@@ -89,6 +100,11 @@ class Everybody:
 Audience = ToUser | ToRoom | Everybody
 
 
+def of_room(room: Room) -> Audience:
+    """Who is in a room: its members, or everybody."""
+    return Everybody(room) if room.kind.is_everybody else ToRoom(room)
+
+
 def parse(to: object, rooms: Rooms) -> Audience:
     """Read the target of a job.
 
@@ -104,9 +120,9 @@ def parse(to: object, rooms: Rooms) -> Audience:
             case {"user": user, **rest} if not rest:
                 return ToUser(names.user_id(user))
             case {"room": room, **rest} if not rest:
-                return ToRoom(rooms.parse(room))
+                return of_room(rooms.parse(room))
             case {"all": True, **rest} if not rest:
-                return Everybody()
+                return Everybody(rooms.everybody)
     except InvalidNameError as error:
         raise JobError(f"to: {error}") from None
     raise JobError('to must be {"user": ...}, {"room": ...} or {"all": true}')

@@ -102,7 +102,7 @@ class Sender:
         )
         seq, epoch = (at.seq, at.epoch) if at else (None, None)
         queue, limits = self._job_queue, self._limits
-        room = to.target.name if to.target else None
+        room = to.partition
         if not is_posted_now(self._store, queue, to.target, seen[-1] if seen else None, self._clock):
             return SendReport(id_, queued=True, seq=seq, epoch=epoch)
         if queue is None:

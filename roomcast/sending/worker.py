@@ -15,7 +15,7 @@ from roomcast.errors import InvalidNameError, InvalidSendError, JobError, Roomca
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.report import Failure
 from roomcast.rooms import Room
-from roomcast.sending.audience import ToRoom
+from roomcast.sending.audience import of_room
 from roomcast.sending.coalescing import is_posted_now, milliseconds
 from roomcast.sending.job import (
     MAX_ROUNDS,
@@ -127,7 +127,7 @@ class Worker:
                 self._begin(job, job.id or message_id, sent_at)
 
     def _begin(self, job: SendJob, id_: str, sent_at: float) -> None:
-        room = job.to.target.name if job.to.target else None
+        room = job.to.partition
         seen: list[Head] = []
         try:  # once: this job may run twice, and a sender that got no answer may send it twice
             text, _ = number(
@@ -156,7 +156,8 @@ class Worker:
                 return
         found = history.recover(room.name, None, kept, head=there.position if there else None)
         for message in found.messages:  # one, or none where it has expired
-            self._spread(message.id, room.name, message.envelope, ToRoom(room).slices(self._store))
+            to = of_room(room)
+            self._spread(message.id, to.partition, message.envelope, to.slices(self._store))
 
     def _spread(self, id_: str, room: str | None, text: str, parts: list[Slice]) -> None:
         """Make slices into jobs; a single one is read here."""

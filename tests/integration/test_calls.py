@@ -12,6 +12,7 @@ from botocore.credentials import Credentials
 
 from roomcast.functions import actions, handshake
 from roomcast.management_api.client import ManagementApi
+from roomcast.rooms import Kind, Retention, Rooms
 from roomcast.sending.worker import Worker
 from roomcast.service import WebSocketService
 from roomcast.settings import Settings
@@ -127,6 +128,13 @@ def send_to_a_last_value(stage: Stage, earlier: int) -> Callable[[], object]:
     return lambda: service.send_to_room(room, "e", {})
 
 
+def broadcast_with_a_history(stage: Stage) -> Callable[[], object]:
+    everybody = Kind("all", "anyone", Retention(messages=100))
+    stage.store.rooms = Rooms([*APP.rooms.kinds[:-1], everybody])
+    stage.service.broadcast("e", {})  # the stream begins
+    return lambda: stage.service.broadcast("e", {})
+
+
 def post_the_newest(stage: Stage) -> Callable[[], object]:
     send_to_a_last_value(stage, 3)
     [job] = stage.queue.waiting
@@ -160,6 +168,7 @@ PATHS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "the job at the end of the window": post_the_newest,
     "send to a user": lambda s: lambda: s.service.send_to_user("u1", "e", {}),
     "broadcast": lambda s: lambda: s.service.broadcast("e", {}),
+    "broadcast with a history": broadcast_with_a_history,
 }
 
 

@@ -1,6 +1,7 @@
 """Streams from end to end on moto: join, send, recover; who may see what; what it costs in calls."""
 
 import json
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from roomcast import WebSocketService
 from roomcast.aws_client.failures import refused
 from roomcast.envelope import MAX_ENVELOPE_BYTES
 from roomcast.errors import EnvelopeTooLargeError
-from roomcast.settings import Settings
+from roomcast.functions.cold_start import wiring
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.replay import Position
@@ -391,8 +392,6 @@ def test_a_room_without_a_history_makes_no_call_more(dynamodb: Any, service: Web
 def test_a_storm_reads_the_pages_that_all_have_missed_once(
     service: WebSocketService, dynamodb: Any, member: dict[str, Any]
 ) -> None:
-    from roomcast.functions.cold_start import wiring
-
     for n in range(50):
         service.send_to_room(CHAT, "e", n)
     wiring().store = Store(Tables(dynamodb, "connections", "rooms", history="history"), APP.rooms)
@@ -411,8 +410,6 @@ def test_a_storm_reads_the_pages_that_all_have_missed_once(
 
 
 def test_a_stage_without_a_history_table_joins_rooms_all_the_same(dynamodb: Any) -> None:
-    from roomcast.functions.cold_start import wiring
-
     wiring().store = Store(Tables(dynamodb, "connections", "rooms"), APP.rooms)
     let_in(role="admin")
     assert join("bad", {"room": CHAT}) == [
@@ -449,8 +446,6 @@ def test_a_wrong_field_is_an_error_that_names_it(action: str, fields: dict[str, 
 
 @pytest.mark.usefixtures("member")
 def test_tables_that_do_not_answer_refuse_the_room_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    from roomcast.functions.cold_start import wiring
-
     def throttled(*_: Any, **__: Any) -> Any:
         raise refused({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, "Query")
 
@@ -488,16 +483,22 @@ def test_a_backend_reads_a_rooms_history(service: WebSocketService, dynamodb: An
     assert (plain.position(CHAT), plain.history(CHAT)) == (None, None)
 
 
-@pytest.mark.parametrize("table", [None, "history"])
-def test_a_backend_whose_environment_is_from_before_there_were_histories_warns(
-    caplog: pytest.LogCaptureFixture, table: str | None
+@pytest.mark.parametrize("table", [{}, {"WEBSOCKET_HISTORY_TABLE": "history"}])
+@pytest.mark.parametrize("who", ["backend", "function"])
+def test_an_environment_from_before_there_were_histories_is_one_line_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, table: dict[str, str], who: str
 ) -> None:
-    settings = Settings(
-        connections_table="connections",
-        rooms_table="rooms",
-        history_table=table,
-        callback_url="https://a.execute-api.us-east-1.amazonaws.com/prod",
-    )
-    WebSocketService.from_settings(settings).close()
-    warned = "WEBSOCKET_HISTORY_TABLE is not set" in caplog.text
-    assert warned == (table is None)
+    environ = {
+        "WEBSOCKET_CONNECTIONS_TABLE": "connections",
+        "WEBSOCKET_ROOMS_TABLE": "rooms",
+        "WEBSOCKET_API_ENDPOINT": "wss://a.execute-api.us-east-1.amazonaws.com/prod",
+    }
+    if who == "backend":
+        WebSocketService.from_env(environ | table).close()
+    else:
+        monkeypatch.setattr("os.environ", os.environ | environ | {"WEBSOCKET_HISTORY_TABLE": ""} | table)
+        wiring.cache_clear()
+        assert wiring().store is wiring().store
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == (not table)
+    assert all("WEBSOCKET_HISTORY_TABLE is not set" in line and "`roomcast env`" in line for line in said)

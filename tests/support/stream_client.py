@@ -160,10 +160,10 @@ class StreamClient:
         return None
 
     def _message(self, message: Json) -> None:
-        if "seq" not in message:
-            self._emit(deliver={"room": message["room"], "id": message["id"]})
-            return
         room = self._rooms.get(message["room"])
+        if "seq" not in message or (room is None and message["room"] == "all"):
+            self._emit(deliver=dict(message))  # everybody gets what is sent to `all`
+            return
         if room is None or not (room.joining or room.inside):
             return
         room.held[_place(message)] = message["id"]

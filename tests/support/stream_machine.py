@@ -53,6 +53,7 @@ ROOMS = Rooms(
     [
         Kind("dashboard_user_{user_id}", "own", Retention(messages=1, seconds=HOUR, window=2)),
         Kind("chat_room_{room_id}", "granted", Retention(messages=8, seconds=HOUR)),
+        Kind("all", "anyone", Retention(messages=8, seconds=HOUR)),
     ]
 )
 PAGE = 3  # messages of one room in one reply
@@ -94,7 +95,7 @@ class Page:
     def __init__(self, world: "System", name: str, user: str, model: type[StreamClient]) -> None:
         self.world, self.name, self.user = world, name, user
         self.model = model(self._done)
-        self.rooms = [CHAT, inbox(user).name, f"dashboard_user_{user}"]
+        self.rooms = [CHAT, inbox(user).name, f"dashboard_user_{user}", "all"]
         self.link: Link | None = None  # the one in use
         self.next: Link | None = None  # the one that is being made
         self.asking: Link | None = (
@@ -365,7 +366,7 @@ class System(QueueMachine):
     """Whether posts get lost, and connections are half-open."""
     harmless: ClassVar[tuple[object, ...]] = ("stale reads",)
     """Bad days after which whoever is in a room still has to get everything without coming back."""
-    sent_to: ClassVar[tuple[str, ...]] = (CHAT, CHAT, CHAT, "user_ann", "dashboard_user_ann")
+    sent_to: ClassVar[tuple[str, ...]] = (CHAT, CHAT, CHAT, "user_ann", "dashboard_user_ann", "all")
     """To what backends send."""
     senders: ClassVar[tuple[int, ...]] = (0, 1, 2)
     """The backends that send. Some have a queue."""
@@ -507,7 +508,7 @@ class System(QueueMachine):
 
     @rule(
         process=st.integers(0, 2),
-        which=st.integers(0, 4),
+        which=st.integers(0, 5),
         kind=st.sampled_from(["new", "new", "given", "again"]),
         steps=STEPS,
     )
