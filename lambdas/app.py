@@ -13,7 +13,13 @@ app = App(reserved=("dashboard:",))
 LAST_VALUE = Retention(messages=1)
 app.room("dashboard_admin", join="admins", history=LAST_VALUE, alias="dashboard")
 app.room("dashboard_user_{user_id}", join="own", history=LAST_VALUE, alias="dashboard")
-chat = app.room("chat_room_{room_id}", join="granted", history=Retention(messages=1_000), publish="members")
+chat = app.room(
+    "chat_room_{room_id}",
+    join="granted",
+    history=Retention(messages=1_000),
+    publish="members",
+    presence="list",
+)
 
 RoomId = Annotated[
     str,

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from roomcast.settings import ClaimNames, Settings, TokenRules
     from roomcast.store import Store
     from roomcast.store.dynamodb import Tables
+    from roomcast.store.presence import Presence
     from roomcast.store.replay import Message, Position, Recovery
     from roomcast.tokens.authentication import sign_token
 
@@ -68,6 +69,7 @@ _MODULES = {
     "Place": "functions.replies",
     "PoolLimits": "management_api.pool",
     "Position": "store.replay",
+    "Presence": "store.presence",
     "Published": "functions.replies",
     "Recovery": "store.replay",
     "Refusal": "schema",
@@ -115,6 +117,7 @@ __all__ = [
     "Place",
     "PoolLimits",
     "Position",
+    "Presence",
     "Published",
     "Recovery",
     "Refusal",

@@ -8,6 +8,7 @@ the kinds by full match and compared by equality.
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 from urllib.parse import unquote
@@ -247,6 +248,15 @@ class Rooms:
             if kind.alias and kind.alias == name and (kind.join != "admins" or role == "admin"):
                 return Room(kind, user_id if kind.field else "")
         return self.parse(name)
+
+    def with_presence(self, rooms: Iterable[str]) -> list[Room]:
+        """Those of the rooms with these names that report who is there. A room of a kind that there is no
+        more is left out."""
+        found = []
+        for name in rooms:
+            with suppress(InvalidNameError):
+                found.append(self.parse(name))
+        return [room for room in found if room.kind.presence != "none"]
 
     def grantable(self, name: object) -> Room:
         """Read the name of a room that takes grants.

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from roomcast import envelope, names
@@ -17,9 +17,11 @@ from roomcast.sending.audience import Everybody, ToUser, of_room
 from roomcast.sending.closing import CloseReport, end_connections
 from roomcast.sending.job import SendLimits
 from roomcast.sending.job_queue import JobQueue
+from roomcast.sending.presence import left, read, watch
 from roomcast.sending.sender import Sender, SendReport
 from roomcast.settings import Settings
 from roomcast.store import Store
+from roomcast.store.presence import Presence
 from roomcast.store.replay import Position, Recovery
 from roomcast.wiring import Wiring
 
@@ -68,6 +70,7 @@ class WebSocketService:
         self._store = store
         self._management_api = management_api
         self._job_queue = job_queue
+        watch(store, job_queue)
         self._sender = Sender(store, management_api, job_queue, limits, clock)
         self._index_lag = index_lag
         self._clock = clock
@@ -238,7 +241,17 @@ class WebSocketService:
         Raises:
             InvalidNameError: the room takes no grants, or there can be no such user.
         """
-        self._store.members.revoke(self._store.rooms.grantable(room), names.user_id(user_id))
+        target = self._store.rooms.grantable(room)
+        self._store.members.revoke(target, names.user_id(user_id))
+        left(self._store, self._job_queue, user_id, [target])
+
+    def presence(self, room: str, *, probe: bool = False) -> Presence | None:
+        """Who is in a room, by user; None where its kind does not say it. `probe` finds dead connections."""
+        return read(self._store, self._management_api if probe else None, room)
+
+    def online(self, user_ids: Iterable[str]) -> frozenset[str]:
+        """Those of these users who have a connection now. One Query for each user."""
+        return self._store.presences.online(map(names.user_id, user_ids))
 
     def position(self, room: str) -> Position | None:
         """Where a room's stream is now; None where the room keeps no history.

@@ -10,6 +10,8 @@ from roomcast.errors import SettingsError
 from roomcast.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import botocore.session
 
     from roomcast.app import App
@@ -74,8 +76,17 @@ class Wiring:
                 "WEBSOCKET_HISTORY_TABLE is not set: sends have no numbers, and clients that come back miss "
                 "them; `roomcast env` writes it for a backend, and a deployment of the stage for a function"
             )
+        store = Store.from_settings(self.settings, self._session)
+        store.tables.left = self.left
+        return store
 
-        return Store.from_settings(self.settings, self._session)
+    def left(self, user_id: str, rooms: "Iterable[str]") -> None:
+        """Have somebody look whether a user has left rooms, where their kind has presence."""
+        present = self.store.rooms.with_presence(rooms)
+        if present:
+            from roomcast.sending.presence import left
+
+            left(self.store, self.job_queue, user_id, present)
 
     @functools.cached_property
     def keys(self) -> "Keys":

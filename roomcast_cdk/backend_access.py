@@ -16,7 +16,7 @@ def grant_send(
     """Allow what all methods of `WebSocketService` need, and nothing of the secret that signs tokens."""
     tables.grant_user_index(grantee)
     tables.grant_connections(grantee, "BatchGetItem", "DeleteItem", "Scan", "UpdateItem")
-    tables.grant_rooms(grantee, "BatchWriteItem", "DeleteItem", "PutItem", "Query")
+    tables.grant_rooms(grantee, "BatchWriteItem", "DeleteItem", "PutItem", "Query", "UpdateItem")
     tables.grant_history(grantee, "GetItem", "PutItem", "Query", "UpdateItem")
     api.grant_manage_connections(grantee, "DELETE", "POST")
     iam.Grant.add_to_principal(

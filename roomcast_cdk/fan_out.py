@@ -95,15 +95,15 @@ class FanOut(Construct):
             resource_arns=[self.queue.queue_arn],
         )
         tables.grant_connections(role, "BatchGetItem", "DeleteItem", "Scan", "UpdateItem")
-        tables.grant_rooms(role, "BatchWriteItem", "PutItem", "Query")
+        tables.grant_rooms(role, "BatchWriteItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem")
         tables.grant_history(role, "GetItem", "PutItem", "Query", "UpdateItem")
         api.grant_manage_connections(role, "POST")
-        # What clients publish in a large room goes over the queue, too.
-        *_, default = api.functions
-        default.function.add_environment("WEBSOCKET_FANOUT_QUEUE_URL", self.queue.queue_url)
-        iam.Grant.add_to_principal(
-            grantee=default.role, actions=["sqs:SendMessage"], resource_arns=[self.queue.queue_arn]
-        )
+        # What clients publish in a large room goes over the queue, and who comes and goes is told by it.
+        for function in api.functions:
+            function.function.add_environment("WEBSOCKET_FANOUT_QUEUE_URL", self.queue.queue_url)
+            iam.Grant.add_to_principal(
+                grantee=function.role, actions=["sqs:SendMessage"], resource_arns=[self.queue.queue_arn]
+            )
         mapping = lambda_.EventSourceMapping(
             self,
             "Mapping",

@@ -103,7 +103,14 @@ class WebSocketApi(Construct):
         )
         tables.grant_connections(connect.role, "BatchGetItem", "DeleteItem", "PutItem", "UpdateItem")
         tables.grant_rooms(
-            connect.role, "BatchWriteItem", "ConditionCheckItem", "DeleteItem", "GetItem", "PutItem", "Query"
+            connect.role,
+            "BatchWriteItem",
+            "ConditionCheckItem",
+            "DeleteItem",
+            "GetItem",
+            "PutItem",
+            "Query",
+            "UpdateItem",
         )
         jwt_secret.grant_read(connect.role)
         self.grant_manage_connections(connect.role, "DELETE", "GET", "POST")
@@ -112,7 +119,7 @@ class WebSocketApi(Construct):
             "OnDisconnect", "Disconnect", "Deletes a closed connection.", {}, stage.reserved_connects
         )
         tables.grant_connections(disconnect.role, "DeleteItem", "PutItem", "UpdateItem")
-        tables.grant_rooms(disconnect.role, "BatchWriteItem")
+        tables.grant_rooms(disconnect.role, "BatchWriteItem", "UpdateItem")
 
         self.application = (
             {"WEBSOCKET_APPLICATION": Path(shared.application).stem} if shared.application else {}

@@ -14,6 +14,7 @@ export interface ChatJoined {
   recovered?: boolean;
   messages?: Array<unknown>;
   more?: boolean;
+  presence?: Present;
   roomId: string;
   success: boolean;
 }
@@ -21,6 +22,13 @@ export interface ChatJoined {
 export interface Kept {
   seconds: number;
   messages: number;
+}
+
+export interface Present {
+  version?: number;
+  count?: number;
+  listed?: boolean;
+  users?: Array<Record<string, string>>;
 }
 
 export interface ChatLeft {
@@ -45,6 +53,7 @@ export interface DashboardJoined {
   recovered?: boolean;
   messages?: Array<unknown>;
   more?: boolean;
+  presence?: Present;
   success: boolean;
   userRole: "admin" | "user";
   room: string;

@@ -244,6 +244,13 @@ def _send(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) 
     return "rooms:sent", {"room": room.name, **sent}
 
 
+def _presence(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
+    from roomcast.functions import presence
+
+    room = joining.room_named(wiring, connection, fields.get("room"))
+    return "rooms:presence", presence.ask(wiring, connection, room)
+
+
 def _signal(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     from roomcast.functions import publishing
 
@@ -306,6 +313,7 @@ _ACTIONS: Mapping[str, Callable[[Wiring, Connection, Mapping[str, object]], Repl
         "rooms:history": _history,
         "rooms:join": _join_rooms,
         "rooms:leave": _leave_rooms,
+        "rooms:presence": _presence,
         "rooms:send": _send,
         "rooms:signal": _signal,
     }

@@ -103,6 +103,7 @@ class Context:
         if target.name in self.rooms:
             self._connection = replace(self._connection, rooms=self.rooms - {target.name})
             self._tell("left", target)
+        self._wiring.left(self._connection.user_id, [target.name])
 
     def publish(self, room: Room | str, event: str, data: object) -> Published:
         """Publish a message for the client, with its name on it, as `rooms:send` does: the room's kind must

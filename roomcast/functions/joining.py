@@ -13,7 +13,7 @@ from roomcast import aws, metrics
 from roomcast.connection import Connection
 from roomcast.envelope import MAX_ENVELOPE_BYTES
 from roomcast.errors import ActionError, AwsError, InvalidNameError
-from roomcast.functions.replies import Missed
+from roomcast.functions.replies import Missed, Present
 from roomcast.plain_text import plain
 from roomcast.rooms import Retention, Room, inbox, may_join, needs_grant
 from roomcast.store.dynamodb import side_by_side
@@ -45,6 +45,7 @@ class Asked:
         refused: why it is not joined.
         recovery: what it missed; None where the room keeps no history.
         members: about how many the room has; 0 where that is not known.
+        presence: who is there; empty where the room does not say it.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Asked:
     refused: ActionError | None = None
     recovery: Recovery | None = None
     members: int = 0
+    presence: Present = field(default_factory=Present)
     messages: list[object] = field(default_factory=list)
     more: bool = False
 
@@ -66,12 +68,15 @@ class Asked:
         return {"room": name, **alias, "success": True, **self.facts()}
 
     def facts(self) -> Missed:
-        """What a join says of a room's history."""
+        """What a join says of a room's history, and of presence."""
         history = self.room.history if self.room else None
+        present: Missed = {"presence": self.presence} if self.presence else {}
         if history is None or self.recovery is None:
-            return {}
+            return present
         members: Missed = {"members": self.members} if self.members >= MANY_MEMBERS else {}
-        return members | {
+        return {
+            **present,
+            **members,
             "epoch": self.recovery.position.epoch,
             "seq": self.recovery.position.seq,
             "history": {"seconds": history.seconds, "messages": history.messages},
@@ -92,7 +97,9 @@ def join_rooms(
     """
     asked = [_read(wiring, connection, each) for each in _several(fields, "rooms")]
     connection = _join_all(wiring, connection, asked)
-    _recover(wiring, connection, [each for each in asked if each.refused is None])
+    joined = [each for each in asked if each.refused is None]
+    _enter(wiring, connection, joined)
+    _recover(wiring, connection, joined)
     _pack(asked)
     return [each.entry() for each in asked]
 
@@ -111,6 +118,7 @@ def leave_rooms(
             each.refused = ActionError("forbidden", "The inbox cannot be left")
         elif each.refused is None and each.room is not None:
             wiring.store.members.leave(connection.connection_id, each.room, connection.asked)
+    wiring.left(connection.user_id, [each.room.name for each in asked if each.room and not each.refused])
     return [each.entry() for each in asked]
 
 
@@ -136,7 +144,9 @@ def join_one(
     if not may_join(connection.role, connection.user_id, room):
         raise _forbidden()
     join(wiring, connection, room)
-    if asked.since is None and not position:
+    reads = asked.since is not None or position
+    _enter(wiring, connection, [asked], reads=reads)
+    if not reads:
         return {}
     _recover(wiring, connection, [asked])
     if asked.refused:
@@ -305,6 +315,17 @@ def _join_one(wiring: Wiring, connection: Connection, asked: Asked, room: Room) 
         log.warning("not joined connectionId=%s: %s", plain(connection.connection_id), plain(error))
         asked.refused = _unavailable()
     return connection
+
+
+def _enter(wiring: Wiring, connection: Connection, joined: list[Asked], *, reads: bool = True) -> None:
+    """Take note of presence in the rooms that say it."""
+    present = {each.room.name: each for each in joined if each.room and each.room.kind.presence != "none"}
+    if present:
+        from roomcast.functions import presence
+
+        rooms = [each.room for each in present.values() if each.room]
+        for name, facts in presence.enter(wiring, connection, rooms, reads=reads).items():
+            present[name].presence = facts
 
 
 def _recover(wiring: Wiring, connection: Connection, joined: list[Asked]) -> None:

@@ -17,11 +17,18 @@ class Kept(TypedDict):
     messages: int
 
 
-class Missed(TypedDict, total=False):
-    """What a join says of a room's history: nothing where neither `since` nor `position` was given.
+class Present(TypedDict, total=False):
+    """Which users are in a room, or only how many."""
 
-    `members` is about how many there are, in a large room.
-    """
+    version: int
+    count: int
+    listed: bool
+    users: list[dict[str, str]]
+
+
+class Missed(TypedDict, total=False):
+    """What a join says of a room's history, and of presence: nothing where neither `since` nor `position` was
+    given. `members` is about how many there are, in a large room."""
 
     epoch: str
     seq: int
@@ -31,6 +38,7 @@ class Missed(TypedDict, total=False):
     recovered: bool
     messages: list[object]
     more: bool
+    presence: Present
 
 
 class Published(TypedDict, total=False):

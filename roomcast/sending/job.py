@@ -6,6 +6,8 @@ table, so that no invocation reads all receivers, and a retry repeats one part. 
 jobs*, with the envelope as it goes out. A small send has fewer levels: a sender in Python that has read all
 receivers, and they are at most `SendLimits.split`, puts the post jobs there itself.
 
+A *presence job* is a look at who is there; what comes of it is enumerated and posted like a send.
+
 Lambda stops a queue that feeds itself after about 16 hops. The longest way here is 14: the send job, up to
 `MAX_SLICE_HOPS` slice jobs (a slice of more than `SLICE_RECEIVERS` goes on in another one), and up to
 `MAX_ROUNDS` post jobs, for receivers that were left over.
@@ -19,7 +21,7 @@ from typing import Any
 
 from roomcast import envelope
 from roomcast.connection import Receiver
-from roomcast.errors import JobError
+from roomcast.errors import InvalidNameError, JobError
 from roomcast.rooms import Rooms
 from roomcast.sending import audience
 from roomcast.sending.audience import Audience
@@ -184,7 +186,24 @@ class SliceJob:
         )
 
 
-Job = SendJob | NewestJob | SliceJob | PostJob
+@dataclass(frozen=True, slots=True)
+class PresenceJob:
+    """A look at whether a user is present in a room, or at how many are.
+
+    Attributes:
+        room: its name.
+        user_id: the user; None: how many there are.
+    """
+
+    room: str
+    user_id: str | None = None
+
+    def dump(self) -> str:
+        """The private form, which only the worker reads."""
+        return _dump({"version": VERSION, "presence": self.room, "user": self.user_id})
+
+
+Job = SendJob | NewestJob | SliceJob | PostJob | PresenceJob
 
 
 def parse(text: str, rooms: Rooms) -> Job:
@@ -209,6 +228,8 @@ def parse(text: str, rooms: Rooms) -> Job:
         return _parse_post_job(job)
     if "newest" in job:
         return _parse_newest_job(job)
+    if "presence" in job:
+        return _parse_presence_job(job, rooms)
     return _parse_slice_job(job) if "slice" in job else _parse_send_job(job, rooms)
 
 
@@ -266,6 +287,16 @@ def _parse_slice_job(job: dict[str, Any]) -> SliceJob:
         }:
             return SliceJob(id_, room, text, Slice(partition, segment, of), cursor, hop)
     raise JobError("not a slice job")
+
+
+def _parse_presence_job(job: dict[str, Any], rooms: Rooms) -> PresenceJob:
+    match job:
+        case {"presence": str(room), "user": None | str() as user_id}:
+            try:
+                return PresenceJob(rooms.parse(room).name, user_id)
+            except InvalidNameError as error:
+                raise JobError(str(error)) from None
+    raise JobError("not a presence job")
 
 
 def _dump(job: Mapping[str, object]) -> str:

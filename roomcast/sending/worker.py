@@ -1,5 +1,6 @@
 """The worker of the fan-out queue: runs one job."""
 
+import itertools
 import json
 import logging
 import random
@@ -9,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from roomcast import aws, metrics
+from roomcast import aws, envelope, metrics
 from roomcast.connection import Receiver
 from roomcast.errors import InvalidNameError, InvalidSendError, JobError, RoomcastError
 from roomcast.management_api.client import ManagementApi
@@ -24,6 +25,7 @@ from roomcast.sending.job import (
     Job,
     NewestJob,
     PostJob,
+    PresenceJob,
     SendJob,
     SendLimits,
     SliceJob,
@@ -32,6 +34,7 @@ from roomcast.sending.job import (
 from roomcast.sending.job_queue import JobQueue
 from roomcast.sending.numbering import number
 from roomcast.sending.posting import post
+from roomcast.sending.presence import look
 from roomcast.store import Store
 from roomcast.store.receivers import Slice
 from roomcast.store.replay import Head
@@ -119,6 +122,9 @@ class Worker:
         match job:
             case NewestJob():
                 self._post_newest(job, again=again)
+            case PresenceJob():
+                for event, data in look(self._store, self._queue, job, again=again):
+                    self._tell(ToRoom(self._store.rooms.parse(job.room)), event, data)
             case PostJob():
                 self._post(job, min(job.read_at, sent_at))
             case SliceJob():
@@ -158,6 +164,17 @@ class Worker:
         for message in found.messages:  # one, or none where it has expired
             to = of_room(room)
             self._spread(message.id, to.partition, message.envelope, to.slices(self._store))
+
+    def _tell(self, to: ToRoom, event: str, data: Mapping[str, object]) -> None:
+        """Bring an event that is not numbered to a room: to a small one at once, whatever parts it has."""
+        id_, read_at = envelope.new_id(), self._clock()
+        text = envelope.build(event, data, id=id_, room=to.room, now=read_at)
+        found = self._store.receivers.of_room(to.target)
+        receivers = tuple(itertools.islice(found, self._limits.direct + 1))
+        if len(receivers) > self._limits.direct:
+            self._spread(id_, to.room, text, to.slices(self._store))
+        elif receivers:
+            self._post(PostJob(id_, to.room, text, receivers, read_at=read_at), read_at)
 
     def _spread(self, id_: str, room: str | None, text: str, parts: list[Slice]) -> None:
         """Make slices into jobs; a single one is read here."""

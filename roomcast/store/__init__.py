@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from roomcast.store.connections import Connections
     from roomcast.store.history import History
     from roomcast.store.members import Members
+    from roomcast.store.presence import Presences
     from roomcast.store.rate import Admissions, UserRates
     from roomcast.store.receivers import Receivers
     from roomcast.store.revocations import Revocations
@@ -101,6 +102,13 @@ class Store:
         if self.tables.history is None:
             raise LookupError("there is no history table")
         return Windows(self.tables, self.tables.history)
+
+    @functools.cached_property
+    def presences(self) -> "Presences":
+        """Who is present in a room."""
+        from roomcast.store.presence import Presences
+
+        return Presences(self.tables)
 
     @functools.cached_property
     def receivers(self) -> "Receivers":

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from roomcast import aws
 from roomcast.connection import YOUNG_SECONDS, Connection, Identity, Receiver
 from roomcast.envelope import timestamp
+from roomcast.rooms import INBOX
 from roomcast.rooms import inbox as inbox_of
 from roomcast.store.dynamodb import ConditionFailedError, Tables
 from roomcast.store.items import (
@@ -234,7 +235,11 @@ class Connections:
                 (membership_key(r, connection_id, spread=s) for r in unnamed for s in (False, True)),
             )
         )
-        if rooms_of(item) or "userRole" in item:  # not the tombstone of one that never was
+        rooms = rooms_of(item)
+        if self._tables.left is not None and rooms:
+            for inbox in (name for name in rooms if name.startswith(INBOX.prefix)):
+                self._tables.left(inbox.removeprefix(INBOX.prefix), rooms)
+        if rooms or "userRole" in item:  # not the tombstone of one that never was
             with suppress(ConditionFailedError):
                 self._tables.write(
                     self._tables.client.delete_item,

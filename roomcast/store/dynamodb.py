@@ -55,6 +55,9 @@ class Tables:
         rooms: of the second.
         clock: epoch seconds.
         history: of the third; None: no room keeps a history.
+
+    Attributes:
+        left: called with a user and the rooms that a connection of this user was in, when it has ended.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Tables:
         self.connections = connections
         self.rooms = rooms
         self.clock = clock
+        self.left: Callable[[str, list[str]], None] | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings, session: "botocore.session.Session | None" = None) -> "Tables":

@@ -13,6 +13,8 @@ connection has ended, or may not begin.
 | `grant#{room}#{userId}` | `grant` | a grant, and where the room's stream was then |
 | `user#{userId}` | `revoked` | since when the user is kept out |
 | `user#{userId}` | `sends`, `signals` | how much of its rate the user has used up |
+| `presence#{room}` | `head` | the version of a room's presence |
+| `presence#{room}` | `user#{userId}` | a user who is, or was just, present |
 | `ticket#{hash}` | `ticket` | a one-time ticket |
 | `stage#size` | `size` | how many connections there are |
 

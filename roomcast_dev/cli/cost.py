@@ -18,6 +18,13 @@ from roomcast_dev.cli.options import spread
 from roomcast_dev.cli.output import Json, print_json
 from roomcast_dev.cli.pricing import Line, Usage
 
+_ROOM_SIZES = (20, 200, 1_000)
+_PRESENCE = {
+    "naive": "every connect and disconnect, to all",
+    "list": "list (above 100 users: count)",
+    "count": "count",
+    "": "none",
+}
 _USAGE = Usage()
 _PLOT_USERS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 _PLOT_WIDTH = 30
@@ -104,6 +111,9 @@ def cost(
     compare: Annotated[
         bool, typer.Option("--compare", help="Show what other habits and hours would cost.")
     ] = False,
+    presence: Annotated[
+        bool, typer.Option("--presence", help="Show what presence would add, by the size of rooms.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Estimate a stage's monthly cost and show the sums.
@@ -126,9 +136,9 @@ def cost(
         raise typer.TyperException(str(error)) from None
     forecast = measured.stage is None and measured.stack is None
     if not forecast:
-        if plot or compare:
+        if plot or compare or presence:
             raise typer.BadParameter(
-                "counts of a deployed stage cannot be forecast", param_hint="--plot, --compare"
+                "counts of a deployed stage cannot be forecast", param_hint="--plot, --compare, --presence"
             )
         name = target.stack_name(measured.stage, measured.stack)
         counts = measured_use.measure(
@@ -147,13 +157,15 @@ def cost(
     if as_json:
         print_json(_data(lines, region, table.date))
         return
-    if not (plot or compare):
+    if not (plot or compare or presence):
         console.print(_headline(pricing.total(lines), usage.users if forecast else None), highlight=False)
     console.print(f"{title}\n{region}, prices of {table.date}\n", highlight=False)
     if plot:
         _plot(console, usage, prices)
     elif compare:
         _compare(console, usage, prices)
+    elif presence:
+        _presence(console, usage, prices)
     else:
         _show(console, lines, months)
 
@@ -252,6 +264,16 @@ def _compare(console: Console, usage: Usage, prices: Mapping[str, price_table.Pr
             f"{hour} h online a day", *(_dollars(month(replace(size, hours=hour))) for size in sizes)
         )
     console.print(hours)
+
+
+def _presence(console: Console, usage: Usage, prices: Mapping[str, price_table.Price]) -> None:
+    table = _table(console, "$ a month for presence in rooms of", *(f">{size:,}" for size in _ROOM_SIZES))
+    for mode, name in _PRESENCE.items():
+        bills = (
+            pricing.bill(pricing.presence(usage, size, mode), prices) if mode else [] for size in _ROOM_SIZES
+        )
+        table.add_row(name, *(_dollars(pricing.total(lines)) for lines in bills))
+    console.print(table)
 
 
 def _plot(console: Console, usage: Usage, prices: Mapping[str, price_table.Price]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from roomcast.sending.job import SendLimits
+from roomcast.store.presence import COUNT_SECONDS, MAX_LISTED, POSTS_A_SECOND
 from roomcast.store.receivers import SLICE_RECEIVERS
 from roomcast.tokens.key_set import MAX_AGE_SECONDS
 from roomcast_dev.prices import Price
@@ -43,6 +44,10 @@ _PUBLISH_READS = 2  # of a message of a client: whether its user was revoked, an
 _RATE_WRITES = 1  # likewise: the user's rate
 _WINDOW_WRITES, _WINDOW_READS = 2, 2  # the head says that there is a job, and that it ran; what is newest
 _MARK_WRITES = 2  # likewise: its id is kept, and a transaction doubles the item
+# Presence: a change of a listed room is a transaction of the user's row and the head, of a crowd of the row
+# and a note that it is to be counted; a look reads the state, the inbox and the user's connections.
+_BREAKS_AN_HOUR = 1
+_LISTED_WRITES, _COUNTED_WRITES, _LOOK_READS, _LOOK_MS, _PRESENT_KB = 4, 3, 2, 30, 0.2
 _ITEM_KB, _MEMBER_KB = 0.5, 0.2
 _STRONG_READ_KB, _EVENTUAL_READ_KB = 4, 8  # one read unit
 _KB_PER_GB = 1024 * 1024
@@ -246,6 +251,41 @@ def choices(usage: Usage) -> Mapping[str, Usage]:
         "2 KB of log for each event": replace(usage, log_bytes=2048),
         "an acknowledgement of every message": replace(usage, acknowledged=True),
         "Scan of the connections for a room": replace(usage, scan_rooms=True),
+    }
+
+
+def presence(usage: Usage, size: int, mode: str) -> Counts:
+    """What presence adds to a month, for people who come once a day and are in one room of this size.
+
+    Their connections are replaced every two hours, and once an hour one breaks, or a page is loaded again.
+
+    Args:
+        usage: how many people, and for how long.
+        size: people in each room at once.
+        mode: `list`, `count`, or `naive`: every connect and every disconnect is posted to the room at once,
+            and nothing else is counted.
+    """
+    visits = usage.users * DAYS_A_MONTH
+    connects = visits * (math.ceil(usage.hours / _MAX_CONNECTION_HOURS) + usage.hours * _BREAKS_AN_HOUR)
+    if mode == "naive":
+        return {"messages": {"joins and leaves": 2 * connects * size}}
+    changes, looks = 2 * visits, visits + connects
+    listed = mode == "list" and size <= MAX_LISTED
+    rooms = usage.users / size
+    windows = HOURS_A_MONTH * 3600 / max(COUNT_SECONDS, size / POSTS_A_SECOND)
+    counts = rooms * windows * -math.expm1(-changes / rooms / windows) if rooms else 0
+    state = _read_units(min(size, MAX_LISTED + 1) + 1, _PRESENT_KB, _STRONG_READ_KB)
+    return {
+        "messages": {"events": (changes if listed else counts) * size},
+        "writes": {
+            "users' rows": 2 * connects,
+            "changes": changes * (_LISTED_WRITES if listed else _COUNTED_WRITES),
+            "counts": 0 if listed else 2 * counts,
+        },
+        "reads": {"joins": connects * state, "looks": looks * (state + _LOOK_READS)},
+        "queue_requests": {"looks": (looks + (0 if listed else counts)) * _REQUESTS_PER_JOB},
+        "invocations": {"looks": looks},
+        "gb_seconds": {"looks": looks * _LOOK_MS / 1000 * _FANOUT_GB},
     }
 
 

@@ -16,7 +16,7 @@ from roomcast.connection import Identity, Receiver
 from roomcast.envelope import build
 from roomcast.functions.cold_start import wiring
 from roomcast.rooms import Retention
-from roomcast.sending.job import PostJob, SendLimits
+from roomcast.sending.job import PostJob, PresenceJob, SendLimits
 from roomcast.service import WebSocketService
 from roomcast.settings import Settings
 from roomcast.store import Store
@@ -58,7 +58,9 @@ RIGHTS = {
             "dynamodb:GetItem",
             "dynamodb:PutItem",
             "dynamodb:Query",
+            "dynamodb:UpdateItem",
         },
+        QUEUE: {"sqs:SendMessage"},
         f"{MANAGEMENT_API}/DELETE/@connections/*": {"execute-api:ManageConnections"},
         f"{MANAGEMENT_API}/GET/@connections/*": {"execute-api:ManageConnections"},
         f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
@@ -67,7 +69,8 @@ RIGHTS = {
     },
     "Disconnect": {
         CONNECTIONS: {"dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
-        ROOMS: {"dynamodb:BatchWriteItem"},
+        ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:UpdateItem"},
+        QUEUE: {"sqs:SendMessage"},
         "WebSocket/OnDisconnect/Logs": {"logs:CreateLogStream", "logs:PutLogEvents"},
     },
     "Default": {
@@ -107,7 +110,14 @@ RIGHTS = {
             "dynamodb:Scan",
             "dynamodb:UpdateItem",
         },
-        ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:Query"},
+        ROOMS: {
+            "dynamodb:BatchWriteItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        },
         HISTORY: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"},
         QUEUE: {"sqs:ChangeMessageVisibility", "sqs:SendMessage", *POLLING},
         f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},
@@ -261,8 +271,8 @@ def connecting(backend: Backend) -> None:
     connect.handler(connect_event("c3=", token=token(secret=OTHER_SECRET)), None)  # the keys are read again
     backend.store.tickets.put("t" * 43, Identity("u3", "user", "", "", now + 60, now))
     connect.handler(connect_event("c4=", ticket="t" * 43), None)
-    let_in("c5=", user_id="u4")
-    default.handler(message_event("c5=", action="dashboard:join"), None)
+    let_in("c5=", user_id="u4", role="admin")
+    default.handler(message_event("c5=", action="chat:join_room", roomId="r1"), None)
     backend.tell(WEBSOCKET_MAX_CONNECTIONS_PER_USER="1")
     let_in("c6=", user_id="u4")  # the oldest is closed
     backend.tell(WEBSOCKET_OVER_MAX_CONNECTIONS="refuse_new")
@@ -270,8 +280,8 @@ def connecting(backend: Backend) -> None:
 
 
 def disconnecting(backend: Backend) -> None:
-    let_in("c1=")
-    default.handler(message_event("c1=", action="dashboard:join"), None)
+    let_in("c1=", role="admin")
+    default.handler(message_event("c1=", action="chat:join_room", roomId="r1"), None)
     disconnect.handler(disconnect_event("c1="), None)
     disconnect.handler(disconnect_event("never-seen="), None)
 
@@ -330,13 +340,14 @@ def talking(backend: Backend) -> None:
     default.handler(message_event("unknown=", action="auth:check", token=token()), None)  # revoked?
 
 
-def run_job(body: str) -> None:
+def run_job(body: str, receives: int = 1) -> None:
     """Let the worker have one job as SQS hands it out."""
     sqs: Any = botocore.session.get_session().create_client("sqs")
     queue = wiring().settings.fanout_queue_url
     sqs.send_message(QueueUrl=queue, MessageBody=body)
     (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
-    record = {"messageId": message["MessageId"], "receiptHandle": message["ReceiptHandle"], "body": body}
+    record: dict[str, Any] = {"messageId": message["MessageId"], "receiptHandle": message["ReceiptHandle"]}
+    record |= {"body": body, "attributes": {"ApproximateReceiveCount": str(receives)}}
     fanout.handler({"Records": [record]}, None)
     while left := sqs.receive_message(QueueUrl=queue).get("Messages"):
         sqs.delete_message(QueueUrl=queue, ReceiptHandle=left[0]["ReceiptHandle"])
@@ -359,6 +370,16 @@ def fanning_out(backend: Backend) -> None:
     run_job("no job")  # is given back
     text = build("e", {})
     run_job(PostJob("i", None, text, (Receiver("u2=", ""),)).dump())  # read long ago, so it is read again
+    default.handler(message_event("boss=", action="chat:join_room", roomId="r1"), None)
+    here = PresenceJob("chat_room_r1", "boss").dump()
+    run_job(here)  # has joined
+    disconnect.handler(disconnect_event("boss="), None)
+    run_job(here, receives=2)
+    with backend.monkeypatch.context() as patch:
+        patch.setattr("roomcast.store.presence.GRACE", -1)
+        run_job(here)  # has left
+    let_in("boss=", user_id="boss", role="admin")
+    default.handler(message_event("boss=", action="dashboard:join"), None)
     del wiring().worker
     wiring().send_limits = SendLimits(job_receivers=1)
     run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))  # more than one job
@@ -411,7 +432,13 @@ BACKEND = {
         "dynamodb:UpdateItem",
     },
     f"{CONNECTIONS}/index/UserIdIndex": {"dynamodb:Query"},
-    ROOMS: {"dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:Query"},
+    ROOMS: {
+        "dynamodb:BatchWriteItem",
+        "dynamodb:DeleteItem",
+        "dynamodb:PutItem",
+        "dynamodb:Query",
+        "dynamodb:UpdateItem",
+    },
     HISTORY: {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"},
     f"{MANAGEMENT_API}/DELETE/@connections/*": {"execute-api:ManageConnections"},
     f"{MANAGEMENT_API}/POST/@connections/*": {"execute-api:ManageConnections"},

@@ -189,8 +189,8 @@ FANOUT = {
 @pytest.mark.parametrize(
     ("function", "told"),
     [
-        ("Connect", TABLES | GATE),
-        ("Disconnect", TABLES),
+        ("Connect", TABLES | GATE | QUEUE),
+        ("Disconnect", TABLES | QUEUE),
         ("Default", TABLES | GATE | QUEUE | {"WEBSOCKET_APPLICATION": "app"}),
         ("Fanout", TABLES | FANOUT | QUEUE),
     ],

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from botocore.credentials import Credentials
 from roomcast.functions import actions, handshake
 from roomcast.management_api.client import ManagementApi
 from roomcast.rooms import Kind, Retention, Rooms
+from roomcast.sending.job import PresenceJob
+from roomcast.sending.presence import look
 from roomcast.sending.worker import Worker
 from roomcast.service import WebSocketService
 from roomcast.settings import Settings
@@ -39,6 +42,10 @@ SETTINGS = {
 }
 
 
+QUIET = Rooms(replace(kind, presence="none") for kind in APP.rooms.kinds[:-1])
+"""The application's rooms without presence, which is counted by itself."""
+
+
 class Stage:
     """A function and a backend, both warm, on the fake; `c1=` is connected and may join a chat room."""
 
@@ -51,7 +58,7 @@ class Stage:
         self.wiring = Wiring(Settings.from_env(SETTINGS))
         self.wiring.keys = StaticKeys(SECRET)
         self.wiring.store = self.store = Store(
-            Tables(self.dynamodb, "connections", "rooms", history="history"), APP.rooms
+            Tables(self.dynamodb, "connections", "rooms", history="history"), QUIET
         )
         management_api = ManagementApi(api.endpoint, region="x", credentials=Credentials("AKID", "SECRET"))
         self.service = WebSocketService(self.store, management_api, index_lag=0)
@@ -110,6 +117,16 @@ def missed_something(stage: Stage) -> Callable[[], object]:
     return lambda: stage.act("rooms:join", rooms=[{"room": "chat_room_r1", "since": since}])
 
 
+def with_presence(stage: Stage, do: Callable[[], object], *, joined: bool = True) -> Callable[[], object]:
+    stage.store.rooms = APP.rooms
+    return after_a_join(stage, do) if joined else do
+
+
+def look_at_a_user(stage: Stage) -> object:
+    queue: Any = None
+    return look(stage.store, queue, PresenceJob("chat_room_r1", "u1"), again=False)
+
+
 def send_to_a_large_room(stage: Stage) -> Callable[[], object]:
     stage.store.members.note_size(CHAT, MANY_MEMBERS)
     return lambda: stage.service.send_to_room("chat_room_r1", "e", {})
@@ -157,6 +174,13 @@ PATHS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "`rooms:history`": lambda s: after_a_join(s, lambda: s.act("rooms:history", room="chat_room_r1")),
     "`ping` with rooms": lambda s: lambda: s.act("ping", rooms=["user"]),
     "leave": lambda s: after_a_join(s, lambda: s.act("chat:leave_room", roomId="r1")),
+    "`rooms:join` with presence": lambda s: with_presence(
+        s, lambda: s.act("rooms:join", rooms=[{"room": "chat_room_r1"}]), joined=False
+    ),
+    "leave with presence": lambda s: with_presence(s, lambda: s.act("chat:leave_room", roomId="r1")),
+    "disconnect with presence": lambda s: with_presence(s, lambda: s.store.connections.disconnect("c1=")),
+    "`rooms:presence`": lambda s: with_presence(s, lambda: s.act("rooms:presence", room="chat_room_r1")),
+    "a look that finds a change": lambda s: with_presence(s, lambda: look_at_a_user(s)),
     "`auth:refresh`": lambda s: lambda: s.act("auth:refresh", token=token()),
     "`rooms:send`": lambda s: after_a_join(s, lambda: s.publish("rooms:send", id="a message")),
     "`rooms:signal`": lambda s: after_a_join(s, lambda: s.publish("rooms:signal")),

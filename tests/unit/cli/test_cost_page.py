@@ -12,7 +12,7 @@ SHOWN = re.findall(r"```sh\nroomcast (cost[^\n]*)\n```\n\n((?:\|[^\n]*\n|\n)+)",
 
 
 def test_there_are_tables() -> None:
-    assert len(SHOWN) == PAGE.count("```sh\nroomcast cost") == 5
+    assert len(SHOWN) == PAGE.count("```sh\nroomcast cost") == 6
 
 
 def test_the_window_of_a_last_value_saves_what_the_page_says(roomcast: Roomcast) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from roomcast_dev.cli.pricing import Usage, bill, choices, count, total
+from roomcast_dev.cli.pricing import Usage, bill, choices, count, presence, total
 from roomcast_dev.prices import Price, prices
 
 US = prices().of("us-east-1")
@@ -147,6 +147,23 @@ def test_sends_of_which_the_newest_is_posted_are_stored_each_and_posted_once() -
     assert got["reads"]["sends"] == pytest.approx(hours)
     assert got["queue_requests"]["jobs"] == pytest.approx(hours * 3)
     assert got["storage_gb"] == all_posted["storage_gb"]
+
+
+def test_presence_by_hand() -> None:
+    """20 users of one room, 8 h a day: 1 visit, 4 + 8 connects; a change is heard by 20."""
+    usage = replace(QUIET, users=20, hours=8)
+    visits, connects = 20 * 730 / 24, 20 * 730 / 24 * 12
+    naive = presence(usage, 20, "naive")
+    assert naive["messages"]["joins and leaves"] == pytest.approx(2 * connects * 20)
+    listed = presence(usage, 20, "list")
+    assert listed["messages"]["events"] == pytest.approx(2 * visits * 20)
+    assert sum(listed["writes"].values()) == pytest.approx(2 * connects + 2 * visits * 4)
+    assert listed["queue_requests"]["looks"] == pytest.approx(3 * (visits + connects))
+    crowd = presence(replace(usage, users=1000), 1000, "list")
+    windows = 730 * 36  # one count in 100 s at most
+    most = min(windows, 2 * 1000 * 730 / 24)
+    assert 0 < crowd["messages"]["events"] < most * 1000
+    assert crowd == presence(replace(usage, users=1000), 1000, "count")
 
 
 def test_a_scan_reads_everybody_for_each_room_send() -> None:
