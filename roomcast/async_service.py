@@ -17,6 +17,7 @@ from roomcast.names import Role
 from roomcast.sending.sender import SendReport
 from roomcast.service import WebSocketService
 from roomcast.settings import Settings
+from roomcast.store.presence import Presence
 from roomcast.store.replay import Position, Recovery
 
 try:
@@ -152,6 +153,14 @@ class AsyncWebSocketService:
     async def revoke_room(self, room: str, user_id: str) -> None:
         """As `WebSocketService.revoke_room`."""
         await self._run(self._service.revoke_room, room, user_id)
+
+    async def presence(self, room: str, *, probe: bool = False) -> Presence | None:
+        """As `WebSocketService.presence`."""
+        return await self._run(self._service.presence, room, probe=probe)
+
+    async def online(self, user_ids: Iterable[str]) -> frozenset[str]:
+        """As `WebSocketService.online`."""
+        return await self._run(self._service.online, user_ids)
 
     async def position(self, room: str) -> Position | None:
         """As `WebSocketService.position`."""

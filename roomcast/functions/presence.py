@@ -8,6 +8,7 @@ from roomcast.connection import Connection
 from roomcast.envelope import MAX_ENVELOPE_BYTES
 from roomcast.errors import ActionError, AwsError
 from roomcast.functions.replies import Present
+from roomcast.names import OBSERVER
 from roomcast.plain_text import plain
 from roomcast.rooms import Room
 from roomcast.sending.job import PresenceJob
@@ -44,7 +45,8 @@ def enter(
         for room in rooms:
             if room.kind.presence == "none":
                 continue
-            if wiring.store.presences.enter(room, connection.user_id, connection.name):
+            seen = connection.user_id != OBSERVER  # `roomcast tail` is nobody
+            if seen and wiring.store.presences.enter(room, connection.user_id, connection.name):
                 jobs.append(PresenceJob(room.name, connection.user_id))
             if reads:
                 here, odd = wiring.store.presences.read(room)

@@ -225,6 +225,7 @@ def test_a_setting_left_out_means_what_the_library_means_by_it(resources: dict[s
         "jwt_secret_name",
         "allowed_origins",
         "connect_rate",
+        "fanout_queue_url",
     )
     assert told == Settings(**{name: getattr(told, name) for name in names})
 

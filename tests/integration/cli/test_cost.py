@@ -92,7 +92,7 @@ def test_a_join_with_a_grant_uses_what_the_model_says(dynamodb: Any) -> None:
     wiring().store.size.last()
     connect.handler(connect_event(token=token("u1")), None)
     with units_used(dynamodb) as used:
-        default.handler(message_event(action="chat:join_room", roomId="r1"), None)
+        default.handler(message_event(action="rooms:join", rooms=[{"room": "chat_room_r1"}]), None)
     month = count(Usage(users=24 / 730, hours=2, messages_in=0, messages_out=0, ping=0, room_size=2))
     assert month["writes"]["joins"] + month["writes"]["actions"] == pytest.approx(used["writes"])
 
