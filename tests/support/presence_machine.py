@@ -5,7 +5,6 @@ call is throttled or loses its answer, and which process dies. A watcher hears w
 order of posting, and asks for the state where a version is missing, as a client does.
 """
 
-import itertools
 import json
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 from unittest import mock
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from roomcast.connection import Identity
 from roomcast.rooms import Kind, Room, Rooms
@@ -25,7 +24,7 @@ from roomcast.store.dynamodb import Tables
 from roomcast.store.presence import GRACE, LONGEST, Presences
 from tests.builders import create_tables
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
-from tests.support.stepping import Operation, SteppedClient
+from tests.support.stepping import Operation, SteppedClient, SteppedMachine
 
 KIND = Kind("chat_room_{room_id}", "anyone", presence="list")
 CHAT = Room(KIND, "r1")
@@ -81,20 +80,18 @@ class Message:
     receives: int = 0
 
 
-class World(RuleBasedStateMachine):
+class World(SteppedMachine):
     """The machine."""
 
     presences_class: ClassVar[type[Presences]] = Presences
     bad_days: ClassVar[tuple[Any, ...]] = (*Fault, "death")
 
     def __init__(self) -> None:
-        super().__init__()
-        self.now = START
+        super().__init__(START)
         self.db = FakeDynamoDB()
         create_tables(self.db)
         self.db.fault = lambda _: self.faults.popleft() if self.faults and Operation.current() else None
         self.faults: deque[Fault] = deque()
-        self.ticks = itertools.count(1)
         stepped: Any = SteppedClient(self.db, page_size=500)
         plain: Any = self.db
         self.store, self.seen = (self._store(client) for client in (stepped, plain))
@@ -105,12 +102,10 @@ class World(RuleBasedStateMachine):
         self.tabs: dict[str, Tab] = {}
         self.messages: list[Message] = []
         self.looks: dict[int, tuple[Message, Operation]] = {}
-        self.running: list[Operation] = []
         self.watcher = Watcher(self._state)
         self.has_died = self.has_lost = False
         self._patches: list[Any] = [
-            mock.patch("time.sleep", self._wait),
-            mock.patch("time.monotonic", self._clock),
+            *(mock.patch(name, value) for name, value in self.own_world(self._wait).items()),
             mock.patch("roomcast.sending.presence._LOG.warning", self._missed),
         ]
         for patch in self._patches:
@@ -125,9 +120,6 @@ class World(RuleBasedStateMachine):
         here, _ = self.seen.presences.read(CHAT)
         assert here.users is not None
         return here.version, set(here.users)
-
-    def _clock(self) -> float:
-        return self.now
 
     def _missed(self, *_: object) -> None:
         """A leave is not noted, or nobody looks: AWS did not answer to the end."""
@@ -147,21 +139,9 @@ class World(RuleBasedStateMachine):
             assert isinstance(job, PresenceJob)
             self.messages.append(Message(job, self.now + delay))
 
-    def start(self, code: Callable[[], Any], steps: int) -> Operation:
-        operation = Operation(next(self.ticks), code, self.now)
-        self.running.append(operation)
-        self.step(operation, steps)
-        return operation
-
-    def step(self, operation: Operation, steps: int) -> None:
-        for _ in range(steps):
-            if operation.ended is None:
-                operation.step(next(self.ticks))
-        for operation in list(self.running):
-            if operation.ended is not None:
-                self.running.remove(operation)
-                if operation.error is not None:
-                    self.has_died = True
+    def collect(self) -> None:
+        self.has_died |= any(operation.error is not None for operation in self.running)
+        super().collect()
         for key, (message, operation) in list(self.looks.items()):
             if operation.ended is not None:
                 del self.looks[key]
@@ -296,8 +276,7 @@ class World(RuleBasedStateMachine):
         try:
             self._rest()
         finally:
-            for operation in self.running:
-                operation.kill(next(self.ticks))
+            self.kill_all()
             for patch in self._patches:
                 patch.stop()
 
