@@ -1,10 +1,11 @@
-// A chat of one room, with nothing but what every page can use: publish, signals, and the room's history.
+// A chat of one room, with nothing but what every page can use: publish, signals, the room's history, presence.
+import { presence } from "/client/presence.js";
 import { $, clock, element, showCode } from "/page.js";
 
 const SHOWN = 100;
 const TYPING = 3_000; // ms for which "is typing" is shown, and after which it is said again
 
-let client, me, room, isShown, saidTyping;
+let client, me, room, isShown, saidTyping, lookAway;
 let away; // [when the connection was lost, when it was back], epoch milliseconds
 const typing = new Map(); // by user id: {name, timer}
 
@@ -22,6 +23,11 @@ export function startChat(theClient, who) {
 
 /** Show a room that was joined: what it keeps first, then what comes. */
 export async function chatIn(joined) {
+  if (room !== joined) {
+    lookAway?.();
+    $("here").textContent = "";
+    lookAway = presence(client, joined, showWhoIsHere);
+  }
   room = joined;
   $("chat-room").textContent = room;
   $("talk").hidden = false;
@@ -36,9 +42,15 @@ export async function chatIn(joined) {
 
 export function lostChat(left) {
   if (left !== room) return;
+  lookAway();
   room = undefined;
   $("chat-room").textContent = "";
   $("talk").hidden = true;
+}
+
+function showWhoIsHere({ count, listed, users }) {
+  const names = users.map(({ id, name }) => (id === me.userId ? "you" : name || id)).sort();
+  $("here").textContent = listed ? `Here now: ${names.join(", ")}` : `${count} people are here now`;
 }
 
 function show({ data, from, timestamp }) {

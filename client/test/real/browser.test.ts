@@ -202,7 +202,7 @@ test("the lid is closed and opened again: nothing is missing, and the page says 
   network.close();
 });
 
-test("a chat: what one says the others read, who types is shown, and what was missed is marked", async () => {
+test("a chat: who is here and who types is shown, what one says the others read, what was missed is marked", async () => {
   const admin = await enter("Anna", "admin");
   const user = await enter("Ugo", "user");
   await run.command("grant", "chat_room_kitchen", "ugo");
@@ -211,6 +211,8 @@ test("a chat: what one says the others read, who types is shown, and what was mi
     await page.getByRole("button", { name: "Join", exact: true }).click();
     await page.locator("#chat", { hasText: "Nobody has said anything yet" }).waitFor();
   }
+  await admin.locator("#here", { hasText: "Here now: Ugo, you" }).waitFor();
+  await user.locator("#here", { hasText: "Here now: Anna, you" }).waitFor();
   const say = async (page: Page, text: string) => {
     await page.getByLabel("Say something").fill(text);
     await page.getByRole("button", { name: "Say it" }).click();
@@ -232,6 +234,10 @@ test("a chat: what one says the others read, who types is shown, and what was mi
   await admin.getByRole("button", { name: "Join", exact: true }).click();
   await admin.locator("#chat li", { hasText: "The ovens are on." }).waitFor();
   expect(await barriers(admin)).toEqual([]);
+  // A reload is nobody's leave, and a leave is told after 15 s.
+  await user.locator("#here", { hasText: "Here now: Anna, you" }).waitFor();
+  await user.getByRole("button", { name: "Leave chat_room_kitchen" }).click();
+  await admin.locator("#here", { hasText: /^Here now: you$/ }).waitFor({ timeout: 60_000 });
 });
 
 test("the network is cut with a button: what was ordered meanwhile arrives, and is counted", async () => {
