@@ -24,6 +24,7 @@ from roomcast.errors import (
     ManagementApiError,
 )
 from roomcast.functions import joining
+from roomcast.functions.asked import room_named
 from roomcast.plain_text import plain
 from roomcast.rooms import inbox
 from roomcast.store.rate import Rate
@@ -237,7 +238,7 @@ def _history(wiring: Wiring, connection: Connection, fields: Mapping[str, object
 def _send(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     from roomcast.functions import publishing  # with the management API, which most actions do without
 
-    room = joining.room_named(wiring, connection, fields.get("room"))
+    room = room_named(wiring, connection, fields.get("room"))
     data = _required(fields, "data")
     sent = publishing.send(wiring, connection, room, fields.get("event"), data, fields["id"])
     _tell(wiring, "published", connection, [room.name], fields["event"], data)
@@ -247,14 +248,14 @@ def _send(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) 
 def _presence(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     from roomcast.functions import presence
 
-    room = joining.room_named(wiring, connection, fields.get("room"))
+    room = room_named(wiring, connection, fields.get("room"))
     return "rooms:presence", presence.ask(wiring, connection, room)
 
 
 def _signal(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     from roomcast.functions import publishing
 
-    room = joining.room_named(wiring, connection, fields.get("room"))
+    room = room_named(wiring, connection, fields.get("room"))
     publishing.signal(wiring, connection, room, fields.get("event"), _required(fields, "data"))
     return "rooms:signaled", {"room": room.name}
 

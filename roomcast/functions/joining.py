@@ -7,84 +7,25 @@ last whether the user may see it still. A sender appends first, and reads the me
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from roomcast import aws, metrics
 from roomcast.connection import Connection
 from roomcast.envelope import MAX_ENVELOPE_BYTES
-from roomcast.errors import ActionError, AwsError, InvalidNameError
-from roomcast.functions.replies import Missed, Present
+from roomcast.errors import ActionError, AwsError
+from roomcast.functions.asked import MAX_ROOMS, Asked, forbidden, read_room, room_named, several, to_position
+from roomcast.functions.replies import Missed
 from roomcast.plain_text import plain
 from roomcast.rooms import Retention, Room, inbox, may_join, needs_grant
 from roomcast.store.dynamodb import side_by_side
-from roomcast.store.replay import Message, Position, Recovery
+from roomcast.store.replay import Message
 from roomcast.wiring import Wiring
 
-MAX_ROOMS = 50
-"""Of one connection, its inbox not counted, and of one `rooms:join`. Not exact for joins at the same time; it
-bounds what a disconnect has to delete."""
 MAX_PAGE = 100
 """Messages of one room in one reply."""
-MANY_MEMBERS = 100
-"""From how many members on the answer to a join says about how many there are."""
 _AROUND = 1024  # bytes of a reply for its event, timestamp, `replyTo` and `connection`
-_MAX_NAME = 150  # characters of a refused name that the reply repeats
-_MAX_EPOCH = 64
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Asked:
-    """One room that a client asks for, and what becomes of it.
-
-    Attributes:
-        name: as the client gave it.
-        room: which it is.
-        since: the client's position in it.
-        refused: why it is not joined.
-        recovery: what it missed; None where the room keeps no history.
-        members: about how many the room has; 0 where that is not known.
-        presence: who is there; empty where the room does not say it.
-    """
-
-    name: str
-    room: Room | None = None
-    since: Position | None = None
-    refused: ActionError | None = None
-    recovery: Recovery | None = None
-    members: int = 0
-    presence: Present = field(default_factory=Present)
-    messages: list[object] = field(default_factory=list)
-    more: bool = False
-
-    def entry(self) -> dict[str, object]:
-        """Its part of the reply."""
-        name = self.room.name if self.room else self.name
-        alias = {"asked": self.name} if name != self.name else {}
-        if self.refused:
-            why = {"code": self.refused.code, "message": self.refused.message}
-            return {"room": name, **alias, "success": False, **why}
-        return {"room": name, **alias, "success": True, **self.facts()}
-
-    def facts(self) -> Missed:
-        """What a join says of a room's history, and of presence."""
-        history = self.room.history if self.room else None
-        present: Missed = {"presence": self.presence} if self.presence else {}
-        if history is None or self.recovery is None:
-            return present
-        members: Missed = {"members": self.members} if self.members >= MANY_MEMBERS else {}
-        return {
-            **present,
-            **members,
-            "epoch": self.recovery.position.epoch,
-            "seq": self.recovery.position.seq,
-            "history": {"seconds": history.seconds, "messages": history.messages},
-            "wasRecovering": self.since is not None,
-            "recovered": self.recovery.recovered,
-            "messages": self.messages,
-            "more": self.more,
-        }
 
 
 def join_rooms(
@@ -95,7 +36,7 @@ def join_rooms(
     Raises:
         ActionError: `invalid_rooms`: it is not a list of rooms.
     """
-    asked = [_read(wiring, connection, each) for each in _several(fields, "rooms")]
+    asked = [read_room(wiring, connection, each) for each in several(fields, "rooms")]
     connection = _join_all(wiring, connection, asked)
     joined = [each for each in asked if each.refused is None]
     _enter(wiring, connection, joined)
@@ -112,7 +53,7 @@ def leave_rooms(
     Raises:
         ActionError: `invalid_rooms`: it is not a list of names.
     """
-    asked = [_read(wiring, connection, {"room": name}) for name in _several(fields, "names")]
+    asked = [read_room(wiring, connection, {"room": name}) for name in several(fields, "names")]
     for each in asked:
         if each.room == inbox(connection.user_id):
             each.refused = ActionError("forbidden", "The inbox cannot be left")
@@ -142,7 +83,7 @@ def join_one(
     """
     asked = Asked(room.name, room, to_position(since))
     if not may_join(connection.role, connection.user_id, room):
-        raise _forbidden()
+        raise forbidden()
     join(wiring, connection, room)
     reads = asked.since is not None or position
     _enter(wiring, connection, [asked], reads=reads)
@@ -170,7 +111,7 @@ def join(wiring: Wiring, connection: Connection, room: Room) -> Connection:
     if len(rooms) >= MAX_ROOMS and room.name not in connection.rooms:
         raise ActionError("too_many_rooms", f"A connection is in at most {MAX_ROOMS} rooms")
     if not wiring.store.members.join(connection, room, needs_grant=needs_grant(connection.role, room)):
-        raise _forbidden()
+        raise forbidden()
     return replace(connection, rooms=connection.rooms | {room.name})
 
 
@@ -225,55 +166,6 @@ def positions(wiring: Wiring, connection: Connection, rooms: object) -> dict[str
     return {name: {"epoch": at.epoch, "seq": at.seq} for name, at in places.items()}
 
 
-def to_position(value: object) -> Position | None:
-    """Read a position; None where there is none.
-
-    Raises:
-        ActionError: `invalid_since`: an epoch or a number is missing or wrong.
-    """
-    match value:
-        case None:
-            return None
-        case {"epoch": str(epoch), "seq": int(seq)} if not isinstance(seq, bool):
-            if 0 < len(epoch) <= _MAX_EPOCH and 0 <= seq < 2**53:
-                return Position(epoch, seq)
-    raise ActionError("invalid_since", "A position must be an object with epoch and seq")
-
-
-def _several(fields: Mapping[str, object], what: str) -> list[object]:
-    given = fields.get("rooms")
-    if not isinstance(given, list) or not 1 <= len(given) <= MAX_ROOMS:
-        raise ActionError("invalid_rooms", f"rooms must be a list of 1 to {MAX_ROOMS} {what}")
-    return given
-
-
-def _read(wiring: Wiring, connection: Connection, given: object) -> Asked:
-    name = given.get("room") if isinstance(given, dict) else None
-    # Only what a name may be is repeated, so that the reply stays small.
-    shown = name if isinstance(name, str) and len(name) <= _MAX_NAME and name.isascii() else ""
-    asked = Asked(shown if shown.isprintable() else "")
-    try:
-        asked.room = room_named(wiring, connection, name)
-        asked.since = to_position(given.get("since") if isinstance(given, dict) else None)
-        if not may_join(connection.role, connection.user_id, asked.room):
-            raise _forbidden()
-    except ActionError as error:
-        asked.refused = error
-    return asked
-
-
-def room_named(wiring: Wiring, connection: Connection, name: object) -> Room:
-    """A room by its name, or by the alias of the client's own.
-
-    Raises:
-        ActionError: `invalid_room`.
-    """
-    try:
-        return wiring.store.rooms.called(name, connection.role, connection.user_id)
-    except InvalidNameError:
-        raise ActionError("invalid_room", "There can be no such room") from None
-
-
 def _join_all(wiring: Wiring, connection: Connection, asked: Iterable[Asked]) -> Connection:
     """Join rooms together, and those one by one that cannot be."""
     own = inbox(connection.user_id)
@@ -294,7 +186,7 @@ def _join_all(wiring: Wiring, connection: Connection, asked: Iterable[Asked]) ->
     connection = replace(connection, rooms=connection.rooms | joined)
     for each, room in wanted:
         if not settled.get(room.name, True):
-            each.refused = _forbidden()
+            each.refused = forbidden()
         elif room.name not in settled:
             connection = _join_one(wiring, connection, each, room)
     return connection
@@ -367,7 +259,7 @@ def _check(wiring: Wiring, connection: Connection, read: list[Asked]) -> None:
     for each in read:
         name = each.room.name if each.room else ""
         if not kept or (each.room in with_grant and name not in grants):
-            each.refused, each.recovery = _forbidden(), None
+            each.refused, each.recovery = forbidden(), None
         elif each.recovery is not None:
             each.recovery = each.recovery.allowed_by(grants.get(name), each.since)
 
@@ -404,10 +296,6 @@ def _count(read: Iterable[Asked]) -> None:
 
 def _size(messages: Iterable[Message]) -> int:
     return sum(len(message.envelope.encode()) for message in messages)
-
-
-def _forbidden() -> ActionError:
-    return ActionError("forbidden", "You may not join this room")
 
 
 def _unavailable() -> ActionError:

@@ -16,7 +16,7 @@ from roomcast.errors import InvalidNameError, InvalidSendError, JobError, Roomca
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.report import Failure
 from roomcast.rooms import Room
-from roomcast.sending.audience import of_room
+from roomcast.sending.audience import ToRoom, of_room
 from roomcast.sending.coalescing import is_posted_now, milliseconds
 from roomcast.sending.job import (
     MAX_ROUNDS,

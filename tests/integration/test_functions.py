@@ -12,8 +12,8 @@ from botocore.exceptions import ClientError
 
 from lambdas import connect, count, default, disconnect
 from roomcast import WebSocketService
+from roomcast.functions.asked import MAX_ROOMS
 from roomcast.functions.cold_start import wiring
-from roomcast.functions.joining import MAX_ROOMS
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.rate import Rate

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from roomcast.functions import joining
+from roomcast.functions.asked import read_room
 from roomcast.sending import coalescing, numbering
 from roomcast.sending.audience import ToRoom
 from roomcast.sending.worker import Worker
@@ -74,7 +75,7 @@ _HEADS = Replay.heads
 
 def recovers_first(wiring: Any, connection: Any, fields: Any) -> Any:
     """The history is read before the membership is written."""
-    asked = [joining._read(wiring, connection, each) for each in fields["rooms"]]
+    asked = [read_room(wiring, connection, each) for each in fields["rooms"]]
     good = [each for each in asked if each.refused is None]
     joining._recover(wiring, connection, good)
     for each in good:

@@ -86,7 +86,7 @@ def test_what_was_sent_while_a_client_was_away_comes_with_its_join(
 def test_a_join_of_a_large_room_says_about_how_many_members_it_has(
     service: WebSocketService, member: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roomcast.functions.joining.MANY_MEMBERS", 2)
+    monkeypatch.setattr("roomcast.functions.asked.MANY_MEMBERS", 2)
     service.grant_room(CHAT, "u2")
     let_in("c2=", "u2")
     join({"room": CHAT}, connection_id="c2=")
