@@ -8,6 +8,14 @@ hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long by itself may take ten minutes where the machine is busy."""
+    for item in items:
+        is_long = item.get_closest_marker("slow") or item.get_closest_marker("dynamodb_local")
+        if is_long and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _nobodys_credentials() -> None:
     patch = pytest.MonkeyPatch()
