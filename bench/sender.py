@@ -1,8 +1,9 @@
 """The CPU of one message: roomcast.management_api compared with boto3, aiobotocore, the Node SDK and wrk.
 
 Each sender is a process of its own on one core; nginx serves TLS on the other and answers 1 % of the posts
-with 410, at once or after 10 ms. The figures are the median round of each, from one run, and the ratios
-are what counts: absolute times belong to the machine.
+with 410, at once or after 10 ms. Ours runs over HTTP/1.1 and over HTTP/2, the others over HTTP/1.1, which is
+what they speak. The figures are the median round of each, from one run, and the ratios are what counts:
+absolute times belong to the machine.
 """
 
 import os
@@ -32,6 +33,7 @@ TARGETS = {
     "node_cpu_ratio": (">=", 10.0),
     "wrk_cpu_ratio": ("<=", 1.5),
     "boto3_cpu_ratio_10ms": (">=", 12.0),
+    "boto3_cpu_ratio_http2": (">=", 100.0),
 }
 CONF = """
 load_module {echo};
@@ -43,10 +45,16 @@ http {{
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   ssl_certificate {certificate}; ssl_certificate_key {certificate}; ssl_session_cache shared:s:1m;
-  add_header x-amzn-RequestId c6af9ac6-7b61-11e6-9a41-93e8deadbeef;
+  add_header x-amzn-RequestId $request_id;
   server {{
-    listen 127.0.0.1:{port} ssl backlog=1024;
+    listen 127.0.0.1:{port} ssl http2 backlog=1024;
     location / {{ return 200; }}
+    # Over HTTP/2 `return` comes before the body, which nginx then counts as an attack.
+    location /http2/ {{ echo_read_request_body; echo_status 200; echo -n ""; }}
+    location ~ ^/http2/.*gone=$ {{
+      add_header x-amzn-ErrorType GoneException always;
+      echo_read_request_body; echo_status 410; echo -n "{{}}";
+    }}
     location ~ gone=$ {{ add_header x-amzn-ErrorType GoneException always; return 410 "{{}}"; }}
     location /slow/ {{ echo_sleep 0.01; echo_status 200; echo -n ""; }}
     location ~ ^/slow/.*gone=$ {{
@@ -116,13 +124,17 @@ def main() -> None:
         certificate = Certificate.write(folder / "localhost.pem").path
         environ["NODE_EXTRA_CA_CERTS"] = str(certificate)
         with nginx(folder, certificate) as port:
-            for delay, path in ((0, "local"), (10, "slow")):
+            for delay, path, http2 in ((0, "local", "http2"), (10, "slow", "slow")):
                 url = f"https://localhost:{port}/{path}"
                 for count in (1000,) if chosen.quick else (1000, 10_000):
                     rounds = 3
                     common = [url, certificate, str(count), str(rounds)]
                     senders: dict[str, Any] = {
                         "roomcast": [*python, PEERS / "sender_roomcast.py", *common],
+                        "roomcast, HTTP/2": [
+                            *(*python, PEERS / "sender_roomcast.py"),
+                            *(f"https://localhost:{port}/{http2}", *common[1:], "2"),
+                        ],
                         "boto3, 32 threads": [*python, PEERS / "sender_boto3.py", *common, "32"],
                         "boto3, 64 threads": [*python, PEERS / "sender_boto3.py", *common, "64"],
                         "aiobotocore": [aio, PEERS / "sender_aiobotocore.py", *common],
@@ -149,7 +161,7 @@ def _show(sender: str, taken: dict[str, float]) -> None:
 def _add(figures: dict[str, float], taken: dict[str, dict[str, float]], delay: int) -> None:
     """The ratios; of the boto3s the better one counts. Larger counts overwrite smaller ones."""
     end = f"_{delay}ms" if delay else ""
-    ours = taken["roomcast"]
+    ours, http2 = taken["roomcast"], taken["roomcast, HTTP/2"]
     boto3 = min(taken["boto3, 32 threads"]["cpu_us"], taken["boto3, 64 threads"]["cpu_us"])
     boto3_cold = min(taken["boto3, 32 threads"]["cold_us"], taken["boto3, 64 threads"]["cold_us"])
     figures |= {
@@ -161,6 +173,10 @@ def _add(figures: dict[str, float], taken: dict[str, dict[str, float]], delay: i
         f"boto3_cold_ratio{end}": boto3_cold / ours["cold_us"],
         f"node_cold_ratio{end}": taken["Node SDK"]["cold_us"] / ours["cold_us"],
         f"cpu_us{end}": ours["cpu_us"],
+        f"boto3_cpu_ratio_http2{end}": boto3 / http2["cpu_us"],
+        f"wrk_cpu_ratio_http2{end}": http2["cpu_us"] / taken["wrk"]["cpu_us"],
+        f"messages_per_second_http2{end}": http2["per_second"],
+        f"cpu_us_http2{end}": http2["cpu_us"],
     }
 
 

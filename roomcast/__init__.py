@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from roomcast.functions.context import Context
     from roomcast.functions.replies import Missed, Place, Published
     from roomcast.management_api.client import ManagementApi
-    from roomcast.management_api.pool import PoolLimits
+    from roomcast.management_api.limits import PoolLimits
     from roomcast.names import Role
     from roomcast.rooms import Kind, Retention, Rooms
     from roomcast.schema import Number, Refusal, Text
@@ -67,7 +67,7 @@ _MODULES = {
     "Missed": "functions.replies",
     "Number": "schema",
     "Place": "functions.replies",
-    "PoolLimits": "management_api.pool",
+    "PoolLimits": "management_api.limits",
     "Position": "store.replay",
     "Presence": "store.presence",
     "Published": "functions.replies",

@@ -114,6 +114,7 @@ class Settings:
             form that the stack's outputs give is taken as well.
         fanout_queue_url: `WEBSOCKET_FANOUT_QUEUE_URL`.
         fanout_rate: `WEBSOCKET_FANOUT_RATE`, how many posts a second one worker of the queue makes at most.
+        http2: `WEBSOCKET_HTTP2`, `true` or `false`: offer HTTP/2 to the management API.
         jwt_secret: `JWT_SECRET`, at least 32 bytes. Not shown by `repr`.
         jwt_secret_name: `WEBSOCKET_JWT_SECRET_NAME`, the secret's name or ARN in Secrets Manager.
         jwks_url: `WEBSOCKET_JWKS_URL`, where the public keys are with RS256 and ES256.
@@ -140,6 +141,7 @@ class Settings:
     callback_url: str | None = None
     fanout_queue_url: str | None = None
     fanout_rate: int = 600
+    http2: bool = False
     jwt_secret: str | None = None
     jwt_secret_name: str | None = None
     jwks_url: str | None = None
@@ -184,6 +186,7 @@ class Settings:
             callback_url=CallbackUrl.parse(url).url if url else None,
             fanout_queue_url=env.get("WEBSOCKET_FANOUT_QUEUE_URL") or None,
             fanout_rate=_count(env, "WEBSOCKET_FANOUT_RATE", 600),
+            http2=_choice(env, "WEBSOCKET_HTTP2", "false", "true") == "true",
             jwt_secret=check_secret("JWT_SECRET", secret) if secret else None,
             jwt_secret_name=env.get("WEBSOCKET_JWT_SECRET_NAME") or None,
             jwks_url=env.get("WEBSOCKET_JWKS_URL") or None,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from roomcast.app import App
     from roomcast.management_api.client import ManagementApi
-    from roomcast.management_api.pool import PoolLimits
+    from roomcast.management_api.limits import PoolLimits
     from roomcast.sending.job import SendLimits
     from roomcast.sending.job_queue import JobQueue
     from roomcast.sending.sender import Sender
@@ -117,12 +117,15 @@ class Wiring:
             SettingsError: its URL is not set.
         """
         from roomcast.management_api.client import ManagementApi
-        from roomcast.management_api.pool import PoolLimits
+        from roomcast.management_api.limits import PoolLimits
 
         if not self.settings.callback_url:
             raise SettingsError(callback_url.KEY, "is not set")
         return ManagementApi(
-            self.settings.callback_url, session=self._session, limits=self.pool_limits or PoolLimits()
+            self.settings.callback_url,
+            session=self._session,
+            limits=self.pool_limits or PoolLimits(),
+            http2=self.settings.http2,
         )
 
     @functools.cached_property

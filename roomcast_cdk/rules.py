@@ -4,6 +4,9 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+LOG_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653)
+"""The retention times that both CloudWatch Logs and CDK accept."""
+
 
 class Rule(NamedTuple):
     """A check of one value.

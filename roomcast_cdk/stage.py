@@ -10,7 +10,7 @@ from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from roomcast_cdk.checks import check_each, check_quotas, check_together
-from roomcast_cdk.rules import flag, mapping, number, one_of, text, texts, whole
+from roomcast_cdk.rules import LOG_DAYS, flag, mapping, number, one_of, text, texts, whole
 from roomcast_cdk.setting import Reader, Setting, StageError, as_variable, setting
 from roomcast_dev import quotas
 
@@ -19,9 +19,6 @@ LOCAL = "local"
 
 ACCOUNT = "account"
 """In the place of a stage's name: the stack that all stages of an account and region share."""
-
-LOG_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653)
-"""The retention times that both CloudWatch Logs and CDK accept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +80,9 @@ class Stage:
         default=500,
         env="WEBSOCKET_FANOUT_RATE",
         reader="worker",
+    )
+    fanout_http2: bool = setting(
+        flag(), "workers offer HTTP/2", default=False, env="WEBSOCKET_HTTP2", reader="worker"
     )
     gateway_logs: bool = setting(
         flag(),

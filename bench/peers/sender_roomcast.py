@@ -1,4 +1,4 @@
-"""Posts with our own sender. Arguments: endpoint, certificate, how many, rounds, share of 410s."""
+"""Posts with our own sender. Arguments: endpoint, certificate, how many, rounds, and `2` for HTTP/2."""
 
 import ssl
 import sys
@@ -16,6 +16,7 @@ gateway = ManagementApi(
     region="us-east-1",
     credentials=Credentials("AKID", "SECRET"),
     ssl_context=ssl.create_default_context(cafile=certificate),
+    http2=sys.argv[5:] == ["2"],
 )
 
 

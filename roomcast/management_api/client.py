@@ -1,9 +1,9 @@
 """The management API (`@connections`): the only folder that knows how a post gets there.
 
 API Gateway has no batch call, so a message to N connections is N signed HTTPS requests. Here they go out
-over a pool of keep-alive connections (HTTP/1.1 on TLS, at most `PoolLimits.max_connections`) that one private
-event loop in a daemon thread serves. So the calls are plain blocking functions that work from any thread,
-from inside a running event loop too, and sends that run at the same time share the pool fairly.
+over a pool of kept connections (TLS with HTTP/1.1 or HTTP/2, at most `PoolLimits.max_connections`) that one
+private event loop in a daemon thread serves. So the calls are plain blocking functions that work from any
+thread, from inside a running event loop too, and sends that run at the same time share the pool fairly.
 
 A request is retried only when that is safe or when the response asks for it: see `ManagementApi.post`.
 """
@@ -29,7 +29,8 @@ from roomcast.aws_client.credentials import (
 )
 from roomcast.callback_url import CallbackUrl
 from roomcast.errors import ManagementApiError
-from roomcast.management_api.pool import Pool, PoolLimits
+from roomcast.management_api.limits import PoolLimits
+from roomcast.management_api.pool import Pool
 from roomcast.management_api.report import PostReport
 from roomcast.management_api.send import Send
 from roomcast.management_api.sigv4 import Signer
@@ -54,6 +55,8 @@ class ManagementApi:
         session: botocore's, for what the two leave out.
         ssl_context: for a private certificate authority; `AWS_CA_BUNDLE` is followed without it.
         limits: how hard it tries.
+        http2: offer HTTP/2 in the TLS handshake, by ALPN; HTTP/1.1 is spoken where the server does not
+            choose it, and without TLS. It sets the protocols of `ssl_context`.
 
     Nothing is opened, looked up or imported from botocore before the first call. One object serves any
     number of threads; make one and keep it, its connections stay warm. After `fork` it starts anew.
@@ -74,6 +77,7 @@ class ManagementApi:
         session: "botocore.session.Session | None" = None,
         ssl_context: ssl.SSLContext | None = None,
         limits: PoolLimits = PoolLimits(),  # noqa: B008  frozen
+        http2: bool = False,
     ) -> None:
         self._callback_url = CallbackUrl.parse(callback_url)
         self._region = region
@@ -81,6 +85,7 @@ class ManagementApi:
         self._session = session
         self._ssl_context = ssl_context
         self._limits = limits
+        self._http2 = http2
         self.has_sent = False
         self._lock = threading.Lock()
         self._pool: Pool | None = None
@@ -264,6 +269,8 @@ class ManagementApi:
                 if self._callback_url.tls:
                     bundle = os.environ.get("AWS_CA_BUNDLE")
                     context = self._ssl_context or ssl.create_default_context(cafile=bundle)
+                    if self._http2:
+                        context.set_alpn_protocols(["h2", "http/1.1"])
                 self._pool = Pool(self._callback_url, context, self._limits)
                 # Also ends the thread of a client that nobody closed, at the latest with the interpreter.
                 self._stop = weakref.finalize(self, self._pool.stop)

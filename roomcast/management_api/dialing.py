@@ -41,6 +41,16 @@ class Dialer:
         self._session = sock.session
         return True
 
+    @staticmethod
+    def has_chosen_http2(sock: socket.socket) -> bool:
+        """Whether both sides of a connection have agreed on HTTP/2."""
+        return isinstance(sock, ssl.SSLSocket) and sock.selected_alpn_protocol() == "h2"
+
+    def offer_http1(self) -> None:
+        """Offer nothing but HTTP/1.1 on the connections to come."""
+        if self._ssl_context is not None:
+            self._ssl_context.set_alpn_protocols(["http/1.1"])
+
     async def dial(self) -> socket.socket:
         """Open one connection.
 

@@ -8,49 +8,27 @@ import os
 import random
 import ssl
 import threading
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from roomcast.callback_url import CallbackUrl
 from roomcast.management_api.dialing import Dialer
 from roomcast.management_api.http1 import Response
-from roomcast.management_api.pacing import Brake, Pace
+from roomcast.management_api.http1_wire import Http1Wire
+from roomcast.management_api.http2_stream import Event
+from roomcast.management_api.http2_wire import Http2Wire
+from roomcast.management_api.limits import PoolLimits
 from roomcast.management_api.report import Failure, Outcome
 from roomcast.management_api.send import Post, Send
-from roomcast.management_api.wire import STALE, Wire
+from roomcast.management_api.turns import Turns
+from roomcast.management_api.wire import Wire
 from roomcast.plain_text import plain
 
-_POSTS_PER_CONNECTION = 4
+_POSTS_PER_REQUEST = 4  # that a connection takes at once
 _SLOW = 0.02  # s; a request that is out for longer does not count on its connection coming free soon
 _SWEEP = 0.1  # s
 _CLOSED = Failure("closed by the caller")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolLimits:
-    """How hard a pool tries.
-
-    Attributes:
-        max_connections: TCP connections open at once, as needed: one more for every four posts that wait.
-        connect_timeout: seconds for one TCP connection, its TLS handshake included.
-        request_timeout: seconds without a whole response after which the outcome of a request is unknown.
-        max_tries: of one receiver, in one call.
-        throttled_tries: of one receiver while 429s come for many.
-        backoff_base: seconds; the n-th retry waits a random time in [0, min(cap, base * 2**n)] (full jitter).
-        backoff_cap: seconds; see `backoff_base`.
-        stale: seconds of idleness after which the server may have closed a connection unseen.
-    """
-
-    max_connections: int = 64
-    connect_timeout: float = 3.0
-    request_timeout: float = 5.0
-    max_tries: int = 5
-    throttled_tries: int = 12
-    backoff_base: float = 0.1
-    backoff_cap: float = 3.0
-    stale: float = STALE
 
 
 class Pool:
@@ -73,14 +51,12 @@ class Pool:
         self.loop = asyncio.SelectorEventLoop()
         self._limits = limits
         self._dialer = Dialer(self.loop, callback_url, ssl_context)
-        self._sends: deque[Send] = deque()
+        self._turns = Turns(self._wake_at)
         self._wires: set[Wire] = set()
-        self._idle: list[Wire] = []
+        self._idle: list[Wire] = []  # those with room
         self._opening = 0
         self._open_failures = 0
         self._open_after = 0.0
-        self._brake = Brake()
-        self._paces: dict[float, Pace] = {}
         self._wake: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -127,7 +103,7 @@ class Pool:
             self.loop.close()
 
     async def _shut(self) -> None:
-        for send in list(self._sends):
+        for send in list(self._turns.sends):
             self._end(send, _CLOSED)
         for task in self._tasks:
             task.cancel()
@@ -149,10 +125,7 @@ class Pool:
             send.deadline = ends
             send.timer = self.loop.call_at(ends, self._end, send, Failure(out_of_time=True))
             self._settled(send)  # all may be settled already, or only slow clients left
-        if send.pace is None and send.rate is not None:
-            send.pace = self._paces.setdefault(send.rate, Pace(send.rate, self.loop.time()))
-        if send.left and send not in self._sends:
-            self._sends.append(send)
+        self._turns.add(send, self.loop.time())
         if self._sweeper is None:
             self._sweeper = self.loop.call_later(_SWEEP, self._sweep)
         self._pump()
@@ -163,48 +136,26 @@ class Pool:
             return
         send.deadline = 0.0
         send.give_up(failure)
-        for wire in [w for w in self._wires if w.post is not None and w.post.send is send]:
-            self._lose(wire, failure, answering=True)
+        for wire in list(self._wires):
+            self._give_up(wire, [post for post in wire.posts() if post.send is send], failure)
+        self._pump()
         self._forget(send)
 
     def _forget(self, send: Send) -> None:
-        if send in self._sends:
-            self._sends.remove(send)
+        self._turns.remove(send)
         if send.timer is not None:
             send.timer.cancel()
 
     def _sweep(self) -> None:
         """Give up requests without an answer."""
         now = self.loop.time()
-        for wire in [w for w in self._wires if w.post and now - w.began > self._limits.request_timeout]:
-            self._lost(wire, f"no answer in {self._limits.request_timeout:g} s", answering=True)
+        failure = Failure(f"no answer in {self._limits.request_timeout:g} s")
+        for wire in list(self._wires):
+            self._give_up(wire, wire.posts(now - self._limits.request_timeout), failure)
         self._pump()
-        self._sweeper = self.loop.call_later(_SWEEP, self._sweep) if self._sends else None
+        self._sweeper = self.loop.call_later(_SWEEP, self._sweep) if self._turns.sends else None
 
-    # Which post goes out next, and on what.
-
-    def _next(self, now: float) -> Post | None:
-        """The next post that may go out now: from each send in turn, at its pace and under the brake."""
-        brake = self._brake.pace
-        if brake is not None and not brake.due(now):
-            if any(send.ready for send in self._sends):
-                self._wake_at(now + brake.wait(now))
-            return None
-        for _ in range(len(self._sends)):
-            send = self._sends[0]
-            if len(self._sends) > 1:
-                self._sends.rotate(-1)
-            if not send.ready:
-                continue
-            if send.pace is not None:
-                if not send.pace.due(now):
-                    self._wake_at(now + send.pace.wait(now))
-                    continue
-                send.pace.spend(now)
-            if brake is not None:
-                brake.spend(now)
-            return send.ready.popleft()
-        return None
+    # Which connection takes the next post.
 
     def _wake_at(self, when: float) -> None:
         if self._wake is None or when < self._wake.when():
@@ -217,35 +168,38 @@ class Pool:
         self._pump()
 
     def _pump(self) -> None:
-        """Hand posts to idle connections; open more connections where posts have to wait."""
+        """Hand posts to connections with room; open more connections where posts have to wait."""
         now = self.loop.time()
         while self._idle:
-            if not self._idle[-1].is_usable(now):
-                self._drop(self._idle[-1])
+            wire = self._idle[-1]
+            if not wire.is_usable(now):
+                self._drop(wire)
                 continue
-            post = self._next(now)
-            if post is None:
+            more = wire.fill(self._turns, now)
+            self._sort(wire)
+            if not more:
                 return
-            self._idle.pop().start(post, now)
         self._open_more(now)
 
+    def _sort(self, wire: Wire) -> None:
+        """Keep a connection among those with room or not, as it is."""
+        if wire not in self._wires or not wire.has_room:
+            if wire in self._idle:
+                self._idle.remove(wire)
+        elif wire not in self._idle:
+            self._idle.append(wire)
+
     def _open_more(self, now: float) -> None:
-        due = 0
-        for send in self._sends:
-            count = len(send.ready)
-            for pace in (self._brake.pace, send.pace):
-                if pace is not None and count:
-                    count = min(count, pace.due(now))
-                    if not count:
-                        self._wake_at(now + pace.wait(now))
-            due += count
+        due = self._turns.due(now)
         if not due:
             return
         if now < self._open_after:
             self._wake_at(self._open_after)
             return
-        slow = sum(w.post is not None and now - w.began > _SLOW for w in self._wires)
-        wanted = min(slow + -(-due // _POSTS_PER_CONNECTION), self._limits.max_connections)
+        width = max((wire.width for wire in self._wires), default=1)
+        slow = sum(len(wire.posts(now - _SLOW)) for wire in self._wires) // width
+        most = min(self._limits.max_connections, -(-self._limits.max_requests // width))
+        wanted = min(slow + -(-due // (_POSTS_PER_REQUEST * width)), most)
         if not self._wires or (self._dialer.wants_session and not slow):
             # The first shows whether there is a way at all, and its TLS session makes the others cheaper.
             wanted = 1
@@ -256,17 +210,32 @@ class Pool:
     async def _open(self) -> None:
         try:
             async with asyncio.timeout(self._limits.connect_timeout):
-                sock = await self._dialer.dial()
+                wire = await self._connect()
         except Exception as error:  # noqa: BLE001  whatever it is, the receivers must be accounted for
             self._not_opened(error)
             return
         finally:
             self._opening -= 1
         self._open_failures = 0
-        wire = Wire(self.loop, sock, on_response=self._answered, on_loss=self._lost, stale=self._limits.stale)
         self._wires.add(wire)
         self._idle.append(wire)
         self._pump()
+
+    async def _connect(self) -> Wire:
+        sock = await self._dialer.dial()
+        stale = self._limits.stale
+        if not self._dialer.has_chosen_http2(sock):
+            return Http1Wire(self.loop, sock, on_response=self._answered, on_loss=self._lost, stale=stale)
+        wire = Http2Wire(self.loop, sock, on_events=self._happened, on_loss=self._lost, stale=stale)
+        try:
+            await wire.greet()
+        except BaseException:
+            wire.close()
+            raise
+        finally:
+            if wire.needs_http1:
+                self._dialer.offer_http1()
+        return wire
 
     def _not_opened(self, error: Exception) -> None:
         """Try again after a pause, or give up what waits if there is no way at all."""
@@ -275,7 +244,7 @@ class Pool:
         useless = isinstance(error, ssl.SSLCertVerificationError) or not isinstance(error, OSError)
         if not self._wires and (useless or self._open_failures >= self._limits.max_tries):
             self._open_failures = 0
-            for send in list(self._sends):
+            for send in list(self._turns.sends):
                 send.give_up(Failure(plain(f"cannot connect: {type(error).__name__} {error}")))
                 self._forget(send)
             return
@@ -283,18 +252,55 @@ class Pool:
         self._open_after = self.loop.time() + pause
         self._wake_at(self._open_after)
 
-    def _answered(self, wire: Wire, post: Post, response: Response, *, reusable: bool) -> None:
-        """A whole response came."""
+    def _answered(self, wire: Http1Wire, post: Post, response: Response, *, reusable: bool) -> None:
+        """A whole response came over HTTP/1.1."""
         now = self.loop.time()
-        status = response.status
         wire.post = None
+        self._judge(post, response, now)
+        if not reusable:
+            self._drop(wire)
+            self._pump()
+            return
+        self._keep_session(wire)
+        if not wire.fill(self._turns, now, following=True):
+            wire.idle_since = now
+            self._idle.append(wire)
+
+    def _happened(self, wire: Http2Wire, events: list[Event]) -> None:
+        """Requests over HTTP/2 have ended, or there is room for others."""
+        now = self.loop.time()
+        for stream, how in events:
+            if isinstance(how, Response):
+                self._judge(stream.post, how, now)
+            elif how.refused:
+                self._retry(stream.post, Failure(how.reason))
+            else:
+                self._settle(stream.post, Outcome.UNKNOWN, Failure(how.reason))
+        if events:
+            self._keep_session(wire)
+        if wire.needs_http1:
+            self._dialer.offer_http1()
+        wire.fill(self._turns, now, following=True)
+        self._sort(wire)
+        if wire.is_leaving:
+            if not wire.posts():
+                self._drop(wire)
+            self._pump()
+
+    def _keep_session(self, wire: Wire) -> None:
+        if self._dialer.wants_session and self._dialer.keep_session(wire.sock):
+            self.loop.call_soon(self._pump)
+
+    def _judge(self, post: Post, response: Response, now: float) -> None:
+        """Settle a post by its response, or try it again."""
+        status = response.status
         first = post.tries == 0 and not post.send.again
-        self._brake.count(now, post.connection_id, throttled=status == 429, first=first)
+        self._turns.brake.count(now, post.connection_id, throttled=status == 429, first=first)
         if 200 <= status < 300:
             self._settle(post, Outcome.SENT)
         elif status == 410:
             self._settle(post, Outcome.GONE)
-        elif status == 429 and (post.throttled or self._brake.is_on()):
+        elif status == 429 and (post.throttled or self._turns.brake.is_on()):
             post.throttled = True
             failure = Failure(response.error, status, throttled=True)
             self._retry(post, failure, tries=self._limits.throttled_tries)
@@ -304,36 +310,27 @@ class Pool:
             self._sign_again(post, Failure(response.error, status))
         else:
             self._settle(post, Outcome.FAILED, Failure(response.error, status))
-        if not reusable:
+
+    def _give_up(self, wire: Wire, posts: list[Post], failure: Failure) -> None:
+        """End requests that wait for an answer; their connection takes no others."""
+        for post in posts:
+            self._ended(post, failure, arrived=wire.give_up(post))
+        if posts and not wire.posts():
             self._drop(wire)
-            self._pump()
-            return
-        if self._dialer.wants_session and self._dialer.keep_session(wire.sock):
-            self.loop.call_soon(self._pump)
-        following = self._next(now)
-        if following is not None:
-            wire.start(following, now, following=True)
-        else:
-            wire.idle_since = now
-            self._idle.append(wire)
 
     def _lost(self, wire: Wire, reason: str, *, answering: bool = False) -> None:
-        self._lose(wire, Failure(reason), answering=answering)
-
-    def _lose(self, wire: Wire, failure: Failure, *, answering: bool) -> None:
-        """A connection broke or was given up; its request, if any, is retried or ends.
-
-        Args:
-            answering: whether the request had, or may have, arrived for sure.
-        """
-        post, wire.post = wire.post, None
+        """A connection broke: what is not answered is retried or ends."""
+        posts = wire.lose(answering=answering)
         self._drop(wire)
-        if post is not None:
-            if not wire.written or (wire.was_idle and not answering):
-                self._retry(post, failure)
-            else:
-                self._settle(post, Outcome.UNKNOWN, failure)
+        for post, arrived in posts:
+            self._ended(post, Failure(reason), arrived=arrived)
         self._pump()
+
+    def _ended(self, post: Post, failure: Failure, *, arrived: bool) -> None:
+        if arrived:
+            self._settle(post, Outcome.UNKNOWN, failure)
+        else:
+            self._retry(post, failure)
 
     def _drop(self, wire: Wire) -> None:
         self._wires.discard(wire)

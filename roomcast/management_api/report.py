@@ -69,7 +69,10 @@ class PostReport:
 
     def settle(self, connection_id: str, outcome: Outcome, failure: Failure | None = None) -> None:
         """Enter a receiver into its one list."""
-        _LISTS[outcome](self).append(connection_id)
+        if outcome is Outcome.SENT:  # nearly always
+            self.sent.append(connection_id)
+        else:
+            _LISTS[outcome](self).append(connection_id)
         if failure is not None:
             self.failures[connection_id] = failure
 

@@ -1,24 +1,16 @@
-"""One TCP connection to the management API: a request written, its response read."""
+"""One connection to the management API, whichever HTTP it speaks: what the pool does with it."""
 
 import asyncio
 import socket
-import ssl
 import time
+from abc import ABC, abstractmethod
 from typing import Protocol
 
-from roomcast.management_api.http1 import BadResponseError, Response, parse_response
 from roomcast.management_api.send import Post
+from roomcast.management_api.turns import Turns
 
 MAX_IDLE = 20.0
 """Seconds; less than any server's own limit, and a function that was frozen finds connections dead."""
-STALE = 0.5
-"""Seconds; idle for longer than this, a connection may have been closed by the server unseen."""
-
-
-class OnResponse(Protocol):
-    """Takes a whole response; `reusable`: whether the connection can take another request."""
-
-    def __call__(self, wire: "Wire", post: Post, response: Response, *, reusable: bool) -> None: ...
 
 
 class OnLoss(Protocol):
@@ -27,53 +19,26 @@ class OnLoss(Protocol):
     def __call__(self, wire: "Wire", reason: str, *, answering: bool = False) -> None: ...
 
 
-class Wire:
-    """One keep-alive TCP connection: at most one request at a time, none sent ahead.
+class Wire(ABC):
+    """One keep-alive TCP connection.
 
     Args:
         loop: watches the socket.
         sock: connected, past its TLS handshake, non-blocking.
-        on_response: called with each whole response.
         on_loss: called when the connection broke, or brought what is not a response.
         stale: seconds of idleness after which the server may have closed it unseen.
     """
 
-    __slots__ = (
-        "_data",
-        "_idle_since",
-        "_idle_since_wall",
-        "_loop",
-        "_on_loss",
-        "_on_response",
-        "_out",
-        "_stale",
-        "began",
-        "post",
-        "sock",
-        "was_idle",
-        "written",
-    )
+    __slots__ = ("_idle_since", "_idle_since_wall", "_loop", "_on_loss", "_out", "_stale", "sock")
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        *,
-        on_response: OnResponse,
-        on_loss: OnLoss,
-        stale: float = STALE,
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, *, on_loss: OnLoss, stale: float
     ) -> None:
         self._loop = loop
-        self._on_response = on_response
         self._on_loss = on_loss
         self._stale = stale
-        self.sock = sock
-        self._data = b""
         self._out: memoryview | None = None
-        self.post: Post | None = None
-        self.began = 0.0
-        self.written = False
-        self.was_idle = False
+        self.sock = sock
         self.idle_since = loop.time()
         loop.add_reader(sock, self._readable)
 
@@ -91,86 +56,56 @@ class Wire:
         does not."""
         return max(now - self._idle_since, time.time() - self._idle_since_wall)
 
-    def is_usable(self, now: float) -> bool:
-        """Whether an idle connection may still be posted to."""
-        idle = self._idle(now)
-        if not self._stale < idle < MAX_IDLE:
-            return idle <= self._stale
-        try:
-            self.sock.recv(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return True
-        except OSError:
-            return False
-        return False  # it has ended, or has bytes that nobody asked for
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """How many requests it takes at once."""
 
-    def start(self, post: Post, now: float, *, following: bool = False) -> None:
-        """Send the request of `post`; `following`: right after an answer, so that it was not idle."""
-        self.post = post
-        self.was_idle = not following and self._idle(now) > self._stale
-        self.began = now
-        self.written = False
-        request = post.send.signer.request(post.connection_id)
-        try:
-            count = self.sock.send(request)
-        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            count = 0
-        except OSError as error:
-            self._on_loss(self, type(error).__name__)
-            return
-        self.written = count > 0
-        if count < len(request):
-            self._out = memoryview(request)[count:]
-            self._loop.add_writer(self.sock, self._writable)
+    @property
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Whether it takes another request now."""
+
+    @abstractmethod
+    def posts(self, before: float = float("inf")) -> list[Post]:
+        """Those whose requests are out; only those that went out before a moment, of the loop's clock."""
+
+    @abstractmethod
+    def is_usable(self, now: float) -> bool:
+        """Whether a connection with room may still be posted to."""
+
+    @abstractmethod
+    def fill(self, turns: Turns, now: float, *, following: bool = False) -> bool:
+        """Take posts while there is room; return False if there are no more that may go out now.
+
+        Args:
+            turns: where the posts are.
+            now: seconds of the loop's clock.
+            following: whether an answer has just come, so that it was not idle.
+        """
+
+    @abstractmethod
+    def give_up(self, post: Post) -> bool:
+        """Let go of one post, and take no others; return whether the server may have its request."""
+
+    @abstractmethod
+    def lose(self, *, answering: bool) -> list[tuple[Post, bool]]:
+        """Let go of all posts as the connection has ended: each, and whether the server may have its request.
+
+        Args:
+            answering: as in `OnLoss`.
+        """
 
     def close(self) -> None:
         """Close at once. TLS takes no leave: the answers were all read, so nothing can be cut off."""
+        if self.sock.fileno() < 0:
+            return
         self._loop.remove_reader(self.sock)
         if self._out is not None:
             self._loop.remove_writer(self.sock)
             self._out = None
         self.sock.close()
 
-    def _writable(self) -> None:
-        assert self._out is not None  # noqa: S101
-        # TLS may have taken bytes of a record that it could not yet write.
-        self.written = True
-        try:
-            count = self.sock.send(self._out)
-        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            return
-        except OSError as error:
-            self._on_loss(self, type(error).__name__)
-            return
-        self._out = self._out[count:]
-        if not self._out:
-            self._loop.remove_writer(self.sock)
-            self._out = None
-
+    @abstractmethod
     def _readable(self) -> None:
-        try:
-            data = self.sock.recv(65536)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
-        except OSError as error:
-            self._on_loss(self, type(error).__name__, answering=bool(self._data))
-            return
-        post = self.post
-        if post is None:  # the server closes an idle connection, or says what nobody asked for
-            self._on_loss(self, "closed")
-            return
-        ended = not data
-        if self._data:
-            data = self._data + data
-        try:
-            response = parse_response(data, ended=ended) if data else None
-        except BadResponseError as error:
-            self._on_loss(self, f"bad answer: {error}", answering=True)
-            return
-        if response is not None:
-            self._data = b""
-            self._on_response(self, post, response, reusable=response.keep_alive and self._out is None)
-        elif ended:
-            self._on_loss(self, "closed without a whole answer", answering=bool(data))
-        else:
-            self._data = data
+        """Read what has come."""

@@ -23,6 +23,7 @@ from urllib.request import Request, urlopen
 
 from websockets.exceptions import ConnectionClosed
 
+from roomcast.management_api.client import ManagementApi
 from tests.conformance.target import SECONDS, Target, closing, outcome
 
 KB = 1024
@@ -250,12 +251,29 @@ def _within(seconds: float, ask: Callable[[], Any], wanted: Any) -> Any:
     return answer
 
 
+def _posts_over_http2(target: Target) -> dict[str, int]:
+    """What becomes of our own posts where HTTP/2 is offered."""
+    with target.client() as (_, connection_id):
+        management_api = ManagementApi(
+            target.callback_url, region=target.region, session=target.session, http2=True
+        )
+        with contextlib.closing(management_api):
+            report = management_api.post([connection_id, UNKNOWN_ID], b"over HTTP/2", budget=SECONDS)
+    outcomes = ("sent", "gone", "failed", "unknown")
+    return {outcome: len(getattr(report, outcome)) for outcome in outcomes}
+
+
 MANAGEMENT = (
     Row("a post arrives as it was", _arrives('{"text": "żółw"}'.encode()), [200, True]),
     Row("a post of 128 KB", _arrives(b"x" * (128 * KB)), [200, True]),
     Row("a post of 128 KB and a byte", _post(b"x" * (128 * KB + 1)), [413, "PayloadTooLargeException"]),
     Row("a connection that is not there", _of(UNKNOWN_ID), [GONE, GONE, GONE]),
     Row("a closed connection", _closed, GONE),
+    Row(
+        "our posts where HTTP/2 is offered",
+        _posts_over_http2,
+        {"sent": 1, "gone": 1, "failed": 0, "unknown": 0},
+    ),
     Row("a URL without the stage", _elsewhere(""), [403, "ForbiddenException"]),
     Row("a URL of another stage", _elsewhere("/no-such-stage"), [403, "ForbiddenException"]),
     Row("a request that is not signed", _unsigned, [403, {"message": "Missing Authentication Token"}]),

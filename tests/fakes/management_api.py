@@ -18,6 +18,7 @@ import socket
 import ssl
 import threading
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,8 @@ from urllib.parse import unquote
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.fakes.http2 import Http2Conversation
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Reply:
         delivers: whether the message reaches the client; by default with every 2xx.
         delay: seconds before the answer.
         how: `whole` answers; `hang` never answers; `reset` breaks the connection (RST) once the request
-            is there; `half` breaks it within the answer; `garbage` answers something that is not HTTP.
+            is there; `half` breaks it within the answer; `garbage` answers something that is not HTTP. Over
+            HTTP/2 only: `reset_stream` and `half_stream` break this request and no other, and `refused` says
+            that it was not processed.
         body: `sized` with a Content-Length, `chunked`, `until_close` without either, `none` as 204 does.
         then: `keep` the connection, `close` it and say so, or `vanish`: close it unannounced.
         pieces: send the answer in this many writes.
@@ -50,7 +55,9 @@ class Reply:
     error: str = ""
     delivers: bool | None = None
     delay: float = 0.0
-    how: Literal["whole", "hang", "reset", "half", "garbage"] = "whole"
+    how: Literal["whole", "hang", "reset", "half", "garbage", "reset_stream", "half_stream", "refused"] = (
+        "whole"
+    )
     body: Literal["sized", "chunked", "until_close", "none"] = "sized"
     then: Literal["keep", "close", "vanish"] = "keep"
     pieces: int = 1
@@ -68,6 +75,9 @@ HANG = Reply(how="hang")
 RESET = Reply(how="reset")
 RESET_WITHIN_ANSWER = Reply(how="half", delivers=True)
 GARBAGE = Reply(how="garbage")
+RESET_STREAM = Reply(how="reset_stream")
+RESET_STREAM_WITHIN_ANSWER = Reply(how="half_stream", delivers=True)
+REFUSED = Reply(how="refused")
 
 _NAMES = {200: "OK", 204: "No Content"}
 
@@ -99,6 +109,10 @@ class FakeManagementApi:
         access_key: if set, requests signed with another one get 403 `ExpiredTokenException`.
         limit: if set, the account's quota: requests a second, with a bucket of a tenth. What is over it
             gets a 429, whoever it is for.
+        http2: whether it chooses HTTP/2 where a client offers it; needs a certificate.
+        streams: over HTTP/2, how many requests it takes at once on a connection.
+        window: over HTTP/2, how many bytes of a body it takes before it says that it takes more.
+        table: over HTTP/2, bytes of the table of header fields that it keeps.
     """
 
     certificate: "Certificate | None" = None
@@ -106,6 +120,10 @@ class FakeManagementApi:
     stage: str = "/local"
     access_key: str | None = None
     limit: float | None = None
+    http2: bool = False
+    streams: int = 100
+    window: int = 65535
+    table: int = 4096
     requests: list[Request] = field(default_factory=list)
     delivered: defaultdict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     deleted: list[str] = field(default_factory=list)
@@ -114,7 +132,7 @@ class FakeManagementApi:
     _tokens: float = 0.0
     _filled_at: float = 0.0
     _scripts: dict[str, deque[Reply]] = field(default_factory=dict)
-    _conversations: "set[_Conversation]" = field(default_factory=set)
+    _conversations: "set[_Conversation | Http2Conversation]" = field(default_factory=set)
 
     def __enter__(self) -> Self:
         # Bound here, so that a port in use is an error here; served on the thread, whatever runs here.
@@ -151,15 +169,27 @@ class FakeManagementApi:
 
     def hang_up(self) -> None:
         """Close every open connection now, as a server does with idle ones; returns when it is done."""
-        closed = threading.Event()
+        self._of_each(lambda conversation: conversation.hang_up())
 
-        def close_all() -> None:
+    def over_http2(self, act: Callable[[Http2Conversation], None]) -> None:
+        """Do something with every open HTTP/2 connection; returns when it is done."""
+
+        def act_on(conversation: _Conversation | Http2Conversation) -> None:
+            if isinstance(conversation, Http2Conversation):
+                act(conversation)
+
+        self._of_each(act_on)
+
+    def _of_each(self, act: "Callable[[_Conversation | Http2Conversation], object]") -> None:
+        done = threading.Event()
+
+        def act_on_all() -> None:
             for conversation in list(self._conversations):
-                conversation.hang_up()
-            closed.set()
+                act(conversation)
+            done.set()
 
-        self._loop.call_soon_threadsafe(close_all)
-        closed.wait()
+        self._loop.call_soon_threadsafe(act_on_all)
+        done.wait()
 
     def reply_to(self, request: Request) -> Reply:
         """Take note of a request and choose its reply."""
@@ -190,6 +220,8 @@ class FakeManagementApi:
 
     def _serve(self, sock: socket.socket) -> None:
         context = self.certificate.server_context() if self.certificate else None
+        if context and self.http2:
+            context.set_alpn_protocols(["h2"])
         listening = self._loop.create_server(lambda: _Conversation(self), sock=sock, ssl=context)
         server = self._loop.run_until_complete(listening)
         self._listens.set()
@@ -211,8 +243,14 @@ class _Conversation(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
         self._api.opened += 1
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() == "h2":
+            over_http2 = Http2Conversation(self._api)
+            transport.set_protocol(over_http2)
+            over_http2.connection_made(transport)
+            return
+        self._transport = transport
         self._api._conversations.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -282,12 +320,18 @@ class _Conversation(asyncio.Protocol):
             self._transport.close()
 
 
+def error_body(reply: Reply, request: Request) -> bytes:
+    """The body of an answer that names an error; none of the others."""
+    if not reply.error:
+        return b""
+    return json.dumps({"message": None, "connectionId": request.connection_id}).encode()
+
+
 def _render(reply: Reply, request: Request) -> bytes:
     lines = [f"HTTP/1.1 {reply.status} {_NAMES.get(reply.status, 'Error')}", "x-amzn-RequestId: c6af9ac6"]
-    body = b""
+    body = error_body(reply, request)
     if reply.error:
         lines.append(f"x-amzn-ErrorType: {reply.error}")
-        body = json.dumps({"message": None, "connectionId": request.connection_id}).encode()
     if reply.then == "close":
         lines.append("Connection: close")
     if reply.body == "sized":

@@ -34,6 +34,7 @@ TOGGLES: dict[str, dict[str, Any]] = {
     "throttle_rate": {"throttle_rate": 100, "throttle_burst": 100},
     "connect_rate": {"connect_rate": 100, "connect_burst": 100},
     "fanout_concurrency": {"fanout_concurrency": 5, "fanout_rate": 500},
+    "fanout_http2": {"fanout_http2": True},
     "gateway_logs": {"gateway_logs": False},
     "monitoring": {"monitoring": False},
     "allowed_origins": {"allowed_origins": ["https://www.acme.test"]},

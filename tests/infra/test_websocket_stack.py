@@ -183,6 +183,7 @@ QUEUE = {"WEBSOCKET_FANOUT_QUEUE_URL": "landinghub-websocket-fanout-{}"}
 FANOUT = {
     "WEBSOCKET_API_ENDPOINT": "https://WebSocket/Api.execute-api.<region>.<urlsuffix>/{}",
     "WEBSOCKET_FANOUT_RATE": "600",
+    "WEBSOCKET_HTTP2": "false",
 }
 
 

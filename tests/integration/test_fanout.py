@@ -20,7 +20,7 @@ from roomcast import envelope
 from roomcast.connection import Receiver
 from roomcast.functions.cold_start import wiring
 from roomcast.management_api.client import ManagementApi
-from roomcast.management_api.pool import PoolLimits
+from roomcast.management_api.limits import PoolLimits
 from roomcast.rooms import Room
 from roomcast.sending.audience import Everybody
 from roomcast.sending.job import MAX_ROUNDS, Job, NewestJob, PostJob, SendJob, SendLimits

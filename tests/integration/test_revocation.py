@@ -17,7 +17,7 @@ from roomcast.errors import HandshakeError, ManagementApiError
 from roomcast.functions import actions, handshake
 from roomcast.functions.handshake import Handshake
 from roomcast.management_api.client import ManagementApi
-from roomcast.management_api.pool import PoolLimits
+from roomcast.management_api.limits import PoolLimits
 from roomcast.sending.audience import Everybody, ToRoom
 from roomcast.sending.job import Job, PostJob, SendJob, SliceJob
 from roomcast.sending.job_queue import JobQueue

@@ -51,6 +51,7 @@ def test_the_endpoint_is_taken_in_the_form_that_the_outputs_have(given: str, url
         ("WEBSOCKET_JWT_CLAIMS", '{"users": "user_id"}'),
         ("WEBSOCKET_ALLOWED_ORIGINS", "www.example.com"),
         ("WEBSOCKET_BROWSERS_ONLY", "yes"),
+        ("WEBSOCKET_HTTP2", "1"),
         ("WEBSOCKET_MAX_CONNECTIONS_PER_USER", "0"),
         ("WEBSOCKET_OVER_MAX_CONNECTIONS", "close"),
         ("WEBSOCKET_ACTIONS_PER_SECOND", "-1"),
