@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from botocore.config import Config
+from botocore.configprovider import ConstantProvider
 from botocore.session import Session
 
 from roomcast_dev.local.environment import CREDENTIALS
@@ -32,6 +33,8 @@ class LocalSession(Session):
     def __init__(self, endpoint: str) -> None:
         super().__init__(session_vars=_DEFAULTS)
         self._endpoint = endpoint
+        # It has variables of its own, which are not in the table.
+        self.get_component("config_store").set_config_provider("s3", ConstantProvider(None))
         self.set_config_variable("region", REGION)
         self.set_credentials(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
 

@@ -8,7 +8,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,34 @@ def test_it_starts_and_serves_in_a_shell_that_is_set_up_for_other_work(tmp_path:
         sent = command(dev.env_file, "send", "user", "u4", "hello", '"名前"', **HOSTILE)
         assert sent.returncode == 0, sent.stderr
         assert "名前" in str(client.recv(timeout=10))
+
+
+def nowhere() -> None:
+    for number in (0, 1, 2):
+        os.close(number)
+
+
+def full() -> None:
+    disk = os.open("/dev/full", os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(disk, number)
+
+
+@pytest.mark.parametrize("output", [nowhere, full])
+def test_it_runs_where_nothing_can_be_printed(tmp_path: Path, output: Callable[[], None]) -> None:
+    dev = Dev(tmp_path, first=output)
+    try:
+        deadline = time.monotonic() + 50
+        while (made := command(dev.env_file, "inspect")).returncode:
+            assert time.monotonic() < deadline, made.stderr
+            assert dev.process.poll() is None
+        with dev.connect(dev.token()) as client:
+            client.send('{"action": "ping"}')
+            assert "pong" in str(client.recv(timeout=10))
+        assert dev.process.poll() is None
+    finally:
+        dev.process.kill()
+        dev.process.wait()
 
 
 def test_a_second_stage_does_not_take_over_the_file_of_the_first(tmp_path: Path) -> None:

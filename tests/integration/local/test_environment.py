@@ -32,7 +32,11 @@ HOSTILE = {
     "AWS_RETRY_MODE": "nonsense",
     "AWS_MAX_ATTEMPTS": "nonsense",
     "AWS_DEFAULTS_MODE": "nonsense",
+    "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT": "nonsense",
     "AWS_CA_BUNDLE": "/nowhere",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI": NOWHERE,
+    "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9",
+    "AWS_DATA_PATH": "/nowhere",
     "AWS_ROLE_ARN": "arn:aws:iam::1:role/x",
     "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere",
     "HTTP_PROXY": NOWHERE,
@@ -44,6 +48,14 @@ HOSTILE = {
     "LC_ALL": "C",
     "LANG": "ja_JP.SJIS",
     "PYTHONIOENCODING": "ascii",
+    "PYTHONWARNINGS": "error",
+    "PYTHONOPTIMIZE": "2",
+    "SSL_CERT_FILE": "/nowhere",
+    "TERM": "dumb",
+    "COLUMNS": "0",
+    "JWT_SECRET": "a secret of production, not of this stage",
+    "WEBSOCKET_CONNECTIONS_TABLE": "of-production",
+    "WEBSOCKET_API_ENDPOINT": "wss://abc123.execute-api.us-east-1.amazonaws.com/prod",
 }
 
 
