@@ -96,8 +96,8 @@ export interface ProtocolActions {
 }
 
 export type ActionMap = Record<string, { data: object; reply: unknown }>;
-/** `dashboard` is the user's own dashboard room; a chat room carries its id. */
-export type Room = "dashboard" | `chat_room_${string}`;
+/** `dashboard` is the user's own dashboard room; a chat room carries its id; `all` are broadcasts, if they are kept. */
+export type Room = "dashboard" | `chat_room_${string}` | "all";
 export type Joined = ProtocolEvents["dashboard:joined"] | ProtocolEvents["chat:joined_room"] | RoomJoined;
 /** A room's part of the answer to `rooms:join`; the rest of it only where the room has a history. */
 export interface RoomJoined {

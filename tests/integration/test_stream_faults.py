@@ -25,7 +25,7 @@ from roomcast.store.replay import Head, Position, Recovery, Replay
 from roomcast.store.windows import Windows
 from tests.support.stepping import SignedClient, run_machine
 from tests.support.stream_client import StreamClient, _place, _Room
-from tests.support.stream_machine import HOUR, System
+from tests.support.stream_machine import CHAT, HOUR, System
 
 EXAMPLES = 300
 _RULE = "hypothesis_stateful_rule"  # the attribute by which Hypothesis knows its rules
@@ -389,6 +389,7 @@ SEEDS = [
         },
         "lost in silence",
         "connect cut send arrive",
+        to=CHAT,
     ),
     Seed("an id is sent once", RemembersNoId, "a send with an id is one message", "send arrive"),
     Seed(
