@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:  # noqa: ARG001
     """Let links and images lead to the site's files; one to a file outside of the site becomes its text."""
+    markdown = re.sub(r"^(```\w+) run$", r"\1", markdown, flags=re.MULTILINE)  # what a test runs
     source = page.file.abs_src_path
     if source is None:
         return markdown
@@ -53,6 +55,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return f"[{text}]({depth}{uri}{anchor})"
 
     return _LINK.sub(linked, markdown)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:  # noqa: ARG001
+    """Refuse a page whose code is not shown as code."""
+    if "<p>```" in html:
+        raise PluginError(f"{page.file.src_uri}: a block of code that is not recognised")
+    return html
 
 
 def _typescript() -> dict[str, str]:

@@ -21,7 +21,7 @@ afterEach(() => {
 });
 afterAll(() => run?.end());
 
-test.each(["chat", "history", "notifications", "testing", "migrating-from-socketio"])(
+test.each(["chat", "history", "notifications", "presence", "testing", "migrating-from-socketio"])(
   "%s.md does what it says",
   async (name) => {
     const page = readFileSync(join(root, "docs", `${name}.md`), "utf8");
