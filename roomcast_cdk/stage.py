@@ -91,7 +91,7 @@ class Stage:
         default=False,
     )
     monitoring: bool = setting(
-        flag(), "metrics, dashboard and alarms, for about 10 dollars a month", default=False
+        flag(), "metrics, dashboard and alarms, for about 13 dollars a month", default=False
     )
     allowed_origins: tuple[str, ...] = setting(
         texts(

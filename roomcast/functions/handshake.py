@@ -88,7 +88,8 @@ def _keep(wiring: Wiring, handshake: Handshake) -> None:
     identity, ticket = _identity(wiring, handshake)
     kept = wiring.store.connections.connect(handshake.connection_id, identity, ticket)
     if kept == "revoked":
-        raise HandshakeError(401, "the user was revoked after the token was issued")
+        why = "after the token was issued" if identity.issued_at else "and the token has no iat"
+        raise HandshakeError(401, f"the user was revoked, {why}")
     if kept == "no_ticket":
         raise HandshakeError(401, _BAD_TICKET)
     if kept == "connected":

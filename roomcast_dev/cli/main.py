@@ -194,7 +194,7 @@ def run(arguments: Sequence[str]) -> int:
         code = app(args=list(arguments), prog_name="roomcast", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
-        message = error.format_message()
+        message = error.format_message().replace("Value error, ", "")  # pydantic's words
         context = getattr(error, "ctx", None)
         if error.exit_code == 2 and message and context is not None and "\n" not in message:
             message = f"{message.rstrip('.')} (see: {context.command_path} --help)"

@@ -649,12 +649,13 @@ def test_a_revoked_user_is_out_until_a_newer_token(
 
 
 def test_a_revocation_can_be_undone_also_for_tokens_that_do_not_say_when_they_were_issued(
-    service: WebSocketService,
+    service: WebSocketService, caplog: pytest.LogCaptureFixture
 ) -> None:
     service.revoke_user("u1")
     later = {"userId": "u1", "exp": int(time.time()) + 600}
     without_iat = jwt.encode(later, SECRET, algorithm="HS256")
     assert connect.handler(connect_event(token=without_iat), None) == {"statusCode": 401}
+    assert "the user was revoked, and the token has no iat" in caplog.text
     for _ in range(2):
         service.restore_user("u1")
     assert connect.handler(connect_event(token=without_iat), None)["statusCode"] == 200

@@ -84,6 +84,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(roomcast: Roomcast, arguments: 
     answer = roomcast(*arguments)
     assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
     assert answer.err.startswith("roomcast: ")
+    assert "Value error" not in answer.err
 
 
 @pytest.mark.parametrize(
