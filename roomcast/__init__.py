@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from roomcast.sending.job_queue import JobQueue
     from roomcast.sending.sender import SendReport
     from roomcast.service import WebSocketService
-    from roomcast.settings import ClaimNames, Settings, TokenRules
+    from roomcast.settings import ClaimNames, ServerEventRules, Settings, TokenRules
     from roomcast.store import Store
     from roomcast.store.dynamodb import Tables
     from roomcast.store.presence import Presence
@@ -78,6 +78,7 @@ _MODULES = {
     "Rooms": "rooms",
     "SendLimits": "sending.job",
     "SendReport": "sending.sender",
+    "ServerEventRules": "settings",
     "Settings": "settings",
     "Store": "store",
     "Tables": "store.dynamodb",
@@ -128,6 +129,7 @@ __all__ = [
     "Rooms",
     "SendLimits",
     "SendReport",
+    "ServerEventRules",
     "Settings",
     "SettingsError",
     "StalledError",

@@ -15,18 +15,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from roomcast import schema
 from roomcast.errors import ActionError, ApplicationError, InvalidDataError
+from roomcast.names import HookEvent
 from roomcast.rooms import Join, Kind, Presence, Publish, Retention, Room, Rooms
 
 NAME = "app"
 """What an application's file calls its `App`."""
 ENGINES_OWN = ("auth:", "client:", "presence:", "rooms:")
 """What the engine's own actions and events begin with; `ping`, `pong` and `error` are its own too."""
-
-HookEvent = Literal["connected", "disconnected", "joined", "left", "published"]
 
 _MAX_NAME = 128
 _NAME = re.compile(r"[a-z][A-Za-z0-9_-]*(:[a-z][A-Za-z0-9_-]*)+")

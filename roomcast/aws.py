@@ -1,9 +1,10 @@
 """How AWS is asked: clients with time limits, and the one policy for retrying a call.
 
-Every call of DynamoDB, SQS and Secrets Manager goes through `call`, or takes its pauses from `attempts` where
-an answer leaves items over. The clients do not retry (`roomcast.aws_client`, or botocore's with its retries
-off), so this is the only layer that does: botocore does not see a throttled transaction (it comes as a
-cancellation), nor what a batch leaves over, and it counts tries where a Lambda function has seconds.
+Every call of DynamoDB, SQS, Secrets Manager and EventBridge goes through `call`, or takes its pauses from
+`attempts` where an answer leaves items over. The clients do not retry (`roomcast.aws_client`, or botocore's
+with its retries off), so this is the only layer that does: botocore does not see a throttled transaction (it
+comes as a cancellation), nor what a batch leaves over, and it counts tries where a Lambda function has
+seconds.
 
 What is retried: throttling (inside transactions too), conflicts between transactions, errors of AWS's own,
 and calls without an answer. Such a call may have been done, so whatever is passed here must bear to be done
@@ -52,6 +53,8 @@ _RETRYABLE = {
     "RequestThrottled",
     "Throttling",
     "TooManyRequestsException",
+    # EventBridge, of one entry
+    "InternalException",
     # any of them
     "InternalFailure",
     "InternalServerError",
@@ -71,7 +74,7 @@ def client(service: str, session: "botocore.session.Session | None" = None) -> A
     session, and where the machine is set up in a way that only botocore knows. Both have the same methods.
 
     Args:
-        service: `dynamodb`, `sqs` or `secretsmanager`.
+        service: `dynamodb`, `events`, `sqs` or `secretsmanager`.
         session: botocore's, where the caller has one; region, credentials and `AWS_ENDPOINT_URL` are its.
     """
     if session is None:

@@ -205,7 +205,7 @@ class ManagementApiError(RoomcastError):
 
 
 class AwsError(RoomcastError):
-    """DynamoDB, SQS or Secrets Manager cannot be asked.
+    """DynamoDB, SQS, Secrets Manager or EventBridge cannot be asked.
 
     There are no credentials, nobody listens, or a certificate is not trusted.
 

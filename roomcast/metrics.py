@@ -35,11 +35,13 @@ UNITS: Mapping[str, str] = MappingProxyType(
         "ReplayBytes": "Bytes",
         "ColdStarts": "Count",
         "OpenConnections": "Count",
+        "EventsLost": "Count",
     }
 )
 """Every metric there is. `PublishToPost` is the time from a send to the last post of one of its jobs.
 `Appends` are messages that the functions have stored, and `Conflicts` numbers that another sender was quicker
-to take. `Recovered` and `Gaps` count the rooms that clients have come back to with a position."""
+to take. `Recovered` and `Gaps` count the rooms that clients have come back to with a position.
+`EventsLost` are server events that did not get to their bus."""
 
 
 def emit(values: Mapping[str, float]) -> None:

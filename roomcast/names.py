@@ -6,6 +6,8 @@ from typing import Literal
 from roomcast.errors import InvalidNameError
 
 Role = Literal["admin", "user"]
+HookEvent = Literal["connected", "disconnected", "joined", "left", "published"]
+"""What the engine lets others know of: hooks of the application, and a bus of EventBridge."""
 
 OBSERVER = "roomcast-tail"
 """The user as whom `roomcast tail` watches a room: not one of the people in it."""

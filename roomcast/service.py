@@ -373,7 +373,7 @@ class WebSocketService:
     def close(self) -> None:
         """Close the connections to AWS. A later call opens others."""
         self._management_api.close()
-        self._store.tables.client.close()
+        self._store.tables.close()
         if self._job_queue is not None:
             self._job_queue.close()
 

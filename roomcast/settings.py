@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from roomcast import callback_url
 from roomcast import origins as origins_
 from roomcast import rooms as rooms_
 from roomcast.callback_url import CallbackUrl
 from roomcast.errors import SettingsError
+from roomcast.names import HookEvent
 from roomcast.rooms import Rooms
 
 Algorithm = Literal["HS256", "RS256", "ES256"]
@@ -20,6 +21,8 @@ Choice = TypeVar("Choice", bound=str)
 
 _ORIGINS = "WEBSOCKET_ALLOWED_ORIGINS"
 _CLAIMS = "WEBSOCKET_JWT_CLAIMS"
+SERVER_EVENTS_KEY = "WEBSOCKET_SERVER_EVENTS"
+_KINDS: tuple[HookEvent, ...] = get_args(HookEvent)
 MIN_SECRET_BYTES = 32
 """RFC 7518, section 3.2: a key for HS256 is at least as long as the hash."""
 _TUTORIAL_WORDS = re.compile(
@@ -100,6 +103,43 @@ class TokenRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerEventRules:
+    """Which server events a stage puts on a bus of EventBridge.
+
+    Attributes:
+        source: what they come from, `roomcast.PREFIX.STAGE`.
+        kinds: which are wanted.
+        bus: the bus's name or ARN.
+    """
+
+    source: str
+    kinds: frozenset[HookEvent]
+    bus: str
+
+    @classmethod
+    def parse(cls, key: str, text: str) -> "ServerEventRules":
+        """Read `SOURCE:KIND,KIND@BUS`, as `dumps` writes it.
+
+        Args:
+            key: where the text came from, for the error.
+            text: the rules.
+
+        Raises:
+            SettingsError: it is not that.
+        """
+        head, _, bus = text.partition("@")
+        source, _, listed = head.partition(":")
+        kinds = frozenset(kind for kind in _KINDS if kind in listed.split(","))
+        if not source or not bus or len(kinds) != len(set(listed.split(","))):
+            raise SettingsError(key, f"must be SOURCE:KINDS@BUS, with kinds of {', '.join(_KINDS)}")
+        return cls(source=source, kinds=kinds, bus=bus)
+
+    def dumps(self) -> str:
+        """The same as text."""
+        return f"{self.source}:{','.join(kind for kind in _KINDS if kind in self.kinds)}@{self.bus}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What one process needs to know of its stage. Each attribute is read from the variable named with it.
 
@@ -131,6 +171,7 @@ class Settings:
         sends_per_second: `WEBSOCKET_SENDS_PER_SECOND`, what a user may publish; four times as much at once.
         signals_per_second: `WEBSOCKET_SIGNALS_PER_SECOND`, likewise of signals.
         connect_rate: `WEBSOCKET_CONNECT_RATE`, how many connects a second the stage takes.
+        server_events: `WEBSOCKET_SERVER_EVENTS`, which server events go to which bus; None: none.
     """
 
     connections_table: str
@@ -155,6 +196,7 @@ class Settings:
     sends_per_second: int = 5
     signals_per_second: int = 10
     connect_rate: int = 500
+    server_events: ServerEventRules | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -170,6 +212,7 @@ class Settings:
         url = env.get(callback_url.KEY)
         secret = env.get("JWT_SECRET")
         lifetime = env.get("WEBSOCKET_JWT_MAX_LIFETIME")
+        events = env.get(SERVER_EVENTS_KEY)
         rules = TokenRules(
             algorithm=_choice(env, "WEBSOCKET_JWT_ALGORITHM", "HS256", "RS256", "ES256"),
             audience=env.get("WEBSOCKET_JWT_AUDIENCE") or None,
@@ -200,6 +243,7 @@ class Settings:
             sends_per_second=_count(env, "WEBSOCKET_SENDS_PER_SECOND", 5),
             signals_per_second=_count(env, "WEBSOCKET_SIGNALS_PER_SECOND", 10),
             connect_rate=_count(env, "WEBSOCKET_CONNECT_RATE", 500),
+            server_events=ServerEventRules.parse(SERVER_EVENTS_KEY, events) if events else None,
         )
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 import functools
 import logging
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from roomcast import callback_url
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from roomcast.app import App
     from roomcast.management_api.client import ManagementApi
     from roomcast.management_api.limits import PoolLimits
+    from roomcast.names import HookEvent
     from roomcast.sending.job import SendLimits
     from roomcast.sending.job_queue import JobQueue
     from roomcast.sending.sender import Sender
     from roomcast.sending.worker import Worker
+    from roomcast.server_events import Facts, ServerEvents
     from roomcast.store import Store
     from roomcast.tokens.authentication import Keys
 
@@ -78,6 +81,8 @@ class Wiring:
             )
         store = Store.from_settings(self.settings, self._session)
         store.tables.left = self.left
+        if self.settings.server_events:
+            store.tables.ended = self.ended
         return store
 
     def left(self, user_id: str, rooms: "Iterable[str]") -> None:
@@ -87,6 +92,41 @@ class Wiring:
             from roomcast.sending.presence import left
 
             left(self.store, self.job_queue, user_id, present)
+
+    @functools.cached_property
+    def server_events(self) -> "ServerEvents | None":
+        """What happens to users, for a bus of EventBridge; None where the stage has them off."""
+        if not self.settings.server_events:
+            return None
+        from roomcast import aws
+        from roomcast.server_events import ServerEvents
+
+        client = aws.client("events", self._session)
+        self.store.tables.closed_with.append(client)
+        return ServerEvents(client, self.settings.server_events, self.store)
+
+    def beginning(
+        self, kind: "HookEvent", user_id: str, connection_id: str, *, most: int = 1
+    ) -> "AbstractContextManager[list[Facts]]":
+        """A block in which something begins for a user: see `ServerEvents.beginning`."""
+        if self.server_events is None:
+            return nullcontext([])
+        return self.server_events.beginning(kind, user_id, connection_id, most=most)
+
+    def ended(
+        self, user_id: str, rooms: list[str], connection_id: str, *, closed: bool, asked: str = ""
+    ) -> None:
+        """Report memberships of a user that have ended, where the stage has server events on.
+
+        Args:
+            user_id: whose.
+            rooms: which.
+            connection_id: of which connection.
+            closed: whether the connection has ended with them.
+            asked: as in `Connection`; empty where the user has not asked for it.
+        """
+        if self.server_events:
+            self.server_events.ended(user_id, rooms, connection_id, closed=closed, asked=asked)
 
     @functools.cached_property
     def keys(self) -> "Keys":

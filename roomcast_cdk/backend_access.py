@@ -5,13 +5,19 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from roomcast_cdk.fan_out import FanOut
+from roomcast_cdk.server_events import grant_server_events
 from roomcast_cdk.stage import Stage
 from roomcast_cdk.tables import Tables
 from roomcast_cdk.websocket_api import WebSocketApi
 
 
 def grant_send(
-    grantee: iam.IRole | iam.ManagedPolicy, *, tables: Tables, api: WebSocketApi, fan_out: FanOut
+    grantee: iam.IRole | iam.ManagedPolicy,
+    *,
+    stage: Stage,
+    tables: Tables,
+    api: WebSocketApi,
+    fan_out: FanOut,
 ) -> None:
     """Allow what all methods of `WebSocketService` need, and nothing of the secret that signs tokens."""
     tables.grant_user_index(grantee)
@@ -22,6 +28,7 @@ def grant_send(
     iam.Grant.add_to_principal(
         grantee=grantee, actions=["sqs:SendMessage"], resource_arns=[fan_out.queue.queue_arn]
     )
+    grant_server_events(api, grantee, stage=stage, tables=tables)
 
 
 def backend_policy(
@@ -36,7 +43,7 @@ def backend_policy(
         description="Lets a backend send to the browsers of a Roomcast stage",
         roles=[iam.Role.from_role_name(scope, f"Backend-{role}", role) for role in stage.backend_roles],
     )
-    grant_send(policy, tables=tables, api=api, fan_out=fan_out)
+    grant_send(policy, stage=stage, tables=tables, api=api, fan_out=fan_out)
     return policy
 
 

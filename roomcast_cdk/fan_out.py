@@ -6,6 +6,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from roomcast_cdk import server_events
 from roomcast_cdk.findings import accept
 from roomcast_cdk.function import Function
 from roomcast_cdk.shared import Shared
@@ -74,6 +75,7 @@ class FanOut(Construct):
             shared=shared,
             description="Posts a large send, job by job.",
             environment=tables.environment
+            | server_events.environment(stage)
             | stage.environment("worker")
             | {
                 "WEBSOCKET_API_ENDPOINT": api.callback_url,
@@ -98,6 +100,7 @@ class FanOut(Construct):
         tables.grant_rooms(role, "BatchWriteItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem")
         tables.grant_history(role, "GetItem", "PutItem", "Query", "UpdateItem")
         api.grant_manage_connections(role, "POST")
+        server_events.grant_server_events(self, role, stage=stage, tables=tables)
         # What clients publish in a large room goes over the queue, and who comes and goes is told by it.
         for function in api.functions:
             function.function.add_environment("WEBSOCKET_FANOUT_QUEUE_URL", self.queue.queue_url)

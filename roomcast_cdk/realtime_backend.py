@@ -15,8 +15,9 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from roomcast import App, ApplicationError, rooms
-from roomcast.app import HookEvent, load
-from roomcast_cdk import backend_access
+from roomcast.app import load
+from roomcast.names import HookEvent
+from roomcast_cdk import backend_access, server_events
 from roomcast_cdk.encryption import customer_key
 from roomcast_cdk.fan_out import FanOut
 from roomcast_cdk.function import Function
@@ -119,11 +120,14 @@ class RealtimeBackend(Construct):
             "WEBSOCKET_API_ENDPOINT": self.callback_url,
             "WEBSOCKET_FANOUT_QUEUE_URL": self._fan_out.queue.queue_url,
             "WEBSOCKET_JWT_SECRET_NAME": self._jwt_secret.name,
+            **server_events.environment(self.stage),
         }
 
     def grant_send(self, role: iam.IRole) -> None:
         """Allow a role, of this stack or another, everything that `WebSocketService` does."""
-        backend_access.grant_send(role, tables=self._tables, api=self._api, fan_out=self._fan_out)
+        backend_access.grant_send(
+            role, stage=self.stage, tables=self._tables, api=self._api, fan_out=self._fan_out
+        )
 
     def grant_sign(self, grantee: iam.IGrantable) -> None:
         """Allow to read the secret that tokens are signed with: who has it can be any user."""
@@ -192,9 +196,7 @@ class RealtimeBackend(Construct):
             for name, value in (self.environment | self._api.application).items():
                 function.function.add_environment(name, value)
             self._tables.grant_connections(function.role, "GetItem")
-            backend_access.grant_send(
-                function.role, tables=self._tables, api=self._api, fan_out=self._fan_out
-            )
+            self.grant_send(function.role)
 
     def _warn(self) -> None:
         """Say at synthesis what is allowed, and yet can hardly be meant."""
@@ -239,6 +241,8 @@ class RealtimeBackend(Construct):
             ),
             "BackendPolicyArn": (self._policy.managed_policy_arn, "Lets a backend's role send"),
         }
+        for rules in server_events.environment(self.stage).values():
+            published["ServerEvents"] = (rules, "What other services get to know, for backends")
         if self._role:
             published["BackendRoleArn"] = (
                 self._role.role_arn,

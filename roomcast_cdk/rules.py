@@ -1,8 +1,10 @@
 """What a value of `cdk.json` must be: each rule has a check and the words for its error message."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, get_args
+
+from roomcast.names import HookEvent
 
 LOG_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653)
 """The retention times that both CloudWatch Logs and CDK accept."""
@@ -41,9 +43,11 @@ def number(least: float, most: float) -> Rule:
     return Rule(f"a number from {least:g} to {most:g}", holds)
 
 
-def one_of(values: Collection[int]) -> Rule:
-    """One of the given whole numbers."""
-    return Rule(f"one of {', '.join(map(str, values))}", lambda value: _is_whole(value) and value in values)
+def log_days() -> Rule:
+    """One of the retention times that both CloudWatch Logs and CDK accept."""
+    return Rule(
+        f"one of {', '.join(map(str, LOG_DAYS))}", lambda value: _is_whole(value) and value in LOG_DAYS
+    )
 
 
 def text(pattern: str, must_be: str) -> Rule:
@@ -56,6 +60,28 @@ def texts(pattern: str, must_be: str) -> Rule:
     each = text(pattern, must_be)
     return Rule(
         must_be, lambda value: isinstance(value, list) and len(value) > 0 and all(map(each.holds, value))
+    )
+
+
+def origins() -> Rule:
+    """A list of origins, or of `*`."""
+    return texts(
+        r"\*|[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d{1,5})?/?",
+        'a list of origins such as ["https://www.example.com"], without a path',
+    )
+
+
+def kinds() -> Rule:
+    """A list of kinds of server events."""
+    known = get_args(HookEvent)
+    return texts("|".join(known), f"a list of some of {', '.join(known)}")
+
+
+def bus() -> Rule:
+    """The name or the ARN of a bus of EventBridge."""
+    return text(
+        r"(arn:aws[a-z-]*:events:[a-z0-9-]+:\d{12}:event-bus/)?[A-Za-z0-9._/-]{1,256}",
+        "the name or the ARN of an event bus",
     )
 
 

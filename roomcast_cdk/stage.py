@@ -10,7 +10,7 @@ from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from roomcast_cdk.checks import check_each, check_quotas, check_together
-from roomcast_cdk.rules import LOG_DAYS, flag, mapping, number, one_of, text, texts, whole
+from roomcast_cdk.rules import bus, flag, kinds, log_days, mapping, number, origins, text, texts, whole
 from roomcast_cdk.setting import Reader, Setting, StageError, as_variable, setting
 from roomcast_dev import quotas
 
@@ -46,7 +46,7 @@ class Stage:
         default=None,
         default_is="that of the shell; required with `keep_data`",
     )
-    log_days: int = setting(one_of(LOG_DAYS), "days that logs are kept", default=30)
+    log_days: int = setting(log_days(), "days that logs are kept", default=30)
     memory_mb: int = setting(
         whole(128, 10_240),
         "memory of the functions for connects and messages; 1,769 MB is one vCPU. "
@@ -62,8 +62,7 @@ class Stage:
     throttle_burst: int = setting(whole(1, 50_000), "how many more it takes at once", default=250)
     connect_rate: int = setting(
         whole(1, 100_000),
-        "connects a second; a connect costs more than a message, so give it a lower limit. Clients are told "
-        "to spread their reconnects so that they stay under it",
+        "connects a second, which cost more than messages; clients spread their reconnects to stay under it",
         default=100,
         env="WEBSOCKET_CONNECT_RATE",
     )
@@ -90,14 +89,9 @@ class Stage:
         "[CloudWatch Logs role](#cloudwatch-logs-role-arn-must-be-set)",
         default=False,
     )
-    monitoring: bool = setting(
-        flag(), "metrics, dashboard and alarms, for about 13 dollars a month", default=False
-    )
+    monitoring: bool = setting(flag(), "metrics, dashboard, alarms: about 13 dollars a month", default=False)
     allowed_origins: tuple[str, ...] = setting(
-        texts(
-            r"\*|[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d{1,5})?/?",
-            'a list of origins such as ["https://www.example.com"], without a path',
-        ),
+        origins(),
         "front ends whose pages may connect, `https://host[:port]`; apps have schemes of their own, such as "
         "`capacitor://localhost` or `tauri://localhost`",
         env="WEBSOCKET_ALLOWED_ORIGINS",
@@ -106,10 +100,7 @@ class Stage:
         flag(), "refuse handshakes without an Origin", default=False, env="WEBSOCKET_BROWSERS_ONLY"
     )
     max_connections_per_user: int = setting(
-        whole(1, 1000),
-        "connections that one user may have open",
-        default=20,
-        env="WEBSOCKET_MAX_CONNECTIONS_PER_USER",
+        whole(1, 1000), "connections of one user", default=20, env="WEBSOCKET_MAX_CONNECTIONS_PER_USER"
     )
     over_max_connections: str = setting(
         text("close_oldest|refuse_new", "'close_oldest' or 'refuse_new'"),
@@ -231,6 +222,17 @@ class Stage:
         default_is="`true` with `keep_data` and `monitoring`",
         needs=("monitoring",),
     )
+    server_events: tuple[str, ...] = setting(
+        kinds(),
+        "the kinds of [server events](server-events.md) that other services get by EventBridge",
+        default=(),
+    )
+    event_bus: str = setting(
+        bus(),
+        "EventBridge's bus that gets them: its name, or its ARN where it is in another account",
+        default="default",
+        needs=("server_events",),
+    )
     alarm_email: str | None = setting(
         text(r"[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address"),
         "who receives alarms, once the address has confirmed the subscription",
@@ -245,9 +247,7 @@ class Stage:
         default_is="a new topic",
         needs=("monitoring",),
     )
-    customer_key: bool = setting(
-        flag(), "encrypt with a key of your own (1 dollar a month and its calls)", default=False
-    )
+    customer_key: bool = setting(flag(), "encrypt with a key of your own (1 dollar a month)", default=False)
     customer_key_arn: str | None = setting(
         text(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/.+", "a KMS key's ARN"),
         "that key where it exists already, such as the one that a destroyed stage has left",

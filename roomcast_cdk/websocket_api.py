@@ -11,6 +11,7 @@ from aws_cdk import aws_route53 as route53
 from aws_cdk.aws_apigatewayv2_integrations import WebSocketLambdaIntegration
 from constructs import Construct
 
+from roomcast_cdk import server_events
 from roomcast_cdk.findings import accept
 from roomcast_cdk.function import Function
 from roomcast_cdk.jwt_secret import JwtSecret
@@ -84,7 +85,7 @@ class WebSocketApi(Construct):
                 name=name,
                 shared=shared,
                 description=description,
-                environment=tables.environment | environment,
+                environment=tables.environment | server_events.environment(stage) | environment,
                 timeout=_TIMEOUT_SECONDS,
                 reserved=reserved,
             )
@@ -143,6 +144,8 @@ class WebSocketApi(Construct):
         jwt_secret.grant_read(default.role)
         self.grant_manage_connections(default.role, "DELETE", "POST")
 
+        for each in (connect, disconnect, default):
+            server_events.grant_server_events(self, each.role, stage=stage, tables=tables)
         self.default = default
         self.functions = (connect, disconnect, default)
         routes = (("$connect", connect), ("$disconnect", disconnect), ("$default", default))

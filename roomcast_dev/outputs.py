@@ -12,8 +12,8 @@ ROOMS = "Rooms"
 BROWSER_URLS = (BROWSER_URL, "VITE_WEBSOCKET_URL", "NEXT_PUBLIC_WEBSOCKET_URL")
 """The same under the names that Create React App, Vite and Next.js let a page see."""
 
-# The fan-out queue and the history table are not in every stack. A backend posts to the management API
-# itself, and not to the domain that browsers may connect to.
+# The fan-out queue, the history table and server events are not in every stack. A backend posts to the
+# management API itself, and not to the domain that browsers may connect to.
 KEYS = {
     "WebSocketAPIUrl": BROWSER_URL,
     "WebSocketCallbackUrl": "WEBSOCKET_API_ENDPOINT",
@@ -23,6 +23,7 @@ KEYS = {
     ROOMS: "WEBSOCKET_ROOMS",
     "FanOutQueueUrl": "WEBSOCKET_FANOUT_QUEUE_URL",
     "JwtSecretName": "WEBSOCKET_JWT_SECRET_NAME",
+    "ServerEvents": "WEBSOCKET_SERVER_EVENTS",
 }
 
 _FIRST = "WebSocketAPIUrl"

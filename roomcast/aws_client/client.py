@@ -41,11 +41,13 @@ _OPERATIONS = {
         "send_message send_message_batch"
     ),
     "secretsmanager": "get_secret_value",
+    "events": "put_events",
 }
 _PROTOCOLS = {
     "dynamodb": ("DynamoDB_20120810", "application/x-amz-json-1.0", "AWS_ENDPOINT_URL_DYNAMODB"),
     "sqs": ("AmazonSQS", "application/x-amz-json-1.0", "AWS_ENDPOINT_URL_SQS"),
     "secretsmanager": ("secretsmanager", "application/x-amz-json-1.1", "AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+    "events": ("AWSEvents", "application/x-amz-json-1.1", "AWS_ENDPOINT_URL_EVENTBRIDGE"),
 }
 
 
@@ -56,7 +58,7 @@ class JsonClient:
     dates in answers are numbers, and there are no bytes (`B`, `BS`).
 
     Args:
-        service: `dynamodb`, `sqs` or `secretsmanager`.
+        service: `dynamodb`, `events`, `sqs` or `secretsmanager`.
         endpoint_url: where it is.
         region: for the signature.
         credentials: asked at each call.
@@ -142,7 +144,7 @@ def make(service: str, *, connect_timeout: float, read_timeout: float) -> JsonCl
     """Make a client from the environment, or from what botocore reads; None where botocore's own is needed.
 
     Args:
-        service: `dynamodb`, `sqs` or `secretsmanager`.
+        service: `dynamodb`, `events`, `sqs` or `secretsmanager`.
         connect_timeout: seconds.
         read_timeout: seconds.
     """

@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from roomcast import aws, envelope, metrics
-from roomcast.app import Declared, HookEvent
+from roomcast.app import Declared
 from roomcast.app import Reply as OtherReply
 from roomcast.connection import Connection, Identity
 from roomcast.envelope import Action
@@ -25,6 +25,7 @@ from roomcast.errors import (
 )
 from roomcast.functions import joining
 from roomcast.functions.asked import room_named
+from roomcast.names import HookEvent
 from roomcast.plain_text import plain
 from roomcast.rooms import inbox
 from roomcast.store.rate import Rate

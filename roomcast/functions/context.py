@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from roomcast import envelope, names
-from roomcast.app import HookEvent, Reply
+from roomcast.app import Reply
 from roomcast.connection import Connection
 from roomcast.errors import SettingsError
-from roomcast.functions import joining
+from roomcast.functions import joining, memberships
 from roomcast.functions.replies import Missed, Place, Published
-from roomcast.names import Role
+from roomcast.names import HookEvent, Role
 from roomcast.rooms import Room
 from roomcast.wiring import Wiring
 
@@ -99,7 +99,7 @@ class Context:
     def leave(self, room: Room | str) -> None:
         """Take the connection out of a room. To leave one that it is not in changes nothing."""
         target = self._room(room)
-        self._wiring.store.members.leave(self.connection_id, target, self._connection.asked)
+        memberships.leave(self._wiring, self._connection, target)
         if target.name in self.rooms:
             self._connection = replace(self._connection, rooms=self.rooms - {target.name})
             self._tell("left", target)

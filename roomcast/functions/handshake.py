@@ -86,7 +86,10 @@ def admit(wiring: Wiring, handshake: Handshake) -> bool:
 
 def _keep(wiring: Wiring, handshake: Handshake) -> None:
     identity, ticket = _identity(wiring, handshake)
-    kept = wiring.store.connections.connect(handshake.connection_id, identity, ticket)
+    with wiring.beginning("connected", identity.user_id, handshake.connection_id) as begun:
+        kept = wiring.store.connections.connect(handshake.connection_id, identity, ticket)
+        if kept == "connected":
+            begun.append({})
     if kept == "revoked":
         why = "after the token was issued" if identity.issued_at else "and the token has no iat"
         raise HandshakeError(401, f"the user was revoked, {why}")

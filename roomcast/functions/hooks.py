@@ -6,9 +6,10 @@ import logging
 import threading
 
 from roomcast import aws
-from roomcast.app import Hook, HookEvent
+from roomcast.app import Hook
 from roomcast.errors import AwsError
 from roomcast.functions.context import Context
+from roomcast.names import HookEvent
 from roomcast.plain_text import plain
 from roomcast.rooms import Room
 from roomcast.wiring import Wiring

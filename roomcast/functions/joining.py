@@ -13,6 +13,7 @@ from roomcast import aws, metrics
 from roomcast.connection import Connection
 from roomcast.envelope import MAX_ENVELOPE_BYTES
 from roomcast.errors import ActionError, AwsError
+from roomcast.functions import memberships
 from roomcast.functions.asked import MAX_ROOMS, Asked, forbidden, read_room, room_named, several, to_position
 from roomcast.functions.replies import Missed
 from roomcast.plain_text import plain
@@ -58,7 +59,7 @@ def leave_rooms(
         if each.room == inbox(connection.user_id):
             each.refused = ActionError("forbidden", "The inbox cannot be left")
         elif each.refused is None and each.room is not None:
-            wiring.store.members.leave(connection.connection_id, each.room, connection.asked)
+            memberships.leave(wiring, connection, each.room)
     wiring.left(connection.user_id, [each.room.name for each in asked if each.room and not each.refused])
     return [each.entry() for each in asked]
 
@@ -110,7 +111,7 @@ def join(wiring: Wiring, connection: Connection, room: Room) -> Connection:
     rooms = connection.rooms - {inbox(connection.user_id).name}
     if len(rooms) >= MAX_ROOMS and room.name not in connection.rooms:
         raise ActionError("too_many_rooms", f"A connection is in at most {MAX_ROOMS} rooms")
-    if not wiring.store.members.join(connection, room, needs_grant=needs_grant(connection.role, room)):
+    if not memberships.join(wiring, connection, room):
         raise forbidden()
     return replace(connection, rooms=connection.rooms | {room.name})
 
@@ -181,7 +182,7 @@ def _join_all(wiring: Wiring, connection: Connection, asked: Iterable[Asked]) ->
             places -= room.name not in connection.rooms
             if places >= 0:  # of the others one by one says that there are too many
                 rooms[room] = needs_grant(connection.role, room)
-    settled = wiring.store.members.join_all(connection, rooms) if len(rooms) > 1 else {}
+    settled = memberships.join_all(wiring, connection, rooms) if len(rooms) > 1 else {}
     joined = {name for name, success in settled.items() if success}
     connection = replace(connection, rooms=connection.rooms | joined)
     for each, room in wanted:

@@ -105,6 +105,10 @@ def send(
 
     report = _do(connection, publish)
     posts = {"Sent": report.sent, "Gone": report.gone, "Failed": report.failed, "Unknown": report.unknown}
+    if wiring.server_events:
+        facts = {"room": room.name, "event": name, "id": report.id}
+        user_id, connection_id = connection.user_id, connection.connection_id
+        wiring.server_events.tell("published", user_id, connection_id, facts)
     metrics.emit({"Published": 1, **posts, "PublishToPost": (time.time() - began) * 1000})
     if report.seq is None or report.epoch is None:
         return {"id": report.id}

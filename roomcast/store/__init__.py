@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from roomcast.settings import Settings
     from roomcast.store.connections import Connections
+    from roomcast.store.event_numbers import EventNumbers
     from roomcast.store.history import History
     from roomcast.store.members import Members
     from roomcast.store.presence import Presences
@@ -77,6 +78,13 @@ class Store:
         from roomcast.store.connections import Connections
 
         return Connections(self.tables)
+
+    @functools.cached_property
+    def event_numbers(self) -> "EventNumbers":
+        """The numbers of server events."""
+        from roomcast.store.event_numbers import EventNumbers
+
+        return EventNumbers(self.tables)
 
     @functools.cached_property
     def members(self) -> "Members":

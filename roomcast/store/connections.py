@@ -236,9 +236,12 @@ class Connections:
             )
         )
         rooms = rooms_of(item)
-        if self._tables.left is not None and rooms:
-            for inbox in (name for name in rooms if name.startswith(INBOX.prefix)):
-                self._tables.left(inbox.removeprefix(INBOX.prefix), rooms)
+        for inbox in (name for name in rooms if name.startswith(INBOX.prefix)):
+            user_id = inbox.removeprefix(INBOX.prefix)  # the tombstone itself names none
+            if self._tables.left is not None:
+                self._tables.left(user_id, rooms)
+            if self._tables.ended is not None:
+                self._tables.ended(user_id, rooms, connection_id, closed=True)
         if rooms or "userRole" in item:  # not the tombstone of one that never was
             with suppress(ConditionFailedError):
                 self._tables.write(

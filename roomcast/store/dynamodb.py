@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
 from roomcast import aws
@@ -28,6 +28,13 @@ _BATCH_WRITE = 25  # items in a BatchWriteItem (DynamoDB's limit)
 _AT_ONCE = 8  # calls side by side
 
 _Item = TypeVar("_Item")
+
+
+class Ended(Protocol):
+    """Hears of memberships that have ended."""
+
+    def __call__(self, user_id: str, rooms: list[str], connection_id: str, *, closed: bool) -> None:
+        """Called with the user, the rooms, the connection, and whether it is closed with them."""
 
 
 class ConditionFailedError(RoomcastError):
@@ -58,6 +65,9 @@ class Tables:
 
     Attributes:
         left: called with a user and the rooms that a connection of this user was in, when it has ended.
+        ended: called when memberships have ended by a revocation, a disconnect or a prune. None where nobody
+            wants to know.
+        closed_with: clients of other services.
     """
 
     def __init__(
@@ -75,6 +85,8 @@ class Tables:
         self.rooms = rooms
         self.clock = clock
         self.left: Callable[[str, list[str]], None] | None = None
+        self.ended: Ended | None = None
+        self.closed_with: list[Any] = []
 
     @classmethod
     def from_settings(cls, settings: Settings, session: "botocore.session.Session | None" = None) -> "Tables":
@@ -86,6 +98,11 @@ class Tables:
         """
         client = aws.client("dynamodb", session)
         return cls(client, settings.connections_table, settings.rooms_table, history=settings.history_table)
+
+    def close(self) -> None:
+        """Close the connections to AWS. A later call opens others."""
+        for client in (self.client, *self.closed_with):
+            client.close()
 
     def transact(self, *writes: dict[str, Any]) -> None:
         """Write all or nothing, and once: a retry after a lost answer is not done again.

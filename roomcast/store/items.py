@@ -15,6 +15,7 @@ connection has ended, or may not begin.
 | `user#{userId}` | `sends`, `signals` | how much of its rate the user has used up |
 | `presence#{room}` | `head` | the version of a room's presence |
 | `presence#{room}` | `user#{userId}` | a user who is, or was just, present |
+| `user#{userId}` | `events` | the number of the user's last server event, where the stage has them on |
 | `ticket#{hash}` | `ticket` | a one-time ticket |
 | `stage#size` | `size` | how many connections there are |
 

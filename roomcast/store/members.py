@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from roomcast import aws
 from roomcast.connection import Connection
@@ -49,7 +49,7 @@ class Members:
         self._tables = tables
         self._large = LargeRooms(tables)
 
-    def join(self, connection: Connection, room: Room, *, needs_grant: bool) -> bool:
+    def join(self, connection: Connection, room: Room, *, needs_grant: bool) -> bool | Literal["superseded"]:
         """Make a connection a member of a room. Joining twice is the same as once.
 
         Args:
@@ -58,8 +58,8 @@ class Members:
             needs_grant: whether the connection's user must have a grant for it.
 
         Returns:
-            True also where the connection has asked to leave after this. False where the connection is gone,
-            its user was revoked, or the grant is missing. Then nothing is changed.
+            `superseded` where the connection has asked to leave after this. False where the connection is
+            gone, its user was revoked, or the grant is missing. Then nothing is changed.
         """
         is_member = room.name in connection.rooms
         spread = room.name in connection.spread if is_member else self._large.takes(room)
@@ -72,7 +72,7 @@ class Members:
                 except ConditionFailedError as error:
                     item = error.item
                     if not error.index and _is_superseded(item, room.name, connection.asked):
-                        return True
+                        return "superseded"
                     if error.index or item.get("connectedAt", {}).get("S") != connection.connected_at:
                         return False
                     # It was refreshed, or is a member at the other place.
@@ -126,7 +126,7 @@ class Members:
                 del todo[:_TOGETHER]
         return settled
 
-    def leave(self, connection_id: str, room: Room, asked: str = "") -> None:
+    def leave(self, connection_id: str, room: Room, asked: str = "") -> bool:
         """End a membership. Leaving a room that one is not in does nothing, and so does a leave that comes
         after a join that was asked for later.
 
@@ -134,8 +134,11 @@ class Members:
             connection_id: whose.
             room: which.
             asked: as in `Connection`.
+
+        Returns:
+            Whether it has ended a membership; always False where nobody wants to know it (`Tables.ended`).
         """
-        self._remove_member(connection_id, room.name, asked)
+        return self._remove_member(connection_id, room.name, asked)
 
     def grant(self, room: Room, user_id: str, begins: Position | None = None) -> None:
         """Give a user the right to join a room. A grant that is there stays as it is.
@@ -211,7 +214,12 @@ class Members:
         if "" in found[room.name]:
             failures = side_by_side(look, partitions(room))
         ids = dict.fromkeys(i for of_partition in found.values() for i in of_partition if i)
-        failures += side_by_side(lambda i: self._remove_member(i, room.name), ids)
+
+        def end(connection_id: str) -> None:
+            if self._remove_member(connection_id, room.name) and self._tables.ended is not None:
+                self._tables.ended(user_id, [room.name], connection_id, closed=False)
+
+        failures += side_by_side(end, ids)
         if failures:
             raise failures[0]
 
@@ -280,10 +288,16 @@ class Members:
                 writes.append({"ConditionCheck": grant})
         return writes
 
-    def _remove_member(self, connection_id: str, room: str, asked: str = "") -> None:
+    def _remove_member(self, connection_id: str, room: str, asked: str = "") -> bool:
         """End a membership, in one transaction: between two writes a join could come, and leave a member that
-        no item names."""
+        no item names.
+
+        Returns:
+            Whether it was one, which is looked at only where somebody wants to know.
+        """
         spread = False
+        wanted = self._tables.ended is not None
+        named = wanted  # in the connection's item, until the contrary is seen
         while True:
             key = membership_key(room, connection_id, spread=spread)
             delete: Any = {"TableName": self._tables.rooms, "Key": key}
@@ -295,6 +309,7 @@ class Members:
                 "ConditionExpression": "attribute_exists(userId) AND "
                 + "NOT " * (not spread)
                 + "contains(spread, :room)"
+                + f" AND {'' if named else 'NOT '}contains(rooms, :room)" * wanted
                 + _IN_ORDER * bool(asked),
                 "ExpressionAttributeValues": {
                     ":room": {"S": room},
@@ -307,14 +322,16 @@ class Members:
                 self._tables.transact({"Delete": delete}, {"Update": update})
             except ConditionFailedError as error:
                 if _is_superseded(error.item, room, asked):
-                    return
+                    return False
                 if "userId" in error.item:
                     spread = room in rooms_of(error.item, "spread")
+                    named = wanted and room in rooms_of(error.item)
                     continue
                 for place in (False, True):  # the connection has ended
                     key = membership_key(room, connection_id, spread=place)
                     self._tables.write(self._tables.client.delete_item, TableName=self._tables.rooms, Key=key)
-            return
+                return False
+            return named
 
 
 def _is_superseded(item: Mapping[str, Any], room: str, asked: str) -> bool:

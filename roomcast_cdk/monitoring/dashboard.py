@@ -85,7 +85,7 @@ def dashboard(
                 *metrics.of_functions("Throttles", "Sum"),
             ),
             _graph("Functions: duration p99, ms", *metrics.of_functions("Duration", "p99")),
-            _graph("Cold starts", metrics.own("ColdStarts")),
+            _graph("Cold starts; server events lost", metrics.own("ColdStarts"), metrics.own("EventsLost")),
         ],
         [
             _graph(

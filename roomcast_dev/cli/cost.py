@@ -57,6 +57,7 @@ class Habits:
         float, typer.Option(help="Sends to a last value for each one that its window lets through (1: all).")
     ] = 1
     broadcasts: Annotated[float, typer.Option(help="Sends a day to everybody who is online.")] = 0
+    events: Annotated[bool, typer.Option("--events", help="With all kinds of server events.")] = False
     ping: Annotated[float, typer.Option(help="Silent seconds before a ping (0: never).")] = _USAGE.ping
     size: Annotated[float, typer.Option(help="KB of a message.")] = _USAGE.message_kb
     memory: Annotated[float, typer.Option(help="MB of each function; with --stage AWS is asked.")] = (

@@ -48,6 +48,8 @@ _MARK_WRITES = 2  # likewise: its id is kept, and a transaction doubles the item
 # and a note that it is to be counted; a look reads the state, the inbox and the user's connections.
 _BREAKS_AN_HOUR = 1
 _LISTED_WRITES, _COUNTED_WRITES, _LOOK_READS, _LOOK_MS, _PRESENT_KB = 4, 3, 2, 30, 0.2
+_EVENT_WRITES, _EVENT_MS = 1, 15  # of a server event: its number, and waiting for DynamoDB and EventBridge
+_EVENT_LOG_BYTES = 200
 _ITEM_KB, _MEMBER_KB = 0.5, 0.2
 _STRONG_READ_KB, _EVENTUAL_READ_KB = 4, 8  # one read unit
 _KB_PER_GB = 1024 * 1024
@@ -72,6 +74,7 @@ class Usage:
         message_kb: size of a message in KB.
         memory_mb: of the functions that clients call.
         log_bytes: of logs for each call: a line of the function's and a line of the access log.
+        events: whether the stage puts all kinds of server events on a bus.
         acknowledged: whether a client acknowledges every message that it gets.
         scan_rooms: whether a room send looks through all connections (not here: to compare).
     """
@@ -88,6 +91,7 @@ class Usage:
     message_kb: float = 1
     memory_mb: float = 512
     log_bytes: float = 600
+    events: bool = False
     acknowledged: bool = False
     scan_rooms: bool = False
 
@@ -128,6 +132,8 @@ def count(usage: Usage) -> Counts:
     broadcast_posts = broadcasts * online
     acknowledgements = received + broadcast_posts if usage.acknowledged else 0
     joins = connects
+    events = {"connects and disconnects": 2 * connects, "joins": joins, "published": published}
+    events_in_all = sum(events.values()) * usage.events
     calls = actions + pings + joins + acknowledgements
 
     slices = math.ceil(online / SLICE_RECEIVERS)
@@ -173,6 +179,7 @@ def count(usage: Usage) -> Counts:
                 "actions": calls * _ACTION_MS / 1000 * gb,
                 "connects": connects * (_CONNECT_MS + _DISCONNECT_MS) / 1000 * gb,
                 "fan-out": job_posts / _POSTS_PER_SECOND * _FANOUT_GB,
+                "server events": events_in_all * _EVENT_MS / 1000 * gb,
             }
         ),
         "writes": _some(
@@ -184,6 +191,7 @@ def count(usage: Usage) -> Counts:
                 "histories": stored * (item + _HEAD_WRITES) + published * (item + _MARK_WRITES),
                 "windows": windows * _WINDOW_WRITES,
                 "rates of users": published * _RATE_WRITES,
+                "server events": events_in_all * _EVENT_WRITES,
             }
         ),
         "storage_gb": {
@@ -208,8 +216,14 @@ def count(usage: Usage) -> Counts:
             "cold starts": connects / _CALLS_PER_COLD_START,
             "warm functions": _warm_secret_reads(connects),
         },
-        "log_gb": {"lines of calls": (calls + 2 * connects + jobs) * usage.log_bytes / 1024**3},
+        "log_gb": _some(
+            {
+                "lines of calls": (calls + 2 * connects + jobs) * usage.log_bytes / 1024**3,
+                "server events": events_in_all * _EVENT_LOG_BYTES / 1024**3,
+            }
+        ),
         "out_gb": {"messages": (actions + received + broadcast_posts) * usage.message_kb / _KB_PER_GB},
+        **({"events": _some(events)} if usage.events else {}),
     }
 
 

@@ -44,7 +44,7 @@ OutputsOption = Annotated[
 ]
 EnvFileOption = Annotated[Path, typer.Option(help="The file that `roomcast dev` writes.")]
 
-_OPTIONAL = {"FanOutQueueUrl", "Rooms"}
+_OPTIONAL = {"FanOutQueueUrl", "Rooms", "ServerEvents"}
 
 
 @dataclass(frozen=True)

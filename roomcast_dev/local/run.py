@@ -179,7 +179,7 @@ async def local_environment(stack: LocalRun, env_file: Path | None = None) -> di
         "WEBSOCKET_CONNECTIONS_TABLE": outputs["ConnectionsTableName"],
         "WEBSOCKET_ROOMS_TABLE": outputs["RoomsTableName"],
     }
-    for output in ("FanOutQueueUrl", "HistoryTableName", "Rooms"):
+    for output in ("FanOutQueueUrl", "HistoryTableName", "Rooms", "ServerEvents"):
         if value := outputs.get(output):
             environment[KEYS[output]] = value
     return {**environment, "JWT_SECRET": secret, **aws}

@@ -50,6 +50,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "reserved_connects": 50,
         "runtime_version_arn": RUNTIME,
     },
+    "events": {
+        "server_events": ["connected", "disconnected", "joined", "left", "published"],
+        "event_bus": "audit",
+        "monitoring": True,
+        "alarm_email": "ops@example.com",
+    },
     "gradual": {
         "monitoring": True,
         "gradual_changes": True,

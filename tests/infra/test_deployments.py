@@ -52,6 +52,7 @@ TOGGLES: dict[str, dict[str, Any]] = {
     "reserved_connects": {"reserved_connects": 50},
     "runtime_version_arn": {"runtime_version_arn": RUNTIME},
     "gradual_changes": {"gradual_changes": False},
+    "server_events": {"server_events": ["connected", "left"], "event_bus": "audit"},
     "alarm_email": {"alarm_email": "ops@example.com"},
     "alarm_topic_arn": {"alarm_topic_arn": "arn:aws:sns:us-east-1:123456789012:ops"},
     "customer_key": {"customer_key": True},

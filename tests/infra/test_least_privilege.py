@@ -135,16 +135,33 @@ WATCHED = {
 """Where the stage is watched."""
 
 
+BUS = "arn:<partition>:events:<region>:<accountid>:event-bus/audit"
+
+
+def with_events(rights: dict[str, set[str]]) -> dict[str, set[str]]:
+    """What may be done where the stage has server events on."""
+    return rights | {BUS: {"events:PutEvents"}, ROOMS: rights[ROOMS] | {"dynamodb:UpdateItem"}}
+
+
+def of_stage(rights: dict[str, set[str]], stage: str) -> dict[str, set[str]]:
+    return {
+        name.replace("-prod", f"-{stage}").replace("/prod/", f"/{stage}/"): actions
+        for name, actions in rights.items()
+    }
+
+
+@pytest.mark.parametrize("function", RIGHTS)
+def test_server_events_need_the_numbers_and_one_bus(resources: dict[str, Resources], function: str) -> None:
+    assert resources["events"].rights(function) == of_stage(with_events(RIGHTS[function]), "events")
+    assert resources["events"].rights("Count") == of_stage(WATCHED["Count"], "events")
+
+
 @pytest.mark.parametrize("stage", ["local", "dev", "prod"])
 @pytest.mark.parametrize("function", RIGHTS)
 def test_a_role_may_do_this_and_nothing_else(
     resources: dict[str, Resources], stage: str, function: str
 ) -> None:
-    of_stage = {
-        name.replace("-prod", f"-{stage}").replace("/prod/", f"/{stage}/"): actions
-        for name, actions in RIGHTS[function].items()
-    }
-    assert resources[stage].rights(function) == of_stage
+    assert resources[stage].rights(function) == of_stage(RIGHTS[function], stage)
 
 
 @pytest.mark.parametrize("stage", ["local", "dev", "prod"])
@@ -183,6 +200,9 @@ def _needs(operation: str, params: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from ((table, operation) for table in params["RequestItems"])
     elif "IndexName" in params:
         yield f"{params['TableName']}/index/{params['IndexName']}", operation
+    elif operation == "PutEvents":
+        for entry in params["Entries"]:
+            yield f"arn:<partition>:events:<region>:<accountid>:event-bus/{entry['EventBusName']}", operation
     elif "QueueUrl" in params:
         yield params["QueueUrl"].rpartition("/")[2], operation.removesuffix("Batch")
     else:
@@ -203,6 +223,12 @@ class Backend:
         for key, value in settings.items():
             self.monkeypatch.setenv(key, value)
         wiring.cache_clear()
+
+    def report_events(self, resources: dict[str, Resources]) -> None:
+        """Have server events on."""
+        self.tell(
+            WEBSOCKET_SERVER_EVENTS=resources["events"].environment("Connect")["WEBSOCKET_SERVER_EVENTS"]
+        )
 
     def take_rights(self) -> dict[str, set[str]]:
         """The rights that the calls since the last time needed."""
@@ -251,7 +277,10 @@ def backend(resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch) ->
             "WEBSOCKET_APPLICATION": "lambdas.app",  # `app` is CDK's here
         }
         backend.tell(**environment | here)
+        events: Any = plain.create_client("events")
+        events.create_event_bus(Name="audit")
         yield backend
+        events.delete_event_bus(Name="audit")
         wiring.cache_clear()
         # moto forgets only when the last mock of the process ends, and that may be another test's.
         for name in (CONNECTIONS, ROOMS, HISTORY):
@@ -389,6 +418,7 @@ def fanning_out(backend: Backend) -> None:
     run_job(json.dumps({"version": 1, "to": {"room": "dashboard_user_u1"}, "event": "e", "data": {}}))
 
 
+@pytest.mark.parametrize("events", [False, True], ids=["", "with server events"])
 @pytest.mark.parametrize(
     ("function", "module", "act"),
     [
@@ -401,12 +431,18 @@ def fanning_out(backend: Backend) -> None:
 )
 def test_a_role_may_do_just_what_its_code_asks_of_aws(
     backend: Backend,
+    resources: dict[str, Resources],
     monkeypatch: pytest.MonkeyPatch,
     function: str,
     module: Any,
     act: Callable[[Backend], None],
+    events: bool,
 ) -> None:
     asked: dict[str, set[str]] = {}
+    allowed = (RIGHTS | WATCHED)[function]
+    if events:
+        backend.report_events(resources)
+        allowed = with_events(allowed) if function in RIGHTS else allowed
     handler = module.handler
 
     def recorded(event: dict[str, Any], context: object) -> Any:
@@ -418,9 +454,7 @@ def test_a_role_may_do_just_what_its_code_asks_of_aws(
 
     monkeypatch.setattr(module, "handler", recorded)
     act(backend)
-    expected = {
-        name: actions for name, actions in (RIGHTS | WATCHED)[function].items() if not name.endswith("/Logs")
-    }
+    expected = {name: actions for name, actions in allowed.items() if not name.endswith("/Logs")}
     assert asked == {name: actions - POLLING for name, actions in expected.items()}
 
 
@@ -446,10 +480,17 @@ BACKEND = {
 }
 
 
+@pytest.mark.parametrize("events", [False, True], ids=["", "with server events"])
 def test_the_policy_for_backends_allows_just_what_the_service_asks_of_aws(
-    backend: Backend, resources: dict[str, Resources], monkeypatch: pytest.MonkeyPatch
+    backend: Backend,
+    resources: dict[str, Resources],
+    monkeypatch: pytest.MonkeyPatch,
+    events: bool,
 ) -> None:
     assert resources["prod"].backend_rights() == BACKEND
+    assert resources["events"].backend_rights() == of_stage(with_events(BACKEND), "events")
+    if events:
+        backend.report_events(resources)
     settings = Settings.from_env()
     service = WebSocketService.from_settings(settings, index_lag=0)
     service.grant_room("chat_room_r1", "u1")
@@ -476,4 +517,4 @@ def test_the_policy_for_backends_allows_just_what_the_service_asks_of_aws(
     queuing = WebSocketService.from_settings(settings, limits=SendLimits(direct=1))
     assert queuing.broadcast("e", {}).queued
     queuing.close()
-    assert backend.take_rights() == BACKEND
+    assert backend.take_rights() == (with_events(BACKEND) if events else BACKEND)

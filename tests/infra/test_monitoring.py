@@ -9,8 +9,9 @@ from aws_cdk.assertions import Template
 
 from lambdas import connect, count, default, disconnect
 from roomcast import metrics
-from roomcast.errors import KeysUnavailableError
+from roomcast.errors import AwsError, KeysUnavailableError
 from roomcast.functions.cold_start import wiring
+from roomcast.store.event_numbers import EventNumbers
 from roomcast_dev.prices import prices
 from tests.builders import chat, connect_event, disconnect_event, message_event, token
 from tests.infra import picture
@@ -176,10 +177,18 @@ class NoKeys:
     reread = known
 
 
+def _refuse(*_: object) -> int:
+    raise AwsError("not now")
+
+
 def test_every_metric_is_written_when_it_happens(
     backend: Backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend.tell(WEBSOCKET_MAX_CONNECTIONS_PER_USER="1", WEBSOCKET_OVER_MAX_CONNECTIONS="refuse_new")
+    backend.tell(
+        WEBSOCKET_MAX_CONNECTIONS_PER_USER="1",
+        WEBSOCKET_OVER_MAX_CONNECTIONS="refuse_new",
+        WEBSOCKET_SERVER_EVENTS="roomcast.landinghub.prod:disconnected@audit",
+    )
     for id_, query, headers in (
         ("c1=", {"token": token("u1")}, {}),
         ("c2=", {"token": token("u1")}, {}),
@@ -200,7 +209,9 @@ def test_every_metric_is_written_when_it_happens(
         default.handler(published, None)
     run_job(json.dumps({"version": 1, "to": {"all": True}, "event": "e", "data": {}}))
     count.handler({}, None)
-    disconnect.handler(disconnect_event("c1="), None)
+    with monkeypatch.context() as outage:
+        outage.setattr(EventNumbers, "take", _refuse)
+        disconnect.handler(disconnect_event("c1="), None)
 
     written: Counter[str] = Counter()
     for line in capsys.readouterr().out.splitlines():
@@ -214,6 +225,7 @@ def test_every_metric_is_written_when_it_happens(
         | {"RefusedCredentials": 1, "RefusedLimit": 1, "RefusedOrigin": 1, "KeysUnavailable": 2}
         | {"Gone": 0, "Failed": 0, "Unknown": 0}
         | {"Published": 1, "Signals": 1, "RefusedPublish": 1}
+        | {"EventsLost": 1}
         | {"Appends": 1, "Conflicts": 0, "Gaps": 1, "Recovered": 0, "ReplayBytes": 0}
     )
     assert written.keys() | {"PublishToPost"} == set(metrics.UNITS)

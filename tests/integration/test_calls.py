@@ -17,8 +17,9 @@ from roomcast.rooms import Kind, Retention, Rooms
 from roomcast.sending.job import PresenceJob
 from roomcast.sending.presence import look
 from roomcast.sending.worker import Worker
+from roomcast.server_events import ServerEvents
 from roomcast.service import WebSocketService
-from roomcast.settings import Settings
+from roomcast.settings import ServerEventRules, Settings
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.large_rooms import MANY_MEMBERS
@@ -27,6 +28,7 @@ from roomcast.tokens.secret_keys import StaticKeys
 from roomcast.wiring import Wiring
 from tests.builders import APP, SECRET, chat, create_tables, identity, token
 from tests.fakes.dynamodb import FakeDynamoDB
+from tests.fakes.event_bus import FakeEventBus
 from tests.fakes.management_api import FakeManagementApi
 from tests.integration.test_revocation import Line
 
@@ -160,6 +162,22 @@ def post_the_newest(stage: Stage) -> Callable[[], object]:
     return lambda: worker.run(record)
 
 
+def with_events(stage: Stage, do: Callable[[], object], *, joined: bool = False) -> Callable[[], object]:
+    rules = ServerEventRules.parse(
+        "", "roomcast.acme.qa:connected,disconnected,joined,left,published@default"
+    )
+    bus: Any = FakeEventBus()
+    stage.wiring.server_events = ServerEvents(bus, rules, stage.store)
+    stage.store.tables.ended = stage.wiring.ended
+
+    def once() -> None:
+        before = bus.calls
+        do()
+        assert bus.calls == before + 1
+
+    return after_a_join(stage, once) if joined else once
+
+
 PATHS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "connect": lambda s: lambda: s.connect("c2="),
     "connect with a ticket": connect_with_a_ticket,
@@ -193,6 +211,17 @@ PATHS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "send to a user": lambda s: lambda: s.service.send_to_user("u1", "e", {}),
     "broadcast": lambda s: lambda: s.service.broadcast("e", {}),
     "broadcast with a history": broadcast_with_a_history,
+    "connect with server events": lambda s: with_events(s, lambda: s.connect("c2=")),
+    "join with server events": lambda s: with_events(s, lambda: s.act("chat:join_room", roomId="r1")),
+    "leave with server events": lambda s: with_events(
+        s, lambda: s.act("chat:leave_room", roomId="r1"), joined=True
+    ),
+    "disconnect with server events": lambda s: with_events(
+        s, lambda: s.store.connections.disconnect("c1="), joined=True
+    ),
+    "`rooms:send` with server events": lambda s: with_events(
+        s, lambda: s.publish("rooms:send", id="a message"), joined=True
+    ),
 }
 
 

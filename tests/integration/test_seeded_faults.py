@@ -8,7 +8,7 @@ the rules, bad days and pauses that it needs; the model and what must hold are a
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import pytest
@@ -95,7 +95,7 @@ class ExtendsOnlyTheItem(Connections):
 class JoinsWithoutLooking(Members):
     """Writes the member with no condition, and not into the connection's list."""
 
-    def join(self, connection: Connection, room: Room, *, needs_grant: bool) -> bool:
+    def join(self, connection: Connection, room: Room, *, needs_grant: bool) -> bool | Literal["superseded"]:
         put = self._join(connection, [(room, False, False)])[2]["Put"]
         self._tables.write(self._tables.client.put_item, **put)
         return True
@@ -104,7 +104,7 @@ class JoinsWithoutLooking(Members):
 class JoinsWithoutGrant(Members):
     """Lets everybody in."""
 
-    def join(self, connection: Connection, room: Room, *, needs_grant: bool) -> bool:
+    def join(self, connection: Connection, room: Room, *, needs_grant: bool) -> bool | Literal["superseded"]:
         del needs_grant
         return super().join(connection, room, needs_grant=False)
 

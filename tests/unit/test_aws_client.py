@@ -35,6 +35,7 @@ OPERATIONS = [
     *(("sqs", name) for name in ("ChangeMessageVisibility", "DeleteMessage", "ReceiveMessage")),
     *(("sqs", name) for name in ("GetQueueAttributes", "GetQueueUrl", "SendMessage", "SendMessageBatch")),
     ("secretsmanager", "GetSecretValue"),
+    ("events", "PutEvents"),
 ]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 METADATA = "ResponseMetadata"
@@ -294,7 +295,7 @@ def _made(service: str = "dynamodb") -> JsonClient | None:
     return make(service, connect_timeout=1, read_timeout=1)
 
 
-@pytest.mark.parametrize("service", ["dynamodb", "sqs", "secretsmanager"])
+@pytest.mark.parametrize("service", ["dynamodb", "sqs", "secretsmanager", "events"])
 @pytest.mark.parametrize("region", ["eu-west-1", "us-gov-west-1", "cn-north-1"])
 def test_the_endpoint_is_botocores(environment: pytest.MonkeyPatch, service: str, region: str) -> None:
     environment.setenv("AWS_REGION", region)
@@ -307,8 +308,13 @@ def test_the_endpoint_is_botocores(environment: pytest.MonkeyPatch, service: str
 def test_an_endpoint_in_the_environment_is_followed(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("AWS_ENDPOINT_URL", "http://all.test")
     environment.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://secrets.test")
-    urls = {s: made.endpoint_url for s in ("sqs", "secretsmanager") if (made := _made(s))}
-    assert urls == {"sqs": "http://all.test", "secretsmanager": "http://secrets.test"}
+    environment.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", "http://events.test")
+    urls = {s: made.endpoint_url for s in ("sqs", "secretsmanager", "events") if (made := _made(s))}
+    assert urls == {
+        "sqs": "http://all.test",
+        "secretsmanager": "http://secrets.test",
+        "events": "http://events.test",
+    }
     environment.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
     made = _made("sqs")
     assert made

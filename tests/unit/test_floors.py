@@ -32,7 +32,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"app"},
         {"settings"},
         {"management_api", "store", "tokens"},
-        {"sending"},
+        {"sending", "server_events"},
         {"wiring"},
         {"functions", "service"},
         {"async_service"},

@@ -166,6 +166,18 @@ def test_presence_by_hand() -> None:
     assert crowd == presence(replace(usage, users=1000), 1000, "count")
 
 
+def test_server_events_by_hand() -> None:
+    """1,000 people, 4 connects a day: 121,666.67 x 3 events, each with a number, 15 ms and a line of log."""
+    usage = Usage(users=1000, hours=8)
+    with_events, without = dollars(replace(usage, events=True)), dollars(usage)
+    assert with_events["events"] == pytest.approx(365_000 * 1e-6)
+    more = {key: with_events[key] - without[key] for key in without}
+    assert more.pop("writes") == pytest.approx(365_000 * 0.625e-6)
+    assert more.pop("gb_seconds") == pytest.approx(365_000 * 0.015 * 0.5 * 0.0000133334)
+    assert more.pop("log_gb") == pytest.approx(365_000 * 200 / 1024**3 * 0.5)
+    assert set(more.values()) == {0}
+
+
 def test_a_scan_reads_everybody_for_each_room_send() -> None:
     """24,000 users for 8 hours are 8,000 at once: 4,000 KB, 500 units of 8 KB."""
     usage = replace(QUIET, users=24_000, hours=8, messages_out=20, room_size=20, scan_rooms=True)
@@ -228,4 +240,4 @@ def test_the_price_table_says_when_and_where_from() -> None:
     table = json.loads((Path(__file__).parents[3] / "roomcast_dev" / "prices.json").read_text())
     assert table["date"] == prices().date
     assert all(source.startswith("https://aws.amazon.com/") for source in table["sources"])
-    assert all(set(region) == set(count(Usage())) for region in table["regions"].values())
+    assert all(set(region) == set(count(Usage(events=True))) for region in table["regions"].values())
