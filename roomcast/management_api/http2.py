@@ -204,11 +204,22 @@ class Http2:
                 ):
                     self._frames = 0
                     events.append((streams.pop(number), _OK))
+                elif (
+                    kind == _RESET
+                    and low == 4
+                    and 0 < number < self._next
+                    and number & 1
+                    and number not in streams
+                    and not self._block_of
+                ):
+                    self._frames += 1  # nginx sends one after each answer that did not need the body
                 else:
                     self._take(kind, flags, number & _MOST, data[at + 9 : stop])
                 at = stop
         except BadResponseError as error:
             self._fail(str(error))
+        if self._frames > _FRAMES:
+            self._fail("thousands of frames without an answer")
         self._data = data[at:]
         return events
 
@@ -226,8 +237,6 @@ class Http2:
 
     def _take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         self._frames += 1
-        if self._frames > _FRAMES:
-            raise BadResponseError("thousands of frames without an answer")
         if self._block_of and (kind, number) != (_CONTINUATION, self._block_of):
             raise BadResponseError("a frame within a header block")
         if not self._ready and (kind != _SETTINGS or flags & _ACK):
