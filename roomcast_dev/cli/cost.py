@@ -15,7 +15,7 @@ from rich.text import Text
 from roomcast_dev import prices as price_table
 from roomcast_dev.cli import measured_use, pricing, target
 from roomcast_dev.cli.options import spread
-from roomcast_dev.cli.output import Json, print_json
+from roomcast_dev.cli.output import Json, draw, print_json
 from roomcast_dev.cli.pricing import Line, Usage
 
 _ROOM_SIZES = (20, 200, 1_000)
@@ -222,12 +222,12 @@ def _show(console: Console, lines: Sequence[Line], months: int) -> None:
     if months not in (1, 12):
         add(f"{months} months", "", "", _dollars(total * months))
     add("A year", "", "", _dollars(total * 12))
-    console.print(table)
+    draw(console, table)
     if not wide:
         grid = Table.grid(padding=(0, 2))
         for name, made_of in sums.items():
             grid.add_row(Text(name, style="bold"), made_of)
-        console.print(grid, highlight=False)
+        draw(console, grid)
 
 
 def _sum(line: Line) -> str:
@@ -257,14 +257,14 @@ def _compare(console: Console, usage: Usage, prices: Mapping[str, price_table.Pr
     habits = _table(console, "$ a month with", *(f">{size.users:,.0f} users" for size in sizes))
     for name in pricing.choices(usage):
         habits.add_row(name, *(_dollars(month(pricing.choices(size)[name])) for size in sizes))
-    console.print(habits)
+    draw(console, habits)
     console.print()
     hours = _table(console, "$ a month with", *(f">{size.users:,.0f} users" for size in sizes))
     for hour in _COMPARE_HOURS:
         hours.add_row(
             f"{hour} h online a day", *(_dollars(month(replace(size, hours=hour))) for size in sizes)
         )
-    console.print(hours)
+    draw(console, hours)
 
 
 def _presence(console: Console, usage: Usage, prices: Mapping[str, price_table.Price]) -> None:
@@ -274,7 +274,7 @@ def _presence(console: Console, usage: Usage, prices: Mapping[str, price_table.P
             pricing.bill(pricing.presence(usage, size, mode), prices) if mode else [] for size in _ROOM_SIZES
         )
         table.add_row(name, *(_dollars(pricing.total(lines)) for lines in bills))
-    console.print(table)
+    draw(console, table)
 
 
 def _plot(console: Console, usage: Usage, prices: Mapping[str, price_table.Price]) -> None:
@@ -290,7 +290,7 @@ def _plot(console: Console, usage: Usage, prices: Mapping[str, price_table.Price
         first = max(lines, key=lambda line: line.dollars)
         share = f"{first.price.name} {first.dollars / dollars:.0%}"
         table.add_row(f"{users:,}", _dollars(dollars), bar, f"{dollars / users:.4f}", share)
-    console.print(table)
+    draw(console, table)
 
 
 def _table(console: Console, *columns: str) -> Table:

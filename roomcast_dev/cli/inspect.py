@@ -24,7 +24,7 @@ from roomcast.store.dynamodb import Tables
 from roomcast.store.listing import Listing
 from roomcast.store.members import Members
 from roomcast_dev.cli.options import spread
-from roomcast_dev.cli.output import Json, print_json
+from roomcast_dev.cli.output import Json, draw, print_json
 from roomcast_dev.cli.target import Place
 from roomcast_dev.prices import prices
 
@@ -97,9 +97,7 @@ def inspect(
     if not seen.connections:
         print(_nobody(user, room), file=sys.stderr)
         return
-    with console.capture() as capture:
-        console.print(show(seen))
-    print("\n".join(line.rstrip() for line in capture.get().rstrip().split("\n")))
+    draw(console, show(seen))
 
 
 @spread

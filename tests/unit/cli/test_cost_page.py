@@ -26,3 +26,13 @@ def test_the_window_of_a_last_value_saves_what_the_page_says(roomcast: Roomcast)
 def test_a_table_is_what_its_command_prints(roomcast: Roomcast, command: str, table: str) -> None:
     printed = [line.rstrip() for line in roomcast(*command.split()).out.splitlines() if line.startswith("|")]
     assert [line for line in table.splitlines() if line] == printed
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["", "--plot", "--compare", "--presence", "--months 3", "--coalesced 5"],
+    ids=lambda options: options or "plain",
+)
+def test_a_pipe_gets_no_blanks_at_the_ends_of_lines(roomcast: Roomcast, options: str) -> None:
+    lines = roomcast("cost", "--users", "1000", *options.split()).out.split("\n")
+    assert [line for line in lines if line != line.rstrip()] == []
