@@ -38,7 +38,7 @@ beforeAll(async () => {
   );
 });
 afterAll(async () => {
-  vite?.kill();
+  if (vite?.pid) process.kill(-vite.pid); // npx would leave the server behind
   await browser?.close();
   await run?.end();
 });
@@ -62,7 +62,11 @@ test("an order is shown and confirmed; a wrong payload is a compile error", asyn
   run = await LocalRun.start(project.folder);
   const port = await freePort();
   const env = { ...process.env, VITE_WEBSOCKET_URL: run.url };
-  vite = spawn("npx", ["vite", "--port", `${port}`, "--strictPort"], { cwd: project.folder, env });
+  vite = spawn("npx", ["vite", "--port", `${port}`, "--strictPort"], {
+    cwd: project.folder,
+    env,
+    detached: true,
+  });
   browser = await chromium.launch({ executablePath: find("Chromium"), args: CHROMIUM_FLAGS });
   const tab = await browser.newPage();
   const address = `http://localhost:${port}/?token=${await run.token("ann")}`;
