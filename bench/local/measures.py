@@ -80,7 +80,7 @@ async def ping_for(peer: Peer, clients: list[Client], at_a_time: int, seconds: f
 
 
 async def answer_of(client: Client) -> bytes:
-    """The next message that is no news of who is in the room: only ours tells it."""
+    """The next message that does not say who is in the room: only ours has such."""
     while b'"event":"presence:' in (message := await client.receive()):
         pass
     return message
