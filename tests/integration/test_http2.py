@@ -5,6 +5,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import pytest
@@ -13,6 +14,7 @@ from h2.errors import ErrorCodes
 
 from roomcast.management_api.client import ManagementApi
 from roomcast.management_api.limits import PoolLimits
+from roomcast.management_api.report import PostReport
 from tests.fakes.http2 import Http2Conversation
 from tests.fakes.management_api import OK, REFUSED, Certificate, FakeManagementApi, Reply
 
@@ -135,14 +137,10 @@ def test_goodbye_sends_again_what_the_server_did_not_process_and_nothing_else(
 ) -> None:
     with FakeManagementApi(certificate=certificate, http2=True, always=Reply(delay=0.3)) as api:
         gateway = connect(api.endpoint)
-        reports = []
-        sending = threading.Thread(target=lambda: reports.append(gateway.post(ids(10), b"x")))
-        sending.start()
-        _wait(lambda: len(api.requests) == 10)
+        sending = _out(gateway, api)
         first = [request.connection_id for request in api.requests]
         api.over_http2(lambda conversation: conversation.go_away(7))  # the first four, 1 to 7
-        sending.join()
-        assert sorted(reports[0].sent) == sorted(ids(10))
+        assert sorted(sending.result().sent) == sorted(ids(10))
         assert [api.tries(receiver) for receiver in first] == [1] * 4 + [2] * 6
         assert api.opened == 2
 
@@ -152,14 +150,10 @@ def test_a_connection_that_breaks_leaves_what_is_out_unknown(
 ) -> None:
     with FakeManagementApi(certificate=certificate, http2=True, always=Reply(delay=5)) as api:
         gateway = connect(api.endpoint)
-        reports = []
-        sending = threading.Thread(target=lambda: reports.append(gateway.post(ids(10), b"x")))
-        sending.start()
-        _wait(lambda: len(api.requests) == 10)
+        sending = _out(gateway, api)
         api.always = OK
         api.hang_up()
-        sending.join()
-        assert sorted(reports[0].unknown) == ids(10)
+        assert sorted(sending.result().unknown) == ids(10)
         assert len(api.requests) == 10
         assert gateway.post(["a="], b"x").sent == ["a="]
 
@@ -236,6 +230,14 @@ def test_settings_that_take_no_request_end_with_the_budget(
         report = connect(url).post(ids(3), b"x", budget=0.5)
     assert sorted(report.failed) == ids(3)
     assert report.reasons == {"out of time": 3}
+
+
+def _out(gateway: ManagementApi, api: FakeManagementApi) -> Future[PostReport]:
+    """Begin a send to ten, and come back when all of it has reached the server and nothing is answered."""
+    sending: Future[PostReport] = Future()
+    threading.Thread(target=lambda: sending.set_result(gateway.post(ids(10), b"x"))).start()
+    _wait(lambda: len(api.requests) == 10)
+    return sending
 
 
 def _wait(condition: Callable[[], bool]) -> None:

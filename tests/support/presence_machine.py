@@ -235,9 +235,7 @@ class World(SteppedMachine):
             self.faults.append(what)
             return
         self.has_died = True
-        operation = data.draw(st.sampled_from(self.running))
-        operation.kill(next(self.ticks))
-        self.step(operation, 0)
+        self.kill_one(data.draw(st.sampled_from(self.running)))
 
     @rule(seconds=st.sampled_from([0.5, 5.0, GRACE - 1.0, GRACE + 1.0, LONGEST + 120.0]))
     def wait(self, seconds: float) -> None:
@@ -245,8 +243,7 @@ class World(SteppedMachine):
         for operation in list(self.running):
             if self.now - operation.at > LONGEST_CALL:
                 self.has_died = True
-                operation.kill(next(self.ticks))
-                self.step(operation, 0)
+                self.kill_one(operation)
 
     # What must hold
 

@@ -163,8 +163,12 @@ class SteppedMachine(RuleBasedStateMachine):
     def kill(self, choice: int) -> None:
         """Let one of them die where it is, if there are any."""
         if self.running:
-            self.running[choice % len(self.running)].kill(next(self.ticks))
-            self.collect()
+            self.kill_one(self.running[choice % len(self.running)])
+
+    def kill_one(self, operation: Operation) -> None:
+        """Let this one die where it is."""
+        operation.kill(next(self.ticks))
+        self.collect()
 
     def finish(self) -> None:
         """Let everything come to its end."""
