@@ -37,6 +37,7 @@ from roomcast.settings import Settings
 from roomcast.store import Store
 from roomcast.store.dynamodb import Tables
 from roomcast.store.items import grant_key
+from roomcast.store.large_rooms import partitions
 from roomcast.wiring import Wiring
 from tests.builders import APP, chat, create_tables
 from tests.fakes.dynamodb import FakeDynamoDB, Fault
@@ -451,10 +452,15 @@ class World(QueueMachine):
         return died or browser.opened_at - browser.not_closed_at > tried_for
 
     def _rows(self, table: str) -> dict[str, Any]:
-        """By connection, or by member: of the chat room, and of nothing else."""
+        """By connection, or by member: of the chat room and its partitions, and of nothing else."""
         key = {"connections": "connectionId", "rooms": "member"}[table]
-        items = self.db.scan(TableName=table)["Items"]
-        return {item[key]["S"]: item for item in items if item.get("room", {}).get("S") in (None, CHAT.name)}
+        rooms = (None, CHAT.name, *partitions(CHAT))  # throttled for a second, a room is spread
+        rows: dict[str, Any] = {}
+        for item in self.db.scan(TableName=table)["Items"]:
+            if item.get("room", {}).get("S") in rooms:
+                assert item[key]["S"] not in rows, f"{item[key]['S']} is a member at two places"
+                rows[item[key]["S"]] = item
+        return rows
 
     def _members(self, items: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Those of a room's items that are members, by connection."""

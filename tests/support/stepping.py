@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.internal.conjecture.providers import HypothesisProvider
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from roomcast.errors import RoomcastError
@@ -242,15 +244,20 @@ class SignedClient:
 
 
 def run_machine(machine: type[RuleBasedStateMachine], *, examples: int, at: int, shrink: bool = True) -> None:
-    """Try a state machine; the same seed `at` tries the same examples."""
-    run_state_machine_as_test(
-        seed(at)(machine),
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=40,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    """Try a state machine; the same seed `at` tries the same examples in every process.
+
+    Hypothesis would also draw numbers that it finds in the sources of the modules that are loaded, and these
+    are others where other tests ran before.
+    """
+    with mock.patch.object(HypothesisProvider, "_maybe_draw_constant", return_value=None):
+        run_state_machine_as_test(
+            seed(at)(machine),
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=40,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

@@ -1,12 +1,17 @@
 """The machines' scheduler."""
 
+import importlib.util
+import sys
 import threading
 import time
+from pathlib import Path
 from unittest import mock
 
+import pytest
+from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from tests.support.stepping import SteppedMachine
+from tests.support.stepping import SteppedMachine, run_machine
 
 
 class Machine(SteppedMachine):
@@ -49,3 +54,29 @@ def test_threads_of_other_tests_do_not_change_a_machines_time() -> None:
     assert passed == [7, 5]
     assert seen[0] >= before  # the real clock
     assert seen[1] == 1007.0
+
+
+def test_the_same_seed_tries_the_same_examples_whatever_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn() -> list[int]:
+        numbers: list[int] = []
+
+        class Drawing(SteppedMachine):
+            def __init__(self) -> None:
+                super().__init__(now=0.0)
+
+            @rule(number=st.integers(0, 100_000))
+            def draw(self, number: int) -> None:
+                numbers.append(number)
+
+        run_machine(Drawing, examples=20, at=1)
+        return numbers
+
+    before = drawn()
+    source = tmp_path / "other.py"
+    source.write_text("NUMBERS = [31_337, 31_338, 31_339, 31_340, 31_341]")
+    spec = importlib.util.spec_from_file_location("other", source)
+    assert spec is not None
+    monkeypatch.setitem(sys.modules, "other", importlib.util.module_from_spec(spec))
+    assert drawn() == before
