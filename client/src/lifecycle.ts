@@ -36,10 +36,10 @@ export interface Model {
   current_: number;
   /** The last attempt, and the connection that comes of it. */
   next_: number;
-  /** Attempts that failed, in a row. */
-  failures_: number;
-  /** Handshakes among them that were refused, for whatever cause. */
+  /** Handshakes that were refused in a row, for whatever cause. */
   refusals_: number;
+  /** What else failed in a row: no token, or a connection that was cut at once. A server that lets in forgives the refusals, not these. */
+  failures_: number;
   /** A wake-up came while an attempt was under way: should it fail, the next one comes soon. */
   woken_: boolean;
 }
@@ -129,7 +129,7 @@ function stop(model: Model, world: World, code: StopCode, reason: string) {
 
 /** Only the server can prove that it was the token: a page never sees the status of a handshake. */
 const explains = ({ refusals_: refusals }: Model, { maxRefusals_: maxRefusals }: World) =>
-  refusals > 0 && refusals % maxRefusals === 0;
+  !!refusals && !(refusals % maxRefusals);
 
 function ask(model: Model, world: World) {
   model.phase_ = "asking";
@@ -159,13 +159,14 @@ function fail(model: Model, world: World, reason: string) {
   const OFFLINE = 30_000;
   const { dice_: dice } = world;
   if (model.phase_ === "opening") model.refusals_++;
+  else model.failures_++;
   if (model.current_) {
     // The connection in use is still good.
     model.phase_ = "settled";
     world.later_("rotate", (0.5 + dice) * 60_000);
   } else {
     model.phase_ = "waiting";
-    const usual = backoff(++model.failures_, world.spread_, dice);
+    const usual = backoff(model.failures_ + model.refusals_, world.spread_, dice);
     world.retry_(model.woken_ ? dice * QUICK : world.offline_ ? Math.max(usual, OFFLINE) : usual, reason);
   }
 }
