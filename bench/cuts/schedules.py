@@ -111,7 +111,7 @@ async def long_cut(run: Run, size: Size) -> None:
 
 async def longer_than_retention(run: Run, size: Size) -> None:
     """130 s (less with --quick), with more messages than the room keeps."""
-    await _away(run, size, rate=max(size.rate, 1_100 / _long(size)))
+    await _away(run, size, rate=max(size.rate, 2_500 / _long(size)))
     await run.until(lambda now: bool(now["gaps"] >= run.clients), 60)
     run.first, run.sent = run.first + run.sent, 0
     await run.send(5, size.rate)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
-from roomcast_dev.local.project import project_in
+from roomcast_dev.local.stack import Project
 from roomcast_dev.testing import run_stack
 from tests.support.packages import ROOT
 
 
 def main() -> None:
-    with run_stack(project_in(ROOT)) as stack:
+    context = json.loads((ROOT / "cdk.json").read_text())["context"]
+    directory, cache = Path(__file__).with_name("room"), ROOT / "build" / "local"
+    with run_stack(Project(directory, context={**context, "stage": "local"}, cache=cache)) as stack:
         where = {"port": stack.stack.port, "environment": dict(stack.environment)}
         print(json.dumps(where), flush=True)
         for line in sys.stdin:

@@ -11,9 +11,9 @@ export const QUICK = 1_000;
  * turn is still to come are not joined by those that were refused.
  */
 export function backoff(failures: number, spread: number, random: number): number {
-  /** The first wait after a failure of a lone client, doubled by each further failure up to the last. */
+  /** The first wait after a failure of a lone client, doubled by each further failure up to the last, which is Socket.IO's. */
   const FIRST = 500;
-  const LAST = 15_000;
+  const LAST = 5_000;
   /** A streak of refusals may mean that the server counts too few clients: the spread grows, at most to this. */
   const MAX_GROWTH = 2;
   if (!failures) return random * spread;

@@ -105,7 +105,7 @@ describe("connecting", () => {
     await pass(10 * MINUTE);
     expect(client.state).toBe("connecting");
     expect(states).toEqual([]);
-    expect(server.attempts.length).toBeLessThan(40);
+    expect(server.attempts.length).toBeLessThan(100);
     server.admit = "open";
     await pass(30 * SECOND + 10);
     expect(client.state).toBe("connected");
@@ -201,16 +201,16 @@ describe("reconnecting", () => {
     }
   });
 
-  test("waits longer after each failure, and a lone client never over half a minute", async () => {
+  test("waits longer after each failure, and a lone client never over ten seconds", async () => {
     vi.spyOn(Math, "random").mockReturnValue(1);
     server.admit = "down";
     const { client } = make();
     const delays: number[] = [];
     client.on("client:retry", ({ delay }) => delays.push(delay));
     await pass(4 * MINUTE);
-    expect(delays.slice(0, 8)).toEqual([2_000, 2_500, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+    expect(delays.slice(0, 8)).toEqual([2_000, 2_500, 4_000, 8_000, 10_000, 10_000, 10_000, 10_000]);
     server.admit = "open";
-    await pass(30_010);
+    await pass(10_010);
     expect(client.state).toBe("connected");
   });
 
@@ -225,7 +225,7 @@ describe("reconnecting", () => {
       while (!client.connected) await pass(10);
       waits.push(Math.round((Date.now() - cutAt) / 100) / 10);
     }
-    expect(waits).toEqual([0.1, 1, 2, 4, 8, 16, 0.1]);
+    expect(waits).toEqual([0.1, 1, 2, 4, 8, 10, 0.1]);
   });
 
   test("of one that is let in, what it was refused before does not count", async () => {
@@ -236,8 +236,8 @@ describe("reconnecting", () => {
     client.on("client:retry", ({ delay }) => delays.push(Math.round(delay / 100) / 10));
     await pass(20 * SECOND);
     server.admit = "flash";
-    await pass(32 * SECOND);
-    expect(delays).toEqual([1, 2, 4, 8, 16, 1, 2, 4, 8, 16]);
+    await pass(25 * SECOND);
+    expect(delays).toEqual([1, 2, 4, 8, 10, 1, 2, 4, 8, 10]);
   });
 
   test("joins the rooms again before connected is told", async () => {
@@ -437,7 +437,7 @@ describe("a refused token", () => {
     client.on("client:state", ({ code }) => code === "auth_failed" && client.connect());
     await pass(10 * MINUTE);
     expect(asked).toBeGreaterThan(10);
-    expect(asked).toBeLessThan(60);
+    expect(asked).toBeLessThan(100);
     // After a login nobody waits.
     token = "t";
     client.connect();
