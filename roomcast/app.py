@@ -7,20 +7,19 @@ is imported.
 
 import functools
 import importlib
-import importlib.util
-import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 from roomcast import schema
 from roomcast.errors import ActionError, ApplicationError, InvalidDataError
 from roomcast.names import HookEvent
 from roomcast.rooms import Join, Kind, Presence, Publish, Retention, Room, Rooms
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAME = "app"
 """What an application's file calls its `App`."""
@@ -32,8 +31,7 @@ _NAME = re.compile(r"[a-z][A-Za-z0-9_-]*(:[a-z][A-Za-z0-9_-]*)+")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What an action answers, where it is not always the same event.
 
     Attributes:
@@ -45,7 +43,6 @@ class Reply:
     data: object
 
 
-@dataclass(frozen=True)
 class Declared:
     """An action of an application.
 
@@ -56,14 +53,17 @@ class Declared:
         error: the event that refuses.
     """
 
-    name: str
-    function: Callable[..., Any]
-    reply: str
-    error: str
+    def __init__(self, name: str, function: Callable[..., Any], reply: str, error: str) -> None:
+        self.name = name
+        self.function = function
+        self.reply = reply
+        self.error = error
 
     @functools.cached_property  # every action asks for it
     def parameters(self) -> Mapping[str, tuple[str, Any, bool]]:
         """The fields of its message, as `schema.fields_of` has them."""
+        import inspect
+
         _, *parameters = inspect.signature(self.function).parameters.values()
         hints = _hints(self.function)
         return {
@@ -99,8 +99,7 @@ class Declared:
         return arguments
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """An event of an application.
 
     Attributes:
@@ -114,8 +113,7 @@ class Event:
     publish: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(NamedTuple):
     """What an application does when something has happened.
 
     Attributes:
@@ -319,12 +317,14 @@ def imported(module: str) -> App:
         raise ApplicationError(f"there is no module {module}") from None
 
 
-def load(path: Path) -> App:
+def load(path: "Path") -> App:
     """The application in a file, or in the `__init__.py` of a folder; the file is run anew each time.
 
     Raises:
         ApplicationError: there is no such file, it cannot be imported, or it has no `app`.
     """
+    import importlib.util
+
     file = path / "__init__.py" if path.is_dir() else path
     inside = [str(path)] if path.is_dir() else None
     spec = importlib.util.spec_from_file_location(path.stem, file, submodule_search_locations=inside)

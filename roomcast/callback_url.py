@@ -1,7 +1,7 @@
 """The callback URL: the base URL of a stage's management API. Pure."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from roomcast.errors import SettingsError
@@ -13,8 +13,7 @@ _MAX_HOST_CHARS, _MAX_LABEL_CHARS = 253, 63  # RFC 1035, section 2.3.4
 _SCHEMES = {"wss": "https", "https": "https", "ws": "http", "http": "http"}
 
 
-@dataclass(frozen=True, slots=True)
-class CallbackUrl:
+class CallbackUrl(NamedTuple):
     """A callback URL in its http(s) form, and its parts.
 
     Attributes:

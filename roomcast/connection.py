@@ -1,6 +1,6 @@
 """Who is at the other end: an identity, its connections, and where a send goes. Pure."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from roomcast.envelope import timestamp
 from roomcast.names import Role
@@ -10,8 +10,7 @@ YOUNG_SECONDS = 20.0
 seconds, of which retries may take most, and clocks may differ by 10."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who a connection belongs to.
 
     Attributes:
@@ -31,8 +30,7 @@ class Identity:
     issued_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(NamedTuple):
     """A connection as the actions need it.
 
     Attributes:
@@ -63,8 +61,7 @@ class Connection:
     asked: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Receiver:
+class Receiver(NamedTuple):
     """Where a send goes.
 
     Attributes:

@@ -10,9 +10,8 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from datetime import UTC, datetime
-from uuid import UUID
+from itertools import pairwise
+from typing import NamedTuple
 
 from roomcast.errors import ActionError, EnvelopeTooLargeError, InvalidDataError
 
@@ -29,8 +28,7 @@ MAX_NAME_CHARS = 128
 _MAX_INT_DIGITS = 308  # more digits overflow a double, and so every JavaScript client
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """What a client asks for."""
 
     name: str
@@ -139,7 +137,7 @@ def build(
 
 def plain(data: object) -> object:
     """Data as it goes out: a dataclass is an object whose keys are its fields, `order_id` as `orderId`."""
-    if is_dataclass(data) and not isinstance(data, type):
+    if _is_dataclass(data):
         data = of_dataclass(data)
     if isinstance(data, Mapping):
         return {key: plain(value) for key, value in data.items()}
@@ -148,8 +146,9 @@ def plain(data: object) -> object:
 
 def timestamp(now: float | None = None) -> str:
     """Epoch seconds (the clock when left out) as `2025-01-17T10:30:00.000Z`."""
-    moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    milliseconds = round((time.time() if now is None else now) * 1e6) // 1000
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(milliseconds // 1000))
+    return f"{seconds}.{milliseconds % 1000:03d}Z"
 
 
 def new_id() -> str:
@@ -158,7 +157,8 @@ def new_id() -> str:
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | 7 << 76
     value = value & ~(0x3 << 62) | 2 << 62
-    return str(UUID(int=value))
+    digits = f"{value:032x}"
+    return "-".join(digits[begin:end] for begin, end in pairwise((0, 8, 12, 16, 20, 32)))
 
 
 _TOO_DEEP = ActionError("too_deep", f"The message must be nested at most {MAX_DEPTH} deep")
@@ -218,11 +218,17 @@ def of_dataclass(value: object) -> dict[str, object]:
     Raises:
         TypeError: it is something else.
     """
-    if not is_dataclass(value) or isinstance(value, type):
+    if not _is_dataclass(value):
         raise TypeError(f"an object of {type(value).__name__} has no JSON form")
+    from dataclasses import fields
+
     from roomcast.schema import on_wire
 
-    return {on_wire(field.name): getattr(value, field.name) for field in fields(value)}
+    return {on_wire(field.name): getattr(value, field.name) for field in fields(value)}  # type: ignore[arg-type]
+
+
+def _is_dataclass(value: object) -> bool:
+    return hasattr(type(value), "__dataclass_fields__")
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=of_dataclass)

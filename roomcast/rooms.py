@@ -9,8 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 from urllib.parse import unquote
 
 from roomcast import names
@@ -36,8 +35,7 @@ _PATTERN = re.compile(r"([a-z][A-Za-z0-9_.:-]{0,63})(?:\{([a-z][a-z0-9_]*)\})?")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
+class Retention(NamedTuple):
     """How much a room's history keeps.
 
     Attributes:
@@ -53,8 +51,7 @@ class Retention:
     window: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """What is the same for all rooms of a kind.
 
     Attributes:
@@ -109,8 +106,7 @@ class Kind:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """A room.
 
     Attributes:
@@ -203,7 +199,7 @@ class Rooms:
     def with_window(self, seconds: int) -> "Rooms":
         """The same kinds; last values that have no window have this one."""
         return Rooms(
-            replace(kind, history=replace(kind.history, window=seconds))
+            kind._replace(history=kind.history._replace(window=seconds))
             if kind.history and kind.history.messages == 1 and not kind.history.window
             else kind
             for kind in self.kinds[:-1]

@@ -6,13 +6,12 @@ dataclasses, `TypedDict`, and `Annotated` with the rules of this module. What is
 the wire.
 """
 
-import dataclasses
 import functools
 import re
 import types
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin, is_typeddict
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, is_typeddict
 
 from roomcast.errors import ApplicationError
 
@@ -48,8 +47,7 @@ class MismatchError(ValueError):
         self.refusal = refusal
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """A rule for a `str`.
 
     Attributes:
@@ -81,8 +79,7 @@ class Text:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):
     """A rule for an `int` or a `float`: at least and at most."""
 
     least: float | None = None
@@ -101,8 +98,7 @@ class Number:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """How an action refuses a field that is wrong or missing, in place of `invalid_field`.
 
     Attributes:
@@ -179,7 +175,9 @@ def describe(annotation: Any) -> str:
 
 def is_object(annotation: Any) -> bool:
     """Whether it is a dataclass or a `TypedDict`."""
-    return is_typeddict(annotation) or (isinstance(annotation, type) and dataclasses.is_dataclass(annotation))
+    return is_typeddict(annotation) or (
+        isinstance(annotation, type) and hasattr(annotation, "__dataclass_fields__")
+    )
 
 
 @functools.cache
@@ -190,6 +188,8 @@ def fields_of(annotation: Any) -> Mapping[str, tuple[str, Any, bool]]:
     if is_typeddict(annotation):
         required = annotation.__required_keys__
         return {name: (name, _without_required(hint), name in required) for name, hint in hints.items()}
+    import dataclasses
+
     missing = dataclasses.MISSING
     return {
         on_wire(field.name): (

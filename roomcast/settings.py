@@ -4,9 +4,8 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import Literal, TypeVar, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from roomcast import callback_url
 from roomcast import origins as origins_
@@ -35,8 +34,7 @@ _WALKS = ("0123456789abcdefghijklmnopqrstuvwxyz", "1234567890", "qwertyuiop", "a
 _WALKED = 2 / 3  # of the steps from one character to the next; of random hex digits a fifth are such steps
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimNames:
+class ClaimNames(NamedTuple):
     """Which claims of a token say what: each identity provider has its own.
 
     A name is that of a claim, dots and all (`https://example.com/roles`); where there is no such claim, a dot
@@ -73,7 +71,7 @@ class ClaimNames:
             names = json.loads(text)
         except ValueError:
             names = None
-        known = [attribute.name for attribute in fields(cls)]
+        known = cls._fields
         if not isinstance(names, dict) or not all(
             name in known and isinstance(claim, str) and claim for name, claim in names.items()
         ):
@@ -83,8 +81,7 @@ class ClaimNames:
         return cls(**names)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRules:
+class TokenRules(NamedTuple):
     """What a stage requires of a token, in addition to a valid signature and an `exp` that is not past.
 
     Attributes:
@@ -102,8 +99,7 @@ class TokenRules:
     claims: ClaimNames = ClaimNames()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerEventRules:
+class ServerEventRules(NamedTuple):
     """Which server events a stage puts on a bus of EventBridge.
 
     Attributes:
@@ -139,8 +135,7 @@ class ServerEventRules:
         return f"{self.source}:{','.join(kind for kind in _KINDS if kind in self.kinds)}@{self.bus}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """What one process needs to know of its stage. Each attribute is read from the variable named with it.
 
     Attributes:
@@ -176,7 +171,7 @@ class Settings:
 
     connections_table: str
     rooms_table: str
-    rooms: Rooms = field(default_factory=Rooms)
+    rooms: Rooms = Rooms()
     application: str | None = None
     history_table: str | None = None
     callback_url: str | None = None
@@ -186,7 +181,7 @@ class Settings:
     jwt_secret: str | None = None
     jwt_secret_name: str | None = None
     jwks_url: str | None = None
-    token_rules: TokenRules = field(default_factory=TokenRules)
+    token_rules: TokenRules = TokenRules()
     allowed_origins: tuple[str, ...] = ()
     browsers_only: bool = False
     max_connections: int = 20

@@ -4,7 +4,6 @@
 endpoints, other partitions, endpoints in a profile.
 """
 
-import calendar
 import json
 import os
 import time
@@ -130,6 +129,8 @@ class JsonClient:
     def _set_clock(self, answer: Answer) -> bool:
         """Whether our clock was wrong by the answer's date, and is set right."""
         try:
+            import calendar  # rarely: a wrong clock
+
             theirs = calendar.timegm(time.strptime(answer.headers["date"], "%a, %d %b %Y %H:%M:%S %Z"))
         except (KeyError, ValueError):
             return False

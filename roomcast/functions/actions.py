@@ -9,7 +9,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 from roomcast import aws, envelope, metrics
@@ -68,7 +67,7 @@ def handle(wiring: Wiring, connection_id: str, body: object, at: int | None = No
         connection = _admit(wiring, connection_id)  # counts a message that is not an action too
         if isinstance(message, ActionError):
             raise message
-        connection = _in_inbox(wiring, replace(connection, asked=_asked(at, message.id)))
+        connection = _in_inbox(wiring, connection._replace(asked=_asked(at, message.id)))
         event, data, *until = _do(wiring, connection, message)
     except ActionError as error:
         log.info("refused connectionId=%s action=%s code=%s", plain(connection_id), plain(name), error.code)
@@ -200,20 +199,20 @@ def _in_inbox(wiring: Wiring, connection: Connection) -> Connection:
     if room.name in connection.rooms:
         return connection
     wiring.store.members.join(connection, room, needs_grant=False)
-    return replace(connection, rooms=connection.rooms | {room.name})
+    return connection._replace(rooms=connection.rooms | {room.name})
 
 
 def _join_rooms(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     rooms = joining.join_rooms(wiring, connection, fields)
     new = {str(each["room"]) for each in rooms if each["success"]} - connection.rooms
-    _tell(wiring, "joined", replace(connection, rooms=connection.rooms | new), sorted(new))
+    _tell(wiring, "joined", connection._replace(rooms=connection.rooms | new), sorted(new))
     return "rooms:joined", {"rooms": rooms}, connection.expires_at
 
 
 def _leave_rooms(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> Reply:
     rooms = joining.leave_rooms(wiring, connection, fields)
     left = {str(each["room"]) for each in rooms if each["success"]} & connection.rooms
-    _tell(wiring, "left", replace(connection, rooms=connection.rooms - left), sorted(left))
+    _tell(wiring, "left", connection._replace(rooms=connection.rooms - left), sorted(left))
     return "rooms:left", {"rooms": rooms}
 
 

@@ -1,7 +1,6 @@
 """What clients ask of rooms: names, positions, and what a join answers of each room."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from roomcast.connection import Connection
 from roomcast.errors import ActionError, InvalidNameError
@@ -19,7 +18,6 @@ _MAX_NAME = 150  # characters of a refused name that the reply repeats
 _MAX_EPOCH = 64
 
 
-@dataclass(slots=True)
 class Asked:
     """One room that a client asks for, and what becomes of it.
 
@@ -31,17 +29,20 @@ class Asked:
         recovery: what it missed; None where the room keeps no history.
         members: about how many the room has; 0 where that is not known.
         presence: who is there; empty where the room does not say it.
+        messages: of the recovery, those that the reply has room for.
+        more: whether there are others.
     """
 
-    name: str
-    room: Room | None = None
-    since: Position | None = None
-    refused: ActionError | None = None
-    recovery: Recovery | None = None
-    members: int = 0
-    presence: Present = field(default_factory=Present)
-    messages: list[object] = field(default_factory=list)
-    more: bool = False
+    def __init__(self, name: str, room: Room | None = None, since: Position | None = None) -> None:
+        self.name = name
+        self.room = room
+        self.since = since
+        self.refused: ActionError | None = None
+        self.recovery: Recovery | None = None
+        self.members = 0
+        self.presence = Present()
+        self.messages: list[object] = []
+        self.more = False
 
     def entry(self) -> dict[str, object]:
         """Its part of the reply."""

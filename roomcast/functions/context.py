@@ -1,7 +1,6 @@
 """`Context`: what an action of an application may do."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from roomcast import envelope, names
@@ -92,7 +91,7 @@ class Context:
         missed = joining.join_one(self._wiring, self._connection, target, since, position=position)
         self.has_joined = True
         if target.name not in self.rooms:
-            self._connection = replace(self._connection, rooms=self.rooms | {target.name})
+            self._connection = self._connection._replace(rooms=self.rooms | {target.name})
             self._tell("joined", target)
         return missed
 
@@ -101,7 +100,7 @@ class Context:
         target = self._room(room)
         memberships.leave(self._wiring, self._connection, target)
         if target.name in self.rooms:
-            self._connection = replace(self._connection, rooms=self.rooms - {target.name})
+            self._connection = self._connection._replace(rooms=self.rooms - {target.name})
             self._tell("left", target)
         self._wiring.left(self._connection.user_id, [target.name])
 

@@ -3,8 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from roomcast import aws, envelope, origins
 from roomcast.connection import Identity, Receiver
@@ -26,8 +25,7 @@ _CLOSE_SECONDS = 1.0  # for what is asked of the management API; the function ha
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(NamedTuple):
     """What a client brings along.
 
     Attributes:
@@ -132,7 +130,7 @@ def _identity(wiring: Wiring, handshake: Handshake) -> tuple[Identity, str | Non
             raise HandshakeError(401, _BAD_TICKET)
         longest = wiring.settings.token_rules.max_lifetime
         if longest is not None and identity.expires_at > identity.issued_at + longest:
-            identity = replace(identity, expires_at=identity.issued_at + longest)
+            identity = identity._replace(expires_at=identity.issued_at + longest)
         return identity, ticket
     try:
         return authenticate(tokens[0] if tokens else None, wiring.keys, wiring.settings.token_rules), None

@@ -7,7 +7,6 @@ last whether the user may see it still. A sender appends first, and reads the me
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from roomcast import aws, metrics
 from roomcast.connection import Connection
@@ -113,7 +112,7 @@ def join(wiring: Wiring, connection: Connection, room: Room) -> Connection:
         raise ActionError("too_many_rooms", f"A connection is in at most {MAX_ROOMS} rooms")
     if not memberships.join(wiring, connection, room):
         raise forbidden()
-    return replace(connection, rooms=connection.rooms | {room.name})
+    return connection._replace(rooms=connection.rooms | {room.name})
 
 
 def history(wiring: Wiring, connection: Connection, fields: Mapping[str, object]) -> dict[str, object]:
@@ -139,7 +138,8 @@ def history(wiring: Wiring, connection: Connection, fields: Mapping[str, object]
         found = store.history.recover(room.name, since, retention, limit=limit, size=size)
     else:
         found = store.history.before(room.name, before, retention, limit=limit, size=size)
-    asked = Asked(room.name, room, since, recovery=found)
+    asked = Asked(room.name, room, since)
+    asked.recovery = found
     _check(wiring, connection, [asked])
     if asked.refused:
         raise ActionError("not_a_member", "You are not a member of this room")
@@ -184,7 +184,7 @@ def _join_all(wiring: Wiring, connection: Connection, asked: Iterable[Asked]) ->
                 rooms[room] = needs_grant(connection.role, room)
     settled = memberships.join_all(wiring, connection, rooms) if len(rooms) > 1 else {}
     joined = {name for name, success in settled.items() if success}
-    connection = replace(connection, rooms=connection.rooms | joined)
+    connection = connection._replace(rooms=connection.rooms | joined)
     for each, room in wanted:
         if not settled.get(room.name, True):
             each.refused = forbidden()

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from uuid import uuid4
 
 from roomcast import aws
 from roomcast.aws_client import waiting
 from roomcast.aws_client.failures import refused
+from roomcast.envelope import new_id
 from roomcast.errors import AwsRefusedError, RoomcastError
 from roomcast.settings import Settings
 from roomcast.store.items import connection_key
@@ -110,7 +110,7 @@ class Tables:
         Raises:
             ConditionFailedError: nothing was written.
         """
-        token = str(uuid4())  # botocore would make another one for each try
+        token = new_id()  # botocore would make another one for each try
         self.write(self.client.transact_write_items, TransactItems=writes, ClientRequestToken=token)
 
     def write(self, write: Callable[..., Any], **arguments: Any) -> dict[str, Any]:

@@ -26,8 +26,7 @@ DynamoDB deletes expired items whenever it likes, so readers apply the retention
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from roomcast import aws, metrics
 from roomcast.aws_client import waiting
@@ -47,8 +46,7 @@ _PAUSE = 0.03  # s at most, after a number was lost to somebody else; a few roun
 _REMEMBERED = 1_000  # streams whose head a process remembers
 
 
-@dataclass(frozen=True, slots=True)
-class _Tail:
+class _Tail(NamedTuple):
     """The end of a stream, as far as a process knows.
 
     Attributes:
@@ -143,7 +141,7 @@ class History(Replay):
             else:
                 losses += 1
                 waiting.sleep(random.uniform(0, _PAUSE))  # noqa: S311  spreads load, guards nothing
-                tail = replace(tail, crowded=True)
+                tail = tail._replace(crowded=True)
 
     def found(self, stream: str, members: int | None) -> None:
         """Remember how many members a send has found; None: it has not counted them. The next append of this
@@ -218,7 +216,7 @@ class History(Replay):
             if abs(now - int(item["sentAt"]["N"])) > _FRESH:
                 if not self._help(stream, tail.head, at, retention):
                     return None
-                tail = replace(tail, head=at)
+                tail = tail._replace(head=at)
             free += 1
         return _Tail(tail.head, tail.learned, free)
 

@@ -25,9 +25,7 @@ so that they load no room's partition: DynamoDB writes 1,000 units a second to o
 
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from roomcast.connection import Connection, Receiver
 
@@ -53,8 +51,7 @@ def to_receiver(item: Mapping[str, Any]) -> Receiver:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """Since when a user may be in a room.
 
     Attributes:
@@ -70,6 +67,8 @@ class Grant:
 
 def to_grant(item: Mapping[str, Any]) -> Grant:
     """Read a grant."""
+    from datetime import datetime  # no cold start needs it
+
     return Grant(
         datetime.fromisoformat(item["grantedAt"]["S"]).timestamp(),
         item.get("epoch", {}).get("S"),

@@ -14,7 +14,6 @@ them, so no member is ever in a partition that a send does not read.
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from roomcast import aws
@@ -32,7 +31,6 @@ _FAST = 10.0  # s for as many: with fifty such processes, it is what one partiti
 _ROOMS = 1_000  # that this process remembers
 
 
-@dataclass(slots=True)
 class _Seen:
     """What this process knows of a room.
 
@@ -43,10 +41,11 @@ class _Seen:
         until: epoch seconds until which the room is spread.
     """
 
-    since: float
-    asked: float
-    joins: int = 0
-    until: float = 0.0
+    def __init__(self, since: float, asked: float) -> None:
+        self.since = since
+        self.asked = asked
+        self.joins = 0
+        self.until = 0.0
 
 
 class LargeRooms:

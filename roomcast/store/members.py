@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from typing import Any, Literal
 
 from roomcast import aws
@@ -76,7 +75,7 @@ class Members:
                     if error.index or item.get("connectedAt", {}).get("S") != connection.connected_at:
                         return False
                     # It was refreshed, or is a member at the other place.
-                    connection = replace(to_connection(item), asked=connection.asked)
+                    connection = to_connection(item)._replace(asked=connection.asked)
                     if room.name in connection.rooms:
                         spread, may_spread = room.name in connection.spread, False
                 except AwsError as error:

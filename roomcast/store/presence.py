@@ -16,12 +16,10 @@ whoever reads it asks for a look: that is what becomes of a lost `$disconnect`.
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Literal
-from uuid import uuid4
+from typing import Any, Literal, NamedTuple
 
 from roomcast import aws
-from roomcast.envelope import timestamp
+from roomcast.envelope import new_id, timestamp
 from roomcast.rooms import Room, inbox
 from roomcast.store.dynamodb import ConditionFailedError, Tables, side_by_side
 from roomcast.store.items import MEMBER, MEMBER_NAME, TTL, USER, member_key, number, rooms_of
@@ -45,8 +43,7 @@ _HEAD = "head"
 _MOST_LOOKS = 10  # that one reading asks for
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
+class Presence(NamedTuple):
     """Who is in a room.
 
     Attributes:
@@ -56,12 +53,11 @@ class Presence:
     """
 
     version: int
-    count: int
+    count: int  # type: ignore[assignment]  # nobody asks for the method of tuples
     users: Mapping[str, str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What a room is to be told.
 
     Attributes:
@@ -81,8 +77,7 @@ class Change:
     listed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(NamedTuple):
     """Another look is needed.
 
     Attributes:
@@ -347,7 +342,7 @@ class Presences:
 
     def _count_later(self, room: Room, people: int) -> Later | None:
         """Ask for a count, unless somebody has."""
-        now, mine = self._tables.clock(), str(uuid4())
+        now, mine = self._tables.clock(), new_id()
         seconds = min(max(COUNT_SECONDS, people // POSTS_A_SECOND), _LATEST)
         try:
             self._tables.write(

@@ -2,8 +2,7 @@
 
 import math
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from roomcast.connection import Connection
 from roomcast.store.dynamodb import ConditionFailedError, Tables
@@ -13,8 +12,7 @@ _REMEMBERED = 1_000  # connections
 _KEPT_SECONDS = 24 * 3600  # for which the rate of a user is kept
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """How many actions a connection may do: a generic cell rate algorithm (GCRA).
 
     Attributes:
@@ -33,8 +31,7 @@ class Rate:
         return 1000 / self.per_second
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """What the rate and the token say to one action.
 
     Attributes:

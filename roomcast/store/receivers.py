@@ -6,8 +6,7 @@ DynamoDB reads and bills whole pages of up to 1 MB. Set `page_size` when the fir
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from roomcast import aws
 from roomcast.connection import Receiver
@@ -24,8 +23,7 @@ _MEMBER = "#member, connectedAt, #ttl, expiresAt"
 _COUNTERS = 8  # Scans side by side
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """A part of a room, or of all connections, that one job reads.
 
     Attributes:
@@ -39,8 +37,7 @@ class Slice:
     of: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """One page of a slice.
 
     Attributes:

@@ -4,10 +4,8 @@ What the head has passed never changes, so a process keeps what it has read for 
 comes back at once, each warm function reads the pages that all have missed once.
 """
 
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from roomcast import aws
 from roomcast.rooms import Retention
@@ -20,8 +18,7 @@ _KEPT_BYTES = 8 * 1024 * 1024
 _PAGE = 100  # items that one Query reads
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A place in a stream. The two change together.
 
     Attributes:
@@ -33,8 +30,7 @@ class Position:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What the head of a stream says.
 
     Attributes:
@@ -52,8 +48,7 @@ class Head:
     job_for: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message of a stream.
 
     Attributes:
@@ -69,8 +64,7 @@ class Message:
     sent_at: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Recovery:
+class Recovery(NamedTuple):
     """What a join learns.
 
     Attributes:
@@ -106,7 +100,7 @@ class Recovery:
         if not early:
             return self
         kept = tuple(message for message in self.messages if message.seq not in early)
-        return replace(self, messages=kept, more=False)
+        return self._replace(messages=kept, more=False)
 
 
 class Replay:
@@ -325,6 +319,8 @@ def head_key(stream: str) -> dict[str, Any]:
 
 def new_epoch() -> str:
     """A name for a life of a stream."""
+    import secrets  # rarely: only where a stream begins
+
     return secrets.token_urlsafe(6)
 
 

@@ -24,10 +24,9 @@ class Tickets:
 
     def put(self, ticket: str, identity: Identity) -> None:
         """Keep a one-time ticket for 30 seconds. Only its hash is kept."""
-        who = {field: getattr(identity, field) for field in Identity.__slots__}
         item: dict[str, Any] = {
             **_ticket_key(ticket),
-            "identity": {"S": json.dumps(who)},
+            "identity": {"S": json.dumps(identity._asdict())},
             "ttl": number(self._tables.clock() + TICKET_SECONDS),
         }
         self._tables.write(self._tables.client.put_item, TableName=self._tables.rooms, Item=item)

@@ -4,8 +4,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from roomcast.rooms import inbox
 from roomcast.store.dynamodb import ConditionFailedError, Tables
@@ -16,8 +15,7 @@ ERASED = "rooms:erased"
 """The event of a message that was erased; its data is null."""
 
 
-@dataclass(frozen=True, slots=True)
-class Erasure:
+class Erasure(NamedTuple):
     """What was erased.
 
     Attributes:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any, Literal
@@ -191,7 +191,7 @@ class Overview:
         """Group them."""
         every = list(connections)
         people = [c for c in every if c.user_id != names.OBSERVER]
-        without = [replace(c, rooms=c.rooms - {inbox(c.user_id).name}) for c in people]
+        without = [c._replace(rooms=c.rooms - {inbox(c.user_id).name}) for c in people]
         newest = sorted(without, key=lambda connection: connection.connected_at, reverse=True)
         users: dict[str, list[Connection]] = {}
         members: dict[str, list[Connection]] = {}

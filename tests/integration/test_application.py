@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -115,7 +115,7 @@ def test_it_may_answer_another_event_or_refuse() -> None:
 
 
 def test_a_rate_that_is_over_is_told_by_the_actions_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = replace(wiring().settings, actions_per_second=1, actions_burst=1)
+    slow = wiring().settings._replace(actions_per_second=1, actions_burst=1)
     monkeypatch.setattr(wiring(), "settings", slow)
     answers = [act("order:confirm", orderId="late") for _ in range(4)]
     refused = [answer for answer in answers if answer["data"].get("code") == "rate_limited"]

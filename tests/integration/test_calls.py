@@ -4,7 +4,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ SETTINGS = {
 }
 
 
-QUIET = Rooms(replace(kind, presence="none") for kind in APP.rooms.kinds[:-1])
+QUIET = Rooms(kind._replace(presence="none") for kind in APP.rooms.kinds[:-1])
 """The application's rooms without presence, which is counted by itself."""
 
 

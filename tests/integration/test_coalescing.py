@@ -6,7 +6,6 @@
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -211,4 +210,4 @@ def test_a_job_for_a_room_that_there_is_not_is_a_bad_one(stage: Dashboard, room:
 def replace_kinds() -> Rooms:
     """Rooms of which none keeps anything."""
     [kind] = [kind for kind in APP.rooms.kinds if kind.pattern.startswith("chat")]
-    return Rooms([replace(kind, pattern="order_{id}", history=None)])
+    return Rooms([kind._replace(pattern="order_{id}", history=None)])

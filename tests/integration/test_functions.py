@@ -3,7 +3,6 @@
 import json
 import logging
 import time
-from dataclasses import replace
 from typing import Any
 
 import jwt
@@ -212,8 +211,8 @@ def test_a_refresh_that_an_older_one_overtakes_keeps_the_newer_end(store: Store)
     connection = store.connections.get("c1=")
     assert connection
     now = int(time.time())
-    newer = replace(identity(expires_at=now + 900), issued_at=now + 2)
-    older = replace(identity(expires_at=now + 600), issued_at=now + 1)
+    newer = identity(expires_at=now + 900)._replace(issued_at=now + 2)
+    older = identity(expires_at=now + 600)._replace(issued_at=now + 1)
     for who in (newer, older):  # API Gateway runs them at the same time
         assert store.connections.extend(connection, who)
     kept = store.connections.get("c1=")

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,7 +79,7 @@ def test_whatever_ends_a_membership_is_told(stage: Stage, end: Callable[[Stage],
 
 
 def test_a_revocation_is_told() -> None:
-    stage = Stage(replace(KIND, join="granted"))
+    stage = Stage(KIND._replace(join="granted"))
     for connection_id, user in (("a=", "ann"), ("b=", "bob")):
         stage.service.grant_room(ROOM, user)
         stage.join(connection_id, user)
@@ -136,7 +135,7 @@ def test_a_crowd_is_counted_and_listed_again_when_it_is_small(stage: Stage) -> N
 
 
 def test_a_kind_may_only_count(stage: Stage) -> None:
-    stage = Stage(replace(KIND, presence="count"))
+    stage = Stage(KIND._replace(presence="count"))
     assert stage.join("a=", "ann") == {"version": 0, "count": 1, "listed": False}
     for number in range(20):
         stage.join(f"c{number}=", f"u{number}")

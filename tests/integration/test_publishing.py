@@ -1,7 +1,6 @@
 """What clients publish: who may, what everyone gets, what a repeat does, and how much is too much."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -237,7 +236,7 @@ def test_who_is_revoked_publishes_nothing(
 
 
 def test_a_user_has_one_rate_over_all_connections(members: None) -> None:
-    wiring().settings = replace(wiring().settings, sends_per_second=1)
+    wiring().settings = wiring().settings._replace(sends_per_second=1)
     outcomes = [send(("c1=", "c1b=")[n % 2], id=f"m{n}") for n in range(BURST + 4)]
     refused = [data for event, data in outcomes if event == "error"]
     assert {data["code"] for data in refused} == {"rate_limited"}

@@ -78,7 +78,7 @@ class Stage:
         self.settings = Settings(connections_table="connections", rooms_table="rooms", max_connections=3)
 
     def wiring(self, **settings: Any) -> Wiring:
-        wiring = Wiring(replace(self.settings, **settings))
+        wiring = Wiring(self.settings._replace(**settings))
         wiring.store, wiring.management_api = self.store, self.management_api
         wiring.keys = StaticKeys(SECRET)
         wiring.application = APP

@@ -82,11 +82,11 @@ class ExtendsOnlyTheItem(Connections):
     """`auth:refresh` forgets the memberships (L14)."""
 
     def extend(self, connection: Connection, identity: Identity) -> bool:
-        return super().extend(replace(connection, rooms=frozenset()), identity)
+        return super().extend(connection._replace(rooms=frozenset()), identity)
 
     def get(self, connection_id: str) -> Connection | None:
         connection = super().get(connection_id)
-        return connection and replace(connection, rooms=frozenset())
+        return connection and connection._replace(rooms=frozenset())
 
 
 # Members
@@ -117,7 +117,7 @@ class TakesAllForOpen(Receivers):
 
     def pages_of_everybody(self, **more: Any) -> Iterator[list[Receiver]]:
         for page in super().pages_of_everybody(**more):
-            yield [replace(receiver, was_open=True) for receiver in page]
+            yield [receiver._replace(was_open=True) for receiver in page]
 
 
 class ReadsOnePage(Receivers):

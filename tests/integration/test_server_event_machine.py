@@ -79,6 +79,6 @@ def test_a_follower_that_ignores_asked_is_found() -> None:
 def test_a_number_that_is_given_back_and_used_is_found() -> None:
     with (
         mock.patch.object(EventNumbers, "give_back", gives_back_whatever),
-        pytest.raises(AssertionError, match="one number, two events|a number that nobody has taken"),
+        pytest.raises(AssertionError, match=r"one number, two events|a number that nobody has taken"),
     ):
         run_machine(machine("Giving"), examples=400, at=1, shrink=False)

@@ -111,7 +111,7 @@ def shows_what_is_old(
     self: Replay, stream: str, since: Position | None, retention: Any, **more: Any
 ) -> Recovery:
     """What DynamoDB has not deleted yet is shown."""
-    return _RECOVER(self, stream, since, replace(retention, seconds=10**6), **more)
+    return _RECOVER(self, stream, since, retention._replace(seconds=10**6), **more)
 
 
 def forgets_the_top(self: Replay, streams: Any) -> dict[str, Head]:
@@ -124,7 +124,7 @@ def recovers_too_many(
     self: Replay, stream: str, since: Position | None, retention: Any, **more: Any
 ) -> Recovery:
     """A page without its rest is taken for all."""
-    return replace(_RECOVER(self, stream, since, retention, **more), more=False)
+    return _RECOVER(self, stream, since, retention, **more)._replace(more=False)
 
 
 def inconsistent(operation: str, table: str) -> type[SignedClient]:
@@ -180,7 +180,7 @@ def reads_first(self: Windows, stream: str, turn: int, until: int) -> Head | Non
     """A job reads what is newest, and ends its turn then."""
     before = Replay(self._tables, "history").head(stream)
     there = _NEXT_TURN(self, stream, turn, until)
-    return replace(there, position=before.position) if there else None
+    return there._replace(position=before.position) if there else None
 
 
 _POST_NEWEST = Worker._post_newest
@@ -217,7 +217,7 @@ _GRANT = Members.grant
 
 def grants_from_the_start(self: Members, room: Any, user_id: str, begins: Any) -> None:
     """A grant does not say where it begins."""
-    _GRANT(self, room, user_id, replace(begins, seq=0) if begins else None)
+    _GRANT(self, room, user_id, begins._replace(seq=0) if begins else None)
 
 
 # The client (section 5)

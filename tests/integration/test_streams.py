@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -191,7 +190,7 @@ def test_rooms_that_cannot_be_joined_together_are_joined_one_by_one(
     let_in()
     connection = store.connections.get("c1=")
     assert connection is not None
-    stale = replace(connection, expires_at=connection.expires_at + 1)
+    stale = connection._replace(expires_at=connection.expires_at + 1)
     rooms = {APP.rooms.parse(name): False for name in ("dashboard_user_u1", CHAT)}
     assert store.members.join_all(stale, rooms) == {}
     assert store.members.join_all(connection, rooms) == dict.fromkeys(("dashboard_user_u1", CHAT), True)

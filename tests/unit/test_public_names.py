@@ -63,10 +63,26 @@ def test_what_the_service_takes_and_returns_is_public() -> None:
 
 @pytest.mark.parametrize("function", ["connect", "default", "disconnect"])
 def test_a_function_imports_no_management_api_and_makes_no_client(function: str) -> None:
+    assert not _imported(function) & {
+        "roomcast.management_api.client",
+        "roomcast.service",
+        "boto3",
+        "asyncio",
+    }
+
+
+@pytest.mark.parametrize("function", ["connect", "default", "disconnect"])
+def test_a_function_imports_nothing_that_a_cold_start_is_better_without(function: str) -> None:
+    slow = {"dataclasses", "inspect", "uuid", "pathlib", "secrets", "datetime", "calendar", "importlib.util"}
+    assert not _imported(function) & slow
+
+
+def _imported(function: str) -> set[str]:
+    """What a fresh process imports for a function."""
     script = (
-        f"import lambdas.{function}, sys\n"
-        "unwanted = ('roomcast.management_api.client', 'roomcast.service', 'boto3', 'asyncio')\n"
-        "print([name for name in unwanted if name in sys.modules])"
+        "import sys; before = set(sys.modules)\n"
+        f"import lambdas.{function}\n"
+        "print(*sorted(set(sys.modules) - before))"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert shown.stdout == "[]\n"
+    return set(shown.stdout.split())

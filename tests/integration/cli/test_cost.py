@@ -6,7 +6,6 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -86,7 +85,7 @@ def test_the_model_uses_what_the_functions_use(dynamodb: Any) -> None:
 
 @pytest.mark.usefixtures("functions")
 def test_a_join_with_a_grant_uses_what_the_model_says(dynamodb: Any) -> None:
-    quiet = Rooms(replace(kind, presence="none") for kind in APP.rooms.kinds[:-1])
+    quiet = Rooms(kind._replace(presence="none") for kind in APP.rooms.kinds[:-1])
     wiring().store = Store(Tables(dynamodb, "connections", "rooms"), quiet)
     wiring().store.members.grant(chat("r1"), "u1")
     wiring().store.size.last()
