@@ -1,5 +1,7 @@
 """What the local run spares MiniStack changes none of its answers."""
 
+from collections import defaultdict
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,3 +43,23 @@ def test_a_projection_answers_as_before(expression: str | None, names: dict[str,
             except ValueError as error:
                 answers.append(str(error))
         assert answers[0] == answers[1]
+
+
+def test_a_copy_is_whole_and_apart() -> None:
+    faster: Any = SimpleNamespace(**vars(dynamodb))
+    speed_up(faster)
+    table = {
+        "items": defaultdict(dict, {"a": {"b": ITEM}}),
+        "sets": {"x"},
+        "bytes": b"1",
+        "number": Decimal(1),
+    }
+    for value in (ITEM, table, [ITEM, None, True, 1, 1.5], "text", None):
+        found = faster.copy.deepcopy(value)
+        assert found == value
+        assert type(found) is type(value)
+    found = faster.copy.deepcopy(table)
+    found["items"]["a"]["b"]["ttl"]["N"] = "6"
+    found["sets"].add("y")
+    assert ITEM["ttl"] == {"N": "5"}
+    assert table["sets"] == {"x"}
