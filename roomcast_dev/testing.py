@@ -168,7 +168,7 @@ class WebSocketStack:
         return list(self.stack.gateway.connections)
 
     def drop(self, connection_id: str) -> None:
-        """Cut a connection without a close frame, as a lost network does."""
+        """Cut a connection without a close frame, as a lost network does; one that has ended stays so."""
         self.call(_done(self.stack.gateway.drop, connection_id))
 
     def client(self, service: str) -> Any:

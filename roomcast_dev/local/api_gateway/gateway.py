@@ -98,10 +98,10 @@ class ApiGateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def drop(self, connection_id: str) -> None:
-        """Cut a connection without a close frame, as a lost network does."""
-        websocket = self.connections[connection_id].websocket
-        if websocket is not None:
-            websocket.abort()
+        """Cut a connection without a close frame, as a lost network does; one that has ended stays so."""
+        connection = self.connections.get(connection_id)
+        if connection is not None and connection.websocket is not None:
+            connection.websocket.abort()
 
     async def _connect(self, upgrade: Upgrade) -> None:
         started = time.perf_counter()

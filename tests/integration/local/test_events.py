@@ -135,6 +135,7 @@ def test_a_lost_connection_is_1006(plain: WebSocketStack) -> None:
     plain.drop(connection_id)
     context = kept(plain, connection_id, "DISCONNECT")["requestContext"]
     assert context["disconnectStatusCode"] == 1006
+    plain.drop(connection_id)  # it has ended: there is nothing to cut
 
 
 def test_connection_ids_look_like_those_of_aws(plain: WebSocketStack) -> None:
