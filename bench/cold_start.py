@@ -95,7 +95,6 @@ async def main() -> None:
                 "WEBSOCKET_CONNECTIONS_TABLE": "connections",
                 "WEBSOCKET_ROOMS_TABLE": "rooms",
                 "WEBSOCKET_ROOMS": APP.rooms.dumps(),
-                "WEBSOCKET_APPLICATION": "app",
                 "WEBSOCKET_HISTORY_TABLE": "history",
                 "WEBSOCKET_JWT_SECRET_NAME": "jwt",
                 "WEBSOCKET_API_ENDPOINT": api.endpoint.replace("ws://", "http://"),
@@ -118,7 +117,11 @@ async def main() -> None:
                     for kind, code, module in runs:
                         asked = "application" if "application" in kind else function
                         event_file = folder / f"{asked}.json"
-                        figures = await asyncio.to_thread(cold, python, code, module, event_file, environ)
+                        # `$connect` and `$disconnect` get the application only where it has hooks for them.
+                        code_of = {"WEBSOCKET_APPLICATION": "app"} if function == "default" else {}
+                        figures = await asyncio.to_thread(
+                            cold, python, code, module, event_file, environ | code_of
+                        )
                         taken.setdefault((function, kind), []).append(figures)
                 for label, code_text in PARTS.items():
                     milliseconds = await asyncio.to_thread(part, python, code_text, environ)

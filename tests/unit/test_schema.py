@@ -1,5 +1,7 @@
 """A value from the wire is what its annotation says, or the error says where it is not."""
 
+import functools
+import inspect
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomcast import App, Context, envelope
+from roomcast.app import Declared
 from roomcast.errors import ActionError, ApplicationError, InvalidDataError
 from roomcast.schema import MismatchError, Number, Refusal, Text, check, check_known, on_wire
 
@@ -220,3 +223,29 @@ def test_a_dataclass_goes_out_with_the_wires_keys() -> None:
 
 def test_names_on_the_wire() -> None:
     assert [on_wire(name) for name in ("a", "order_id", "is_a_b")] == ["a", "orderId", "isAB"]
+
+
+def _plain(ctx: Context, item_id: str, note: str | None = None) -> None: ...
+def _named(ctx: Context, *, count: int, price: float = 0.0, state: str) -> None: ...
+def _both(ctx: Context, one: str, two: str = "", /, three: int = 0, *, four: bool) -> None: ...
+def _alone(ctx: Context) -> None: ...
+
+
+@functools.wraps(_plain)
+def _wrapped(*arguments: Any, **more: Any) -> None: ...
+
+
+class _Called:
+    def __call__(self, ctx: Context, item_id: str, count: int = 1) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "function", [_plain, _named, _both, _alone, _wrapped, _Called().__call__], ids=lambda f: f.__name__
+)
+def test_an_action_has_the_parameters_that_its_function_has(function: Any) -> None:
+    _, *expected = inspect.signature(function).parameters.values()
+    declared = Declared("order:confirm", function, "order:confirmed", "error")
+    assert [(name, required) for name, _, required in declared.parameters.values()] == [
+        (parameter.name, parameter.default is parameter.empty) for parameter in expected
+    ]
+    assert list(declared.parameters) == [on_wire(parameter.name) for parameter in expected]
