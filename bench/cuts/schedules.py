@@ -69,6 +69,15 @@ async def before_the_first_message(run: Run, size: Size) -> None:
 
 
 async def all_at_once(run: Run, size: Size) -> None:
+    await _all_at_once(run, size.count, size.rate, EVERY)
+
+
+async def crowd(run: Run, size: Size) -> None:
+    """The same of a crowd: a tenth of the messages, and time to come back between two cuts."""
+    await _all_at_once(run, size.count // 10, size.rate / 10, 4 * EVERY)
+
+
+async def _all_at_once(run: Run, count: int, rate: float, every: float) -> None:
     """By the stand-in: it cuts every connection and refuses new ones."""
     assert isinstance(run.server, Roomcast)
     stage = run.server.stage
@@ -79,12 +88,12 @@ async def all_at_once(run: Run, size: Size) -> None:
                 await stage.ask({"drop": True, "refuse": 503})
                 await asyncio.sleep(FOR)
                 await stage.ask({"refuse": None})
-                await asyncio.sleep(EVERY - FOR)
+                await asyncio.sleep(every - FOR)
         finally:
             stage.tell({"refuse": None})
             await stage.hear()
 
-    await while_sending(run, size.count, size.rate, cuts)
+    await while_sending(run, count, rate, cuts)
 
 
 async def restart(run: Run, size: Size) -> None:
@@ -165,6 +174,6 @@ SCHEDULES: dict[str, Schedule] = {
     "restart": Schedule(restart),
     "long cut": Schedule(long_cut, peers=True),
     "longer than retention": Schedule(longer_than_retention, gap=True),
-    "crowd": Schedule(all_at_once, crowd=True),
+    "crowd": Schedule(crowd, crowd=True),
     "burst": Schedule(burst, crowd=True),
 }
