@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from roomcast.errors import ActionError, EnvelopeTooLargeError, InvalidDataError
+from roomcast.values import Value
 
 MAX_ENVELOPE_BYTES = 32 * 1024
 """The limit in each direction. API Gateway takes messages of 128 KB but frames of 32 KB, a browser gives
@@ -137,7 +138,7 @@ def build(
 
 def plain(data: object) -> object:
     """Data as it goes out: a dataclass is an object whose keys are its fields, `order_id` as `orderId`."""
-    if _is_dataclass(data):
+    if _has_fields(data):
         data = of_dataclass(data)
     if isinstance(data, Mapping):
         return {key: plain(value) for key, value in data.items()}
@@ -213,22 +214,24 @@ _DECODER = json.JSONDecoder(
 
 
 def of_dataclass(value: object) -> dict[str, object]:
-    """The object that a dataclass is on the wire, for `json`.
+    """The object that a dataclass or a `Value` is on the wire, for `json`.
 
     Raises:
         TypeError: it is something else.
     """
-    if not _is_dataclass(value):
+    if not _has_fields(value):
         raise TypeError(f"an object of {type(value).__name__} has no JSON form")
-    from dataclasses import fields
-
     from roomcast.schema import on_wire
+
+    if isinstance(value, Value):
+        return {on_wire(name): one for name, one in vars(value).items()}
+    from dataclasses import fields
 
     return {on_wire(field.name): getattr(value, field.name) for field in fields(value)}  # type: ignore[arg-type]
 
 
-def _is_dataclass(value: object) -> bool:
-    return hasattr(type(value), "__dataclass_fields__")
+def _has_fields(value: object) -> bool:
+    return isinstance(value, Value) or hasattr(type(value), "__dataclass_fields__")
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=of_dataclass)

@@ -24,6 +24,7 @@ from roomcast.rooms import Room, inbox
 from roomcast.store.dynamodb import ConditionFailedError, Tables, side_by_side
 from roomcast.store.items import MEMBER, MEMBER_NAME, TTL, USER, member_key, number, rooms_of
 from roomcast.store.large_rooms import member_pages
+from roomcast.values import Value
 
 GRACE = 15
 """Seconds without a connection in the room, after which a user's leave is told."""
@@ -43,7 +44,7 @@ _HEAD = "head"
 _MOST_LOOKS = 10  # that one reading asks for
 
 
-class Presence(NamedTuple):
+class Presence(Value):
     """Who is in a room.
 
     Attributes:
@@ -53,8 +54,11 @@ class Presence(NamedTuple):
     """
 
     version: int
-    count: int  # type: ignore[assignment]  # nobody asks for the method of tuples
+    count: int
     users: Mapping[str, str] | None
+
+    def __init__(self, version: int, count: int, users: Mapping[str, str] | None) -> None:
+        vars(self).update(version=version, count=count, users=users)
 
 
 class Change(NamedTuple):

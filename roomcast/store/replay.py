@@ -11,6 +11,7 @@ from roomcast import aws
 from roomcast.rooms import Retention
 from roomcast.store.dynamodb import ConditionFailedError, Tables, left_over
 from roomcast.store.items import Grant, number
+from roomcast.values import Value
 
 KEPT_SECONDS = 60.0
 """For so long a process answers from what it has read."""
@@ -18,7 +19,7 @@ _KEPT_BYTES = 8 * 1024 * 1024
 _PAGE = 100  # items that one Query reads
 
 
-class Position(NamedTuple):
+class Position(Value):
     """A place in a stream. The two change together.
 
     Attributes:
@@ -28,6 +29,9 @@ class Position(NamedTuple):
 
     epoch: str
     seq: int
+
+    def __init__(self, epoch: str, seq: int) -> None:
+        vars(self).update(epoch=epoch, seq=seq)
 
 
 class Head(NamedTuple):
@@ -48,7 +52,7 @@ class Head(NamedTuple):
     job_for: int | None = None
 
 
-class Message(NamedTuple):
+class Message(Value):
     """One message of a stream.
 
     Attributes:
@@ -61,10 +65,13 @@ class Message(NamedTuple):
     seq: int
     id: str
     envelope: str
-    sent_at: int = 0
+    sent_at: int
+
+    def __init__(self, seq: int, id: str, envelope: str, sent_at: int = 0) -> None:  # noqa: A002  as on the wire
+        vars(self).update(seq=seq, id=id, envelope=envelope, sent_at=sent_at)
 
 
-class Recovery(NamedTuple):
+class Recovery(Value):
     """What a join learns.
 
     Attributes:
@@ -77,8 +84,17 @@ class Recovery(NamedTuple):
 
     position: Position
     recovered: bool
-    messages: tuple[Message, ...] = ()
-    more: bool = False
+    messages: tuple[Message, ...]
+    more: bool
+
+    def __init__(
+        self,
+        position: Position,
+        recovered: bool,
+        messages: tuple[Message, ...] = (),
+        more: bool = False,
+    ) -> None:
+        vars(self).update(position=position, recovered=recovered, messages=messages, more=more)
 
     def allowed_by(self, grant: Grant | None, since: Position | None) -> "Recovery":
         """What of it may be shown to a user whose right to the room began with this grant.

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from roomcast import envelope
 from roomcast.errors import ActionError, EnvelopeTooLargeError, InvalidDataError
+from roomcast.store.presence import Presence
+from roomcast.store.replay import Message, Position, Recovery
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -157,3 +159,28 @@ def test_ids_are_version_7_unique_and_sorted_by_time() -> None:
     assert len(set(ids)) == 1000
     assert {(UUID(i).version, UUID(i).variant) for i in ids} == {(7, "specified in RFC 4122")}
     assert [i[:13] for i in ids] == sorted(i[:13] for i in ids)
+
+
+def test_what_a_backend_gets_is_an_object_in_json() -> None:
+    at = Position("e", 7)
+    told = Recovery(at, recovered=True, messages=(Message(7, "i", "{}"),))
+    data = json.loads(envelope.build("e", {"told": told, "online": Presence(1, 2, {"u1": "Ann"})}))["data"]
+    assert data == {
+        "told": {
+            "position": {"epoch": "e", "seq": 7},
+            "recovered": True,
+            "messages": [{"seq": 7, "id": "i", "envelope": "{}", "sentAt": 0}],
+            "more": False,
+        },
+        "online": {"version": 1, "count": 2, "users": {"u1": "Ann"}},
+    }
+    assert envelope.plain(told) == data["told"]
+
+
+def test_such_a_value_does_not_change() -> None:
+    at = Position("e", 7)
+    assert at == Position("e", 7) != Position("e", 8)
+    assert len({at, Position("e", 7), at._replace(seq=8)}) == 2
+    assert repr(at) == "Position(epoch='e', seq=7)"
+    with pytest.raises(AttributeError, match="seq of a Position does not change"):
+        at.seq = 8

@@ -24,7 +24,7 @@ TREES = {
 
 FLOORS: dict[str, list[set[str]]] = {
     "roomcast": [
-        {"plain_text"},
+        {"plain_text", "values"},
         {"errors", "origins"},
         {"aws_client", "schema"},
         {"aws", "callback_url", "envelope", "metrics", "names"},
