@@ -30,6 +30,7 @@ _TUTORIAL_WORDS = re.compile(
     "|minimum|length|char|chars|characters|of|for|with|use|using|do|not|and|or|random|safe|secure|insecure"
     "|strong|private|replace|here|value|app|api|auth|server|admin|user|hello|world|hs|sha|hmac|sign)+"
 )
+_SHORTEST_WORDS = len("secret")
 _WALKS = ("0123456789abcdefghijklmnopqrstuvwxyz", "1234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm")
 _WALKED = 2 / 3  # of the steps from one character to the next; of random hex digits a fifth are such steps
 
@@ -264,8 +265,10 @@ def check_secret(key: str, secret: str) -> str:
         problem = f"must be at least {MIN_SECRET_BYTES} bytes long; `openssl rand -hex 32` makes one"
         raise SettingsError(key, problem)
     letters = re.sub(r"[^a-z]", "", secret.lower())
+    # In a few random hex digits of a million the only letter is an `a`, which is a word.
+    words = len(letters) >= _SHORTEST_WORDS and _TUTORIAL_WORDS.fullmatch(letters)
     repeats = any(secret[part:] == secret[:-part] for part in range(1, len(secret) // 2 + 1))
-    if len(set(secret)) < 8 or repeats or _is_walk(secret.lower()) or _TUTORIAL_WORDS.fullmatch(letters):
+    if len(set(secret)) < 8 or repeats or _is_walk(secret.lower()) or words:
         raise SettingsError(
             key, "is a well-known or repeated secret; `openssl rand -hex 32` makes a good one"
         )

@@ -91,6 +91,11 @@ def test_a_secret_that_is_easily_guessed_is_refused(secret: str) -> None:
         check_secret("JWT_SECRET", secret)
 
 
+@pytest.mark.parametrize("secret", ["30971943687a11036948080287830157", "3097194368701103694808028783015a"])
+def test_a_random_secret_whose_only_letter_is_a_word_is_taken(secret: str) -> None:
+    assert check_secret("JWT_SECRET", secret) == secret
+
+
 def test_a_random_secret_is_taken() -> None:
     for _ in range(2_000):
         assert check_secret("JWT_SECRET", secrets.token_hex(16))
