@@ -1,7 +1,9 @@
 """Code that runs for one call at a time: a scheduler for tests of interleavings."""
 
 import itertools
+import math
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -243,21 +245,74 @@ class SignedClient:
         return call
 
 
-def run_machine(machine: type[RuleBasedStateMachine], *, examples: int, at: int, shrink: bool = True) -> None:
+def run_machine(
+    machine: type[RuleBasedStateMachine],
+    *,
+    examples: int,
+    at: int,
+    shrink: bool = True,
+    first: int | None = None,
+) -> None:
     """Try a state machine; the same seed `at` tries the same examples in every process.
 
     Hypothesis would also draw numbers that it finds in the sources of the modules that are loaded, and these
     are others where other tests ran before.
+
+    Args:
+        machine: which.
+        examples: how many. With another number the first of them are others.
+        at: the seed.
+        shrink: whether a failing example is made shorter.
+        first: only so many of them.
     """
-    with mock.patch.object(HypothesisProvider, "_maybe_draw_constant", return_value=None):
-        run_state_machine_as_test(
-            seed(at)(machine),
-            settings=settings(
-                max_examples=examples,
-                stateful_step_count=40,
-                deadline=None,
-                database=None,
-                phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+
+    most = math.inf if first is None else first
+
+    class Counted(machine):  # type: ignore[misc, valid-type]
+        tried = 0
+
+        def __init__(self) -> None:
+            Counted.tried += 1
+            if Counted.tried > most:
+                raise KeyboardInterrupt  # which Hypothesis does not take for a failure
+            super().__init__()
+
+    Counted.__name__ = machine.__name__
+    try:
+        with mock.patch.object(HypothesisProvider, "_maybe_draw_constant", return_value=None):
+            run_state_machine_as_test(
+                seed(at)(Counted),
+                settings=settings(
+                    max_examples=examples,
+                    stateful_step_count=40,
+                    deadline=None,
+                    database=None,
+                    phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+    except BaseException as error:
+        if Counted.tried > most:  # Hypothesis has words of its own for being stopped
+            return
+        error.add_note(f"{Counted.tried} examples tried")
+        raise
+
+
+def fault_is_found(
+    machine: type[RuleBasedStateMachine],
+    sound: type[RuleBasedStateMachine],
+    message: str,
+    *,
+    examples: int,
+    at: int,
+) -> None:
+    """See that a machine with a fault fails with a message, and that the same examples pass without it."""
+    try:
+        run_machine(machine, examples=examples, at=at, shrink=False)
+    except (AssertionError, KeyError, ExceptionGroup) as error:
+        found = getattr(error, "exceptions", [error])
+        assert any(re.search(message, f"{type(one).__name__} {one}") for one in found), found
+        (tried,) = (int(note.split()[0]) for note in error.__notes__ if note.endswith("examples tried"))
+    else:
+        raise AssertionError(f"the fault is not found in {examples} examples")
+    run_machine(sound, examples=examples, at=at, shrink=False, first=tried)
