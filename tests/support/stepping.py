@@ -263,7 +263,7 @@ def run_machine(
         examples: how many. With another number the first of them are others.
         at: the seed.
         shrink: whether a failing example is made shorter.
-        first: only so many of them.
+        first: where to stop; None: at the last of them.
     """
 
     most = math.inf if first is None else first
