@@ -80,3 +80,25 @@ def test_the_same_seed_tries_the_same_examples_whatever_is_loaded(
     assert spec is not None
     monkeypatch.setitem(sys.modules, "other", importlib.util.module_from_spec(spec))
     assert drawn() == before
+
+
+@pytest.mark.parametrize("failing", [3, 9, 12])
+def test_a_failure_in_the_last_example_before_the_stop_is_one(failing: int) -> None:
+    drawn: list[list[int]] = []
+    never: set[int] = set()
+
+    class Drawing(SteppedMachine):
+        def __init__(self) -> None:
+            super().__init__(now=0.0)
+            drawn.append([])
+
+        @rule(number=st.integers(0, 10**9))
+        def draw(self, number: int) -> None:
+            drawn[-1].append(number)
+            assert number not in never, "it has failed"
+
+    run_machine(Drawing, examples=60, at=1, first=failing)
+    never |= set(drawn[failing - 1]).difference(*drawn[: failing - 1])
+    assert never
+    with pytest.raises(AssertionError, match="it has failed"):
+        run_machine(Drawing, examples=60, at=1, shrink=False, first=failing)
